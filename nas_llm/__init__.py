@@ -1,0 +1,1 @@
+"""Find better architectures inside a pretrained language model, without training."""
