@@ -1,0 +1,90 @@
+"""What a long-running call tells its caller: the library reports, the command line renders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class StageStarted:
+    """A stage begins.
+
+    Attributes:
+        stage: Short name: model, data, calibration, search, front, reconstruction, export, report.
+        detail: One line for a person.
+        total: Steps of the stage, or None when it is one piece of work.
+    """
+
+    stage: str
+    detail: str = ""
+    total: int | None = None
+
+
+@dataclass(frozen=True)
+class StageAdvanced:
+    """A stage has done ``done`` of its steps."""
+
+    stage: str
+    done: int
+
+
+@dataclass(frozen=True)
+class StageFinished:
+    """A stage is over; ``detail`` says what came of it."""
+
+    stage: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class CandidateEvaluated:
+    """One genome was priced.
+
+    Attributes:
+        evaluations: Distinct genomes evaluated so far in this run, resumed ones included.
+        budget: Evaluations allowed.
+        objectives: Objective name to value.
+        seconds: Time of this evaluation.
+    """
+
+    evaluations: int
+    budget: int
+    objectives: Mapping[str, float]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class GenerationFinished:
+    """The algorithm took a generation in.
+
+    Attributes:
+        generation: 1 = the first population.
+        evaluations: Distinct genomes evaluated so far.
+        budget: Evaluations allowed.
+        hypervolume: Normalised hypervolume of all evaluated genomes, in [0, 1].
+        front: Objectives of the current non-dominated points.
+        seconds: Time since the search (or its resumption) began.
+    """
+
+    generation: int
+    evaluations: int
+    budget: int
+    hypervolume: float
+    front: tuple[Mapping[str, float], ...] = field(default=())
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something a person should know, e.g. a fallback that was taken."""
+
+    message: str
+
+
+Event = StageStarted | StageAdvanced | StageFinished | CandidateEvaluated | GenerationFinished | Notice
+EventHandler = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """The handler that tells nobody."""

@@ -1,0 +1,76 @@
+"""The sizes of a dense model: all that the space and the cost model need to know of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from nas_llm.errors import SpaceError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """Sizes of a dense decoder-only model, in the symbols of the paper.
+
+    Args:
+        family: Adapter name, e.g. ``"llama"``.
+        num_layers: L, decoder blocks.
+        hidden_size: D, residual width.
+        num_heads: H, query heads of a block.
+        num_kv_heads: K, key/value heads of a block; divides ``num_heads``.
+        head_dim: d, width of one head.
+        intermediate_size: P, FFN channels of a block.
+        vocab_size: Rows of the token embedding.
+        gated_mlp: Whether the FFN has a gate beside its up projection.
+        qkv_bias: Whether q, k and v carry a bias.
+        o_bias: Whether the attention output projection carries a bias.
+        mlp_bias: Whether all FFN projections carry a bias.
+        norm_parameters: Parameters of ONE norm (D for RMSNorm, 2D for LayerNorm, 0 without affine).
+        norm_outside: Whether norms act on the residual stream (post-norm), and so outlive their sublayer.
+        final_norm: Whether a norm follows the last block.
+        tied_embeddings: Whether the LM head is the token embedding.
+        embedding_size: Width of the token embedding; differs from ``hidden_size`` where the model projects.
+        position_parameters: Parameters of a learned position table, 0 with rotary positions.
+        max_positions: Longest window that plain causal attention covers.
+
+    Raises:
+        SpaceError: If the sizes contradict each other.
+    """
+
+    family: str
+    num_layers: int
+    hidden_size: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    intermediate_size: int
+    vocab_size: int
+    gated_mlp: bool
+    qkv_bias: bool
+    o_bias: bool
+    mlp_bias: bool
+    norm_parameters: int
+    norm_outside: bool
+    final_norm: bool
+    tied_embeddings: bool
+    embedding_size: int
+    position_parameters: int
+    max_positions: int
+
+    def __post_init__(self) -> None:
+        for name in ("num_layers", "hidden_size", "num_kv_heads", "head_dim", "intermediate_size", "vocab_size"):
+            if getattr(self, name) < 1:
+                raise SpaceError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.num_heads % self.num_kv_heads:
+            raise SpaceError(
+                f"num_heads ({self.num_heads}) must be a multiple of num_kv_heads ({self.num_kv_heads})"
+            )
+
+    @property
+    def heads_per_group(self) -> int:
+        """g = H / K, query heads that share one KV head."""
+        return self.num_heads // self.num_kv_heads
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain-data form, for JSON."""
+        return asdict(self)

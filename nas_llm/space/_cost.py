@@ -1,0 +1,129 @@
+"""Exact cost of a genome: parameters, MACs and KV-cache bytes, without touching a weight."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nas_llm.errors import SpaceError
+from nas_llm.space._architecture import Architecture
+from nas_llm.space._genome import Genome
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a subnet costs.
+
+    Attributes:
+        block_params: Parameters inside decoder blocks, norms excluded.
+        params: All parameters, a tied LM head counted once.
+        macs_per_token: Multiply-accumulates per token at the model's stated sequence length; FLOPs = 2 x MACs.
+        kv_cache_bytes: KV-cache bytes per token.
+        inheriting_ratio: gamma, ``block_params`` over those of the dense model; sparsity = 1 - gamma.
+    """
+
+    block_params: int
+    params: int
+    macs_per_token: int
+    kv_cache_bytes: int
+    inheriting_ratio: float
+
+
+COST_NAMES = ("block_params", "params", "macs_per_token", "kv_cache_bytes", "inheriting_ratio")
+
+
+class CostModel:
+    """Prices genomes of one architecture; all costs grow with every inherited unit.
+
+    MACs are those that ``torch.utils.flop_counter`` counts for a prefill of ``sequence_length`` tokens with eager
+    attention: every weight matrix, LM head included, full (not causal-halved) score and value products.
+
+    Args:
+        architecture: The dense model.
+        sequence_length: Tokens over which attention products are averaged.
+        cache_bytes_per_value: Bytes of one KV-cache entry, 2 for bf16/fp16.
+
+    Raises:
+        SpaceError: If ``sequence_length`` is not positive.
+    """
+
+    def __init__(self, architecture: Architecture, *, sequence_length: int, cache_bytes_per_value: int = 2) -> None:
+        if sequence_length < 1:
+            raise SpaceError(f"sequence_length must be positive, got {sequence_length}")
+        self.architecture = architecture
+        self.sequence_length = sequence_length
+        self.cache_bytes_per_value = cache_bytes_per_value
+        a = architecture
+        heads = a.heads_per_group + 2
+        matrices = 3 if a.gated_mlp else 2
+        self._group_weights = a.head_dim * a.hidden_size * (heads + a.heads_per_group)
+        self.params_per_kv_group = self._group_weights + a.head_dim * heads * a.qkv_bias
+        self._channel_weights = matrices * a.hidden_size
+        self.params_per_ffn_channel = self._channel_weights + (matrices - 1) * a.mlp_bias
+        self.params_per_attention = a.hidden_size * a.o_bias
+        self.params_per_ffn = a.hidden_size * a.mlp_bias
+        self.dense = self(Genome.dense(architecture))
+
+    def __call__(self, genome: Genome) -> Cost:
+        """Price a genome.
+
+        Raises:
+            SpaceError: If the masks do not have the architecture's shape.
+        """
+        a = self.architecture
+        expected = (a.num_layers, a.num_kv_heads), (a.num_layers, a.intermediate_size)
+        if (genome.attn_mask.shape, genome.mlp_mask.shape) != expected:
+            raise SpaceError(
+                f"genome has masks {genome.attn_mask.shape} and {genome.mlp_mask.shape}, the model needs "
+                f"{expected[0]} and {expected[1]}"
+            )
+        return self.from_counts(
+            groups=int(genome.kv_groups.sum()),
+            channels=int(genome.ffn_channels.sum()),
+            attention_layers=int(np.count_nonzero(genome.kv_groups)),
+            ffn_layers=int(np.count_nonzero(genome.ffn_channels)),
+        )
+
+    def from_counts(self, *, groups: int, channels: int, attention_layers: int, ffn_layers: int) -> Cost:
+        """Price totals over all layers: every cost is linear in them."""
+        a = self.architecture
+        block = (
+            groups * self.params_per_kv_group
+            + channels * self.params_per_ffn_channel
+            + attention_layers * self.params_per_attention
+            + ffn_layers * self.params_per_ffn
+        )
+        sublayer_norms = 2 * a.num_layers if a.norm_outside else attention_layers + ffn_layers
+        projections = 0 if a.embedding_size == a.hidden_size else 2 * a.embedding_size * a.hidden_size
+        head = a.vocab_size * a.embedding_size
+        outside = (
+            head * (1 if a.tied_embeddings else 2)
+            + a.position_parameters
+            + projections
+            + a.norm_parameters * (sublayer_norms + a.final_norm)
+        )
+        attention_products = 2 * self.sequence_length * a.head_dim * a.heads_per_group
+        macs = (
+            groups * (self._group_weights + attention_products)
+            + channels * self._channel_weights
+            + head
+            + projections
+        )
+        return Cost(
+            block_params=block,
+            params=block + outside,
+            macs_per_token=macs,
+            kv_cache_bytes=groups * 2 * a.head_dim * self.cache_bytes_per_value,
+            inheriting_ratio=block / self._dense_block_params,
+        )
+
+    @property
+    def _dense_block_params(self) -> int:
+        a = self.architecture
+        return a.num_layers * (
+            a.num_kv_heads * self.params_per_kv_group
+            + a.intermediate_size * self.params_per_ffn_channel
+            + self.params_per_attention
+            + self.params_per_ffn
+        )
