@@ -1,0 +1,50 @@
+"""Problem definitions: pydantic models read from TOML."""
+
+from nas_llm.config._dump import dump_problem
+from nas_llm.config._load import LoadedProblem, load_problem
+from nas_llm.config._packaged import PackagedProblem, list_problems, problems_directory
+from nas_llm.config._problem import (
+    COST_OBJECTIVES,
+    QUALITY_OBJECTIVES,
+    CalibrationSection,
+    ConstraintSection,
+    DataSection,
+    FitnessSection,
+    FrontSection,
+    ModelSection,
+    Objective,
+    OperatorSection,
+    Problem,
+    ReconstructionSection,
+    SearchSection,
+    SelfSampleSection,
+    SourceSection,
+    SpaceSection,
+    SplitSection,
+)
+
+__all__ = [
+    "COST_OBJECTIVES",
+    "QUALITY_OBJECTIVES",
+    "CalibrationSection",
+    "ConstraintSection",
+    "DataSection",
+    "FitnessSection",
+    "FrontSection",
+    "LoadedProblem",
+    "ModelSection",
+    "Objective",
+    "OperatorSection",
+    "PackagedProblem",
+    "Problem",
+    "ReconstructionSection",
+    "SearchSection",
+    "SelfSampleSection",
+    "SourceSection",
+    "SpaceSection",
+    "SplitSection",
+    "dump_problem",
+    "list_problems",
+    "load_problem",
+    "problems_directory",
+]

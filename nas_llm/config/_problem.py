@@ -1,0 +1,205 @@
+"""The problem definition: one TOML file says model, text, space, objectives, budget."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+COST_OBJECTIVES = ("macs_per_token", "params", "block_params", "kv_cache_bytes")
+QUALITY_OBJECTIVES = ("perplexity", "kl")
+
+Ratio = Annotated[float, Field(gt=0.0, le=1.0)]
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Objective = Literal["perplexity", "kl", "macs_per_token", "params", "block_params", "kv_cache_bytes"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelSection(_Section):
+    """``[model]``: the dense model and how candidates are evaluated on the device."""
+
+    source: str = Field(description="Packaged name, hub name, local directory or .gguf file.")
+    revision: str | None = Field(None, description="Hub revision; a commit hash is best.")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="Arithmetic of candidate evaluation; auto = float32 on CPU, bfloat16 on CUDA."
+    )
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:0, ...")
+
+
+class SourceSection(_Section):
+    """One source of text within a split."""
+
+    source: str = Field(description="self, a .txt/.raw/.jsonl/.parquet file, or a hub dataset name.")
+    weight: float = Field(1.0, gt=0.0, description="Share of the split's windows.")
+    column: str = Field("text", description="Text column of jsonl, parquet and hub sources.")
+    split: str = Field("train", description="Split of a hub dataset.")
+    subset: str | None = Field(None, description="Configuration name of a hub dataset.")
+    revision: str | None = Field(None, description="Revision of a hub dataset.")
+
+
+class SplitSection(_Section):
+    """``[data.calibration]``, ``[data.fitness]``, ``[data.held_out]``."""
+
+    tokens: PositiveInt = Field(description="Tokens in all, rounded down to whole windows.")
+    sources: tuple[SourceSection, ...] = Field((SourceSection(source="self"),), min_length=1)
+
+
+class SelfSampleSection(_Section):
+    """``[data.self]``: how the dense model writes its own text."""
+
+    temperature: float = Field(1.0, gt=0.0)
+    document_tokens: PositiveInt = Field(512, description="Longest sampled document.")
+    seed: int = 0
+
+
+class DataSection(_Section):
+    """``[data]``: three splits that never share a window."""
+
+    window: PositiveInt = Field(512, description="Tokens of one window.")
+    calibration: SplitSection = SplitSection(tokens=32768)
+    fitness: SplitSection = SplitSection(tokens=2048)
+    held_out: SplitSection = SplitSection(tokens=8192)
+    self_sample: SelfSampleSection = SelfSampleSection()
+
+    @model_validator(mode="after")
+    def _whole_windows(self) -> DataSection:
+        for name in ("calibration", "fitness", "held_out"):
+            tokens = getattr(self, name).tokens
+            if tokens < self.window:
+                raise ValueError(f"data.{name}.tokens ({tokens}) is less than one window ({self.window})")
+        if self.window < 2:
+            raise ValueError("data.window must be at least 2: the first token of a window is never predicted")
+        return self
+
+
+class SpaceSection(_Section):
+    """``[space]``: which genomes are allowed."""
+
+    attention: Literal["kv_group"] = Field("kv_group", description="Unit of attention pruning.")
+    ffn_multiple: PositiveInt = 32
+    attn_ratio: tuple[Ratio, Ratio] = (0.3, 1.0)
+    mlp_ratio: tuple[Ratio, Ratio] = (0.1, 1.0)
+    min_attn_layers: int | None = Field(None, ge=0, description="Attention sublayers that stay; default all.")
+    min_mlp_layers: int | None = Field(None, ge=0, description="FFN sublayers that stay; default all.")
+    protected_layers: tuple[int, ...] = ()
+
+    @model_validator(mode="after")
+    def _ordered(self) -> SpaceSection:
+        for name in ("attn_ratio", "mlp_ratio"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"space.{name} has its floor {low} above its ceiling {high}; give [low, high]")
+        return self
+
+
+class ConstraintSection(_Section):
+    """``[constraints]``: what every reported point obeys."""
+
+    min_ratio: Ratio | None = Field(None, description="Lowest inheriting ratio.")
+    max_ratio: Ratio | None = Field(None, description="Highest inheriting ratio.")
+    max_macs_per_token: PositiveInt | None = None
+    max_params: PositiveInt | None = None
+    max_kv_cache_bytes: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ConstraintSection:
+        if self.min_ratio is not None and self.max_ratio is not None and self.min_ratio > self.max_ratio:
+            raise ValueError(
+                f"constraints.min_ratio {self.min_ratio} is above constraints.max_ratio {self.max_ratio}"
+            )
+        return self
+
+
+class CalibrationSection(_Section):
+    """``[calibration]``: how units are scored."""
+
+    scorer: Literal["importance", "obs"] = "obs"
+    damping: float = Field(1e-2, gt=0.0, description="Ridge of X X^T, as a fraction of its mean diagonal.")
+
+
+class FitnessSection(_Section):
+    """``[fitness]``: which weights a candidate is priced with."""
+
+    weights: Literal["inherited", "reconstructed"] = Field(
+        "inherited", description="inherited = sliced dense weights; reconstructed = after the closed form."
+    )
+
+
+class OperatorSection(_Section):
+    """``[search.operators]``: the variation operators, in the paper's symbols."""
+
+    mask_probability: Probability = Field(0.3, description="P_m: a layer's mask is redrawn at its ratio.")
+    ratio_probability: Probability = Field(0.1, description="P_s: a layer's ratio moves.")
+    depth_probability: Probability = Field(0.1, description="P_d: a genome loses or regains a sublayer.")
+    alpha: Probability = Field(0.8, description="Least share of the old mask that a redrawn mask keeps.")
+    temperature: float = Field(0.05, ge=0.0, description="Importance temperature: 0 = pure importance, inf = uniform.")
+    ratio_step: Ratio = Field(0.1, description="Largest move of an FFN ratio.")
+    transfer_probability: Probability = Field(0.8, description="Share of ratio moves that keep the model's cost.")
+    crossover: Literal["uniform", "one_point"] = "uniform"
+    crossover_probability: Probability = 0.9
+
+
+class SearchSection(_Section):
+    """``[search]``: the algorithm and its budget."""
+
+    algorithm: str = Field("nsga2", description="Any multi-objective algorithm of pymoo, by its module name.")
+    algorithm_args: dict[str, int | float | str | bool] = Field(default_factory=dict)
+    population: PositiveInt = 40
+    evaluations: PositiveInt = Field(200, description="Budget of evaluated genomes, the first population included.")
+    operators: OperatorSection = OperatorSection()
+
+
+class FrontSection(_Section):
+    """``[front]``: the reported points."""
+
+    size: PositiveInt = Field(12, description="Most points that are re-scored on held-out text and reported.")
+
+
+class ReconstructionSection(_Section):
+    """``[reconstruction]``: how chosen points are finished."""
+
+    method: Literal["closed_form", "none"] = "closed_form"
+    damping: float = Field(1e-2, gt=0.0, description="Ridge on the weight update, fraction of the mean diagonal.")
+
+
+class Problem(_Section):
+    """A resolved problem definition; see ``docs/problems.md`` for every key."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    description: str = ""
+    seed: int = Field(0, ge=0)
+    objectives: tuple[Objective, ...] = ("perplexity", "macs_per_token")
+    sequence_length: PositiveInt = Field(1024, description="Length at which MACs per token are stated.")
+    model: ModelSection
+    data: DataSection = DataSection()
+    space: SpaceSection = SpaceSection()
+    constraints: ConstraintSection = ConstraintSection()
+    calibration: CalibrationSection = CalibrationSection()
+    fitness: FitnessSection = FitnessSection()
+    search: SearchSection = Field(default_factory=lambda: SearchSection())
+    front: FrontSection = FrontSection()
+    reconstruction: ReconstructionSection = ReconstructionSection()
+
+    @model_validator(mode="after")
+    def _objectives(self) -> Problem:
+        if len(self.objectives) < 2 or len(set(self.objectives)) != len(self.objectives):
+            raise ValueError(f"objectives must name at least two different ones, got {list(self.objectives)}")
+        quality = [name for name in self.objectives if name in QUALITY_OBJECTIVES]
+        if len(quality) != 1:
+            raise ValueError(
+                f"objectives must name exactly one of {', '.join(QUALITY_OBJECTIVES)}, got {list(self.objectives)}"
+            )
+        if self.search.evaluations < self.search.population:
+            raise ValueError(
+                f"search.evaluations ({self.search.evaluations}) is below search.population "
+                f"({self.search.population}); the first population alone needs that many"
+            )
+        return self
+
+    @property
+    def quality(self) -> str:
+        """The measured objective, ``perplexity`` or ``kl``."""
+        return next(name for name in self.objectives if name in QUALITY_OBJECTIVES)
