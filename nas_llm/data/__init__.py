@@ -1,0 +1,26 @@
+"""Text: token windows from files, hub datasets or the dense model itself."""
+
+from nas_llm.data._files import read_texts
+from nas_llm.data._hub import read_hub
+from nas_llm.data._packaged import packaged_sample
+from nas_llm.data._reporting import perplexity_windows
+from nas_llm.data._self_cache import cached_self_texts
+from nas_llm.data._self_sample import sample_documents
+from nas_llm.data._splits import Splits, build_splits
+from nas_llm.data._tokens import TokenArray, end_of_text_id, token_windows
+from nas_llm.data._window_set import WindowSet
+
+__all__ = [
+    "Splits",
+    "TokenArray",
+    "WindowSet",
+    "build_splits",
+    "cached_self_texts",
+    "end_of_text_id",
+    "packaged_sample",
+    "perplexity_windows",
+    "read_hub",
+    "read_texts",
+    "sample_documents",
+    "token_windows",
+]

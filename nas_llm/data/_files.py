@@ -1,0 +1,117 @@
+"""Documents out of local files."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from nas_llm.errors import DataError
+
+TEXT_SUFFIXES = (".txt", ".raw", ".md")
+FILE_SUFFIXES = (*TEXT_SUFFIXES, ".jsonl", ".parquet")
+
+
+def read_texts(path: str | Path, *, column: str = "text") -> list[str]:
+    """Documents of a local file; blank ones are left out.
+
+    Args:
+        path: ``.txt``, ``.raw``, ``.md``: the whole file is one document; ``.jsonl``: one JSON object a line;
+            ``.parquet``: one document a row.
+        column: Key or column that holds the text of ``.jsonl`` and ``.parquet``.
+
+    Raises:
+        DataError: If the file is missing, empty, of an unknown kind, malformed, or lacks the column.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(_missing(path))
+    suffix = path.suffix.lower()
+    if suffix not in FILE_SUFFIXES:
+        raise DataError(f"{path}: unknown kind of text file {suffix!r}; give one of {', '.join(FILE_SUFFIXES)}")
+    if suffix == ".parquet":
+        texts = _read_parquet(path, column)
+    else:
+        content = _read_utf8(path)
+        texts = [content] if suffix in TEXT_SUFFIXES else _read_jsonl(path, content, column)
+    kept = [text for text in texts if text.strip()]
+    if not kept:
+        where = "" if suffix in TEXT_SUFFIXES else f" in column {column!r}"
+        raise DataError(f"{path} is empty: no text{where}; give a file with text")
+    return kept
+
+
+def checked_column(values: Iterable[Any], *, column: str, where: str) -> list[str]:
+    """The strings of a column; nulls are left out.
+
+    Raises:
+        DataError: If a value is not a string.
+    """
+    texts: list[str] = []
+    for row, value in enumerate(values, start=1):
+        if value is None:
+            continue
+        if not isinstance(value, str):
+            raise DataError(
+                f"{where}: row {row} of column {column!r} is {type(value).__name__}, not text; name a text column"
+            )
+        texts.append(value)
+    return texts
+
+
+def missing_column(*, column: str, columns: Iterable[str], where: str) -> DataError:
+    """The error for a column that is not there."""
+    return DataError(f"{where}: no column {column!r}; its columns are {', '.join(map(repr, columns)) or 'none'}")
+
+
+def _missing(path: Path) -> str:
+    if path.is_dir():
+        return f"{path} is a folder, not a text file; give a file in it"
+    if not path.parent.is_dir():
+        return f"{path} does not exist, nor does its folder {path.parent}; check the path"
+    siblings = sorted(entry.name for entry in path.parent.iterdir() if entry.is_file())
+    close = difflib.get_close_matches(path.name, siblings, n=1)
+    return f"{path} does not exist; " + (f"did you mean {close[0]!r}?" if close else "check the path")
+
+
+def _read_utf8(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 (byte {error.start}); convert it") from error
+
+
+def _read_jsonl(path: Path, content: str, column: str) -> list[str]:
+    texts: list[str] = []
+    # Not splitlines(): a JSON string may hold U+2028 and its like unescaped.
+    for number, line in enumerate(content.split("\n"), start=1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{where}: bad JSON ({error.msg}, column {error.colno}); mend the line") from error
+        if not isinstance(record, dict):
+            raise DataError(f"{where}: a {type(record).__name__}, not a JSON object; give {{{column!r}: ...}} a line")
+        if column not in record:
+            raise missing_column(column=column, columns=record, where=where)
+        texts += checked_column([record[column]], column=column, where=where)
+    return texts
+
+
+def _read_parquet(path: Path, column: str) -> list[str]:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            columns = list(file.schema_arrow.names)
+            if column not in columns:
+                raise missing_column(column=column, columns=columns, where=str(path))
+            values = file.read(columns=[column]).column(column).to_pylist()
+    except pyarrow.ArrowException as error:
+        raise DataError(f"{path} is not a readable parquet file ({str(error).splitlines()[0]})") from error
+    return checked_column(values, column=column, where=str(path))

@@ -1,0 +1,41 @@
+"""Documents out of hub datasets."""
+
+from __future__ import annotations
+
+from nas_llm.data._files import checked_column, missing_column
+from nas_llm.errors import DataError
+
+
+def read_hub(
+    name: str, *, column: str = "text", split: str = "train", subset: str | None = None, revision: str | None = None
+) -> list[str]:
+    """Documents of a dataset that ``datasets.load_dataset`` knows; blank ones are left out.
+
+    Args:
+        name: Hub name, or a local folder of data files.
+        column: Text column.
+        split: Split, slices such as ``train[:1000]`` included.
+        subset: Configuration name.
+        revision: Hub revision.
+
+    Raises:
+        DataError: If it cannot be loaded (unknown, or not cached while offline), lacks the column, or holds no text.
+    """
+    import datasets
+
+    where = f"dataset {name!r}" + (f", subset {subset!r}" if subset else "") + f", split {split!r}"
+    try:
+        loaded = datasets.load_dataset(name, subset, split=split, revision=revision)
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise DataError(
+            f"{where} cannot be loaded ({reason}); check name, subset and split and the connection, "
+            "or give a local .txt, .jsonl or .parquet file"
+        ) from error
+    columns = list(loaded.column_names)
+    if column not in columns:
+        raise missing_column(column=column, columns=columns, where=where)
+    texts = [text for text in checked_column(loaded[column], column=column, where=where) if text.strip()]
+    if not texts:
+        raise DataError(f"{where} is empty: no text in column {column!r}; name another split or column")
+    return texts

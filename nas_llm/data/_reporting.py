@@ -1,0 +1,52 @@
+"""Windows in the protocol of the literature, for numbers that are reported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nas_llm.data._files import read_texts
+from nas_llm.data._sources import content_hash
+from nas_llm.data._tokens import token_windows
+from nas_llm.data._window_set import WindowSet
+from nas_llm.errors import DataError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def perplexity_windows(
+    path_or_texts: str | Path | Sequence[str],
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    window: int,
+    max_windows: int | None = None,
+    name: str = "report",
+    column: str = "text",
+) -> WindowSet:
+    """The first non-overlapping windows of a text, tokenised as a whole, as the literature reports perplexity.
+
+    Args:
+        path_or_texts: A file that :func:`read_texts` knows, or documents.
+        tokenizer: Tokenizer of the dense model; no special token is added.
+        window: T, tokens of one window.
+        max_windows: Windows taken at most; None = all of them.
+        name: Name of the window set.
+        column: Text column of a jsonl or parquet file.
+
+    Raises:
+        DataError: If the text cannot be read, is shorter than one window, or ``max_windows`` is not positive.
+    """
+    if max_windows is not None and max_windows < 1:
+        raise DataError(f"max_windows must be positive, got {max_windows}; leave it out to take all windows")
+    is_path = isinstance(path_or_texts, str | Path)
+    texts = read_texts(path_or_texts, column=column) if isinstance(path_or_texts, str | Path) else list(path_or_texts)
+    source = str(path_or_texts) if is_path else "texts"
+    limit = None if max_windows is None else max_windows * window
+    windows = token_windows(tokenizer, texts, window=window, max_tokens=limit)
+    if not len(windows):
+        raise DataError(f"{source} is shorter than one window of {window} tokens; give a longer text")
+    taken = windows[:max_windows]
+    provenance = {"source": source, "content": content_hash(texts), "windows": len(taken)}
+    return WindowSet(tokens=taken, name=name, sources=(provenance,))

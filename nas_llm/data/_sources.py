@@ -1,0 +1,54 @@
+"""What a ``source`` key names: the model itself, a local file or a hub dataset."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from nas_llm.config._problem import SourceSection
+from nas_llm.data._files import FILE_SUFFIXES, read_texts
+from nas_llm.data._hub import read_hub
+
+SELF = "self"
+
+
+def read_source(section: SourceSection, *, base_dir: Path) -> list[str]:
+    """Documents of a source other than ``self``.
+
+    Args:
+        section: The source.
+        base_dir: Where relative paths are looked up first (the problem file's folder), then the current directory.
+
+    Raises:
+        DataError: See :func:`read_texts` and :func:`read_hub`.
+    """
+    path = _local_path(section.source, base_dir)
+    if path is not None and not path.is_dir():
+        return read_texts(path, column=section.column)
+    return read_hub(
+        section.source if path is None else str(path),
+        column=section.column,
+        split=section.split,
+        subset=section.subset,
+        revision=section.revision,
+    )
+
+
+def content_hash(texts: Sequence[str]) -> str:
+    """32 hex digits that identify a list of documents."""
+    hasher = hashlib.blake2b(digest_size=16)
+    for text in texts:
+        encoded = text.encode("utf-8", "surrogatepass")
+        hasher.update(len(encoded).to_bytes(8, "little") + encoded)
+    return hasher.hexdigest()
+
+
+def _local_path(source: str, base_dir: Path) -> Path | None:
+    """The file or folder that ``source`` names, or None where it can only be a hub name."""
+    path = Path(source).expanduser()
+    for candidate in (base_dir / path, path):
+        if candidate.exists():
+            return candidate.resolve()
+    looks_local = path.is_absolute() or source.startswith((".", "~")) or path.suffix.lower() in FILE_SUFFIXES
+    return base_dir / path if looks_local else None

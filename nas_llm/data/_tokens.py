@@ -1,0 +1,85 @@
+"""Token ids out of texts, without special tokens and without length warnings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from nas_llm.errors import DataError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+TokenArray = npt.NDArray[np.int64]
+
+END_OF_TEXT = "<|endoftext|>"
+_DOCUMENTS_AT_ONCE = 256
+
+
+def end_of_text_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The token that stands between documents: ``<|endoftext|>`` where the vocabulary has it, else eos.
+
+    Chat models often declare another eos (the end of a turn); pretraining separated documents with this one.
+    """
+    token = tokenizer.get_vocab().get(END_OF_TEXT, tokenizer.eos_token_id)
+    return None if token is None else int(token)
+
+
+def token_stream(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, max_tokens: int | None = None
+) -> TokenArray:
+    """All texts as one row of tokens.
+
+    A single text is tokenised as a whole, so that windows of it equal those of the literature; several are joined by
+    the end-of-text token, if there is one.
+
+    Args:
+        tokenizer: Tokenizer of the dense model; no special token is added.
+        texts: Documents.
+        max_tokens: Documents after this many tokens are not read; documents are never cut.
+
+    Returns:
+        ``(n,)`` token ids.
+    """
+    separator = end_of_text_id(tokenizer) if len(texts) > 1 else None
+    parts: list[TokenArray] = []
+    count = 0
+    for start in range(0, len(texts), _DOCUMENTS_AT_ONCE):
+        chunk = list(texts[start : start + _DOCUMENTS_AT_ONCE])
+        for ids in tokenizer(chunk, add_special_tokens=False, verbose=False)["input_ids"]:
+            if max_tokens is not None and count >= max_tokens:
+                break
+            if parts and separator is not None:
+                parts.append(np.array([separator], dtype=np.int64))
+            parts.append(np.asarray(ids, dtype=np.int64))
+            count += len(ids) + (separator is not None)
+        if max_tokens is not None and count >= max_tokens:
+            break
+    return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
+
+
+def token_windows(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, window: int, max_tokens: int | None = None
+) -> TokenArray:
+    """Non-overlapping windows of the joined texts; the tail that fills no window is dropped.
+
+    Args:
+        tokenizer: Tokenizer of the dense model.
+        texts: Documents, see :func:`token_stream`.
+        window: T, tokens of one window.
+        max_tokens: As in :func:`token_stream`.
+
+    Returns:
+        ``(n, T)`` token ids; n = 0 where the text is shorter than a window.
+
+    Raises:
+        DataError: If ``window`` is not positive.
+    """
+    if window < 1:
+        raise DataError(f"window must be positive, got {window}")
+    stream = token_stream(tokenizer, texts, max_tokens=max_tokens)
+    rows = len(stream) // window
+    return stream[: rows * window].reshape(rows, window)
