@@ -1,0 +1,76 @@
+"""GGUF files become plain model directories, once."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from nas_llm.cache import cache_dir
+from nas_llm.errors import ModelError
+
+logger = logging.getLogger(__name__)
+
+
+def convert_gguf(path: Path, revision: str) -> Path:
+    """Directory with the de-quantised float32 model of a GGUF file; made on first use, kept in the cache folder.
+
+    Args:
+        path: The ``.gguf`` file.
+        revision: Its content hash.
+
+    Raises:
+        ModelError: If transformers cannot read the file, or the cache folder cannot be written.
+    """
+    target = cache_dir() / "models" / revision.removeprefix("sha256:")
+    if target.is_dir():
+        return target
+    model, tokenizer = _read(path)
+    staging: str | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staging = tempfile.mkdtemp(dir=target.parent, prefix=".converting-")
+        model.save_pretrained(staging)
+        tokenizer.save_pretrained(staging)
+        os.replace(staging, target)
+    except OSError as error:
+        # Another process may have finished the same conversion in the meantime.
+        if not target.is_dir():
+            raise ModelError(
+                f"cannot keep the converted model in {target.parent}: {error}; set NAS_LLM_CACHE to a writable folder"
+            ) from error
+    finally:
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)
+    return target
+
+
+def _read(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    where, name = str(path.parent), path.name
+    try:
+        # The converter draws a progress bar that no setting turns off.
+        with contextlib.redirect_stderr(io.StringIO()):
+            tokenizer = AutoTokenizer.from_pretrained(where, gguf_file=name)
+            loaded = AutoModelForCausalLM.from_pretrained(where, gguf_file=name, dtype=torch.float32)
+    except Exception as error:  # transformers and gguf raise many kinds for a file they do not understand
+        logger.debug("reading %s failed", path, exc_info=True)
+        raise ModelError(f"cannot read the GGUF file {path}: {_first_line(error)}") from error
+    # The loaded configuration claims to be quantised, and save_pretrained then refuses.
+    values = {key: value for key, value in loaded.config.to_dict().items() if key != "quantization_config"}
+    # The packer's working title, shown to nobody.
+    values.pop("_name_or_path", None)
+    model = type(loaded)(type(loaded.config)(**values))
+    model.load_state_dict(loaded.state_dict())
+    model.generation_config = loaded.generation_config
+    return model.eval(), tokenizer
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

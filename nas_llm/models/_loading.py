@@ -1,0 +1,139 @@
+"""Loading a dense model by packaged name, hub name, local directory or GGUF file."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from nas_llm.errors import ModelError
+from nas_llm.models._dense import DenseModel
+from nas_llm.models._gguf import convert_gguf
+from nas_llm.models._identity import directory_revision, file_revision
+from nas_llm.models._packaged import PACKAGED_MODELS
+from nas_llm.models.families import adapter_for
+
+logger = logging.getLogger(__name__)
+
+
+def resolve_model(source: str) -> tuple[str, str | None]:
+    """Where the files of a model are, and the identity of its weights as far as it is known without loading.
+
+    Args:
+        source: Packaged name, local directory, ``.gguf`` file or hub name.
+
+    Returns:
+        A directory or a hub name for ``from_pretrained``, and a content hash (None for a hub name).
+
+    Raises:
+        ModelError: If a file or package is missing or unreadable.
+    """
+    path = Path(source).expanduser()
+    if source in PACKAGED_MODELS:
+        path = PACKAGED_MODELS[source].locate()
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise ModelError(f"no such GGUF file: {path}")
+        revision = file_revision(path)
+        with quiet_transformers():
+            return str(convert_gguf(path, revision)), revision
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelError(f"{path} is no model directory: it has no config.json")
+        return str(path), directory_revision(path)
+    if path.is_absolute() or source.startswith(".") or source.count("/") > 1:
+        raise ModelError(f"no such model directory: {source}")
+    return source, None
+
+
+def load_model(source: str, *, revision: str | None = None) -> DenseModel:
+    """Load a dense model to the CPU.
+
+    Args:
+        source: Packaged name (``smollm2-135m``), hub name, local directory or ``.gguf`` file.
+        revision: Hub revision, for hub names only.
+
+    Raises:
+        ModelError: If it cannot be found or read, or its family is not supported.
+    """
+    where, identity = resolve_model(source)
+    kwargs = {"revision": revision} if identity is None and revision else {}
+    with quiet_transformers():
+        try:
+            config = AutoConfig.from_pretrained(where, **kwargs)
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelError(_not_found(source, error)) from error
+        adapter = adapter_for(config.model_type)
+        architecture = adapter.architecture(config)
+        try:
+            model = AutoModelForCausalLM.from_pretrained(where, dtype="auto", attn_implementation="sdpa", **kwargs)
+            tokenizer = AutoTokenizer.from_pretrained(where, **kwargs)
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise ModelError(f"cannot load model '{source}': {_first_line(error)}") from error
+    if any(parameter.device.type == "meta" for parameter in model.parameters()):
+        raise ModelError(f"model '{source}' did not load whole: some weights are missing")
+    return DenseModel(
+        model=model.eval().requires_grad_(False),
+        tokenizer=tokenizer,
+        adapter=adapter,
+        architecture=architecture,
+        source=source,
+        revision=identity or getattr(config, "_commit_hash", None) or revision or "unknown",
+        sample=source if source in PACKAGED_MODELS else None,
+    )
+
+
+def resolve_device(device: str) -> torch.device:
+    """``auto`` becomes CUDA where there is one, else the CPU.
+
+    Raises:
+        ModelError: If the named device is unknown or absent.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError as error:
+        raise ModelError(f"unknown device '{device}'; use auto, cpu, cuda or cuda:N") from error
+    if resolved.type == "cuda" and not torch.cuda.is_available():
+        raise ModelError(f"device '{device}' asks for CUDA, but this machine or this torch build has none; use cpu")
+    return resolved
+
+
+def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """``auto`` becomes bfloat16 on CUDA and float32 on a CPU."""
+    if dtype == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    resolved: torch.dtype = getattr(torch, dtype)
+    return resolved
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Progress bars of transformers off, and back to what they were."""
+    enabled = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if enabled:
+            transformers_logging.enable_progress_bar()
+
+
+def _not_found(source: str, error: Exception) -> str:
+    near = difflib.get_close_matches(source, PACKAGED_MODELS, n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    return (
+        f"cannot find model '{source}': {hint}it is no packaged model ({', '.join(PACKAGED_MODELS)}), no local "
+        f"directory, no .gguf file, and no hub model in reach ({_first_line(error)})"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,106 @@
+"""Llama and models of the same architecture: RMSNorm, rotary positions, grouped KV heads, gated FFN."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from transformers import PretrainedConfig, PreTrainedModel
+
+from nas_llm.models.families._base import BlockNames, FamilyAdapter
+from nas_llm.models.families._modeling import modeling_module, modeling_source
+from nas_llm.space import Architecture
+
+
+class LlamaAdapter(FamilyAdapter):
+    """Llama, SmolLM and Mistral."""
+
+    name: ClassVar[str] = "llama"
+    model_types: ClassVar[tuple[str, ...]] = ("llama", "mistral")
+    names: ClassVar[BlockNames] = BlockNames(
+        q="self_attn.q_proj",
+        k="self_attn.k_proj",
+        v="self_attn.v_proj",
+        o="self_attn.o_proj",
+        fc1=("mlp.gate_proj", "mlp.up_proj"),
+        fc2="mlp.down_proj",
+        attn_norm="input_layernorm",
+        mlp_norm="post_attention_layernorm",
+    )
+
+    def architecture(self, config: PretrainedConfig) -> Architecture:
+        """Sizes of a dense Llama or Mistral."""
+        attention_bias = bool(getattr(config, "attention_bias", False))
+        return Architecture(
+            family=self.name,
+            num_layers=config.num_hidden_layers,
+            hidden_size=config.hidden_size,
+            num_heads=config.num_attention_heads,
+            num_kv_heads=config.num_key_value_heads,
+            head_dim=config.head_dim,
+            intermediate_size=config.intermediate_size,
+            vocab_size=config.vocab_size,
+            gated_mlp=True,
+            qkv_bias=attention_bias,
+            o_bias=attention_bias,
+            mlp_bias=bool(getattr(config, "mlp_bias", False)),
+            norm_parameters=config.hidden_size,
+            norm_outside=False,
+            final_norm=True,
+            tied_embeddings=bool(config.tie_word_embeddings),
+            embedding_size=config.hidden_size,
+            position_parameters=0,
+            max_positions=getattr(config, "sliding_window", None) or config.max_position_embeddings,
+        )
+
+    def layers(self, model: PreTrainedModel) -> nn.ModuleList:
+        """The decoder blocks."""
+        layers: nn.ModuleList = model.model.layers
+        return layers
+
+    def outer(self, model: PreTrainedModel) -> nn.ModuleDict:
+        """Token embedding, rotary tables, final norm and LM head."""
+        trunk = model.model
+        return nn.ModuleDict(
+            {"embed": trunk.embed_tokens, "rotary": trunk.rotary_emb, "norm": trunk.norm, "lm_head": model.lm_head}
+        )
+
+    def embed(self, outer: nn.ModuleDict, ids: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        """Token embeddings, and the rotary tables of positions 0..T-1."""
+        hidden = outer["embed"](ids)
+        positions = torch.arange(ids.shape[1], device=ids.device)[None]
+        # No mask: full windows under transformers' sdpa attention are plain causal.
+        return hidden, {"position_embeddings": outer["rotary"](hidden, positions), "attention_mask": None}
+
+    def finish(self, outer: nn.ModuleDict, hidden: Tensor) -> Tensor:
+        """The final norm."""
+        normed: Tensor = outer["norm"](hidden)
+        return normed
+
+    def layer_overrides(self, architecture: Architecture, kv_groups: int, ffn_channels: int) -> dict[str, Any]:
+        """Sizes of one layer under Llama's names."""
+        overrides: dict[str, Any] = {}
+        skip = [name for name, count in (("attention", kv_groups), ("mlp", ffn_channels)) if not count]
+        if skip:
+            overrides["skip"] = skip
+        if kv_groups:
+            overrides["num_key_value_heads"] = kv_groups
+            overrides["num_attention_heads"] = kv_groups * architecture.heads_per_group
+        if ffn_channels:
+            overrides["intermediate_size"] = ffn_channels
+        return overrides
+
+    def global_overrides(self, architecture: Architecture) -> dict[str, Any]:
+        """The head width no longer follows from the head count."""
+        return {"head_dim": architecture.head_dim}
+
+    def modeling_source(self, model_type: str) -> str:
+        """The Llama template, renamed for Mistral."""
+        renames = () if model_type == "llama" else (("Llama", "Mistral"), ("llama", "mistral"))
+        return modeling_source("modeling_llama.py", renames)
+
+    def modeling(self, model_type: str) -> ModuleType:
+        """The imported modelling file."""
+        return modeling_module(model_type, self.modeling_source(model_type))

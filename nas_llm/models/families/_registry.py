@@ -1,0 +1,38 @@
+"""Which adapter serves which model type."""
+
+from __future__ import annotations
+
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from nas_llm.errors import ModelError
+from nas_llm.models.families._base import FamilyAdapter
+from nas_llm.models.families._llama import LlamaAdapter
+from nas_llm.models.families._opt import OPTAdapter
+
+_ADAPTERS: tuple[FamilyAdapter, ...] = (LlamaAdapter(), OPTAdapter())
+
+
+def supported_model_types() -> list[str]:
+    """transformers ``model_type`` values that can be searched."""
+    return sorted(model_type for adapter in _ADAPTERS for model_type in adapter.model_types)
+
+
+def adapter_for(model_type: str) -> FamilyAdapter:
+    """The adapter of a model type.
+
+    Raises:
+        ModelError: If no family covers it.
+    """
+    for adapter in _ADAPTERS:
+        if model_type in adapter.model_types:
+            return adapter
+    raise ModelError(f"model type '{model_type}' is not supported; supported are {', '.join(supported_model_types())}")
+
+
+def register_subnet_classes() -> None:
+    """Make transformers' Auto classes load exports without running the code that they carry; may be repeated."""
+    for adapter in _ADAPTERS:
+        for model_type in adapter.model_types:
+            modeling = adapter.modeling(model_type)
+            AutoConfig.register(modeling.CONFIG_CLASS.model_type, modeling.CONFIG_CLASS, exist_ok=True)
+            AutoModelForCausalLM.register(modeling.CONFIG_CLASS, modeling.MODEL_CLASS, exist_ok=True)

@@ -1,0 +1,170 @@
+"""OPT whose layers differ in size, as transformers' ``per_layer_config`` says; needs nothing but transformers.
+
+Each layer takes ``num_attention_heads`` and ``ffn_dim`` from its own entry; a sublayer named in ``skip`` ("attention",
+"mlp") is not there at all. Heads keep the dense model's ``head_dim``, and so the softmax scale. With norms after the
+residual sum (``do_layer_norm_before=False``) a removed sublayer leaves its norm behind.
+"""
+
+from huggingface_hub.dataclasses import strict
+from torch import nn
+from transformers.activations import ACT2FN
+from transformers.models.opt.configuration_opt import OPTConfig
+from transformers.models.opt.modeling_opt import (
+    OPTAttention,
+    OPTDecoder,
+    OPTDecoderLayer,
+    OPTForCausalLM,
+    OPTLearnedPositionalEmbedding,
+    OPTModel,
+)
+
+
+@strict
+class NasOPTConfig(OPTConfig):
+    """OPT configuration with ``per_layer_config`` and an explicit ``head_dim``."""
+
+    model_type = "nas_opt"
+    head_dim: int | None = None
+
+    def validate_architecture(self):
+        """Accept any head count: heads keep their explicit ``head_dim``."""
+
+
+class NasOPTAttention(OPTAttention):
+    """OPT attention with fewer heads than ``hidden_size / head_dim``."""
+
+    def __init__(self, config, layer_idx):
+        nn.Module.__init__(self)
+        self.config = config
+        self.embed_dim = config.hidden_size
+        self.num_heads = config.num_attention_heads
+        self.dropout = config.attention_dropout
+        self.enable_bias = config.enable_bias
+        self.layer_idx = layer_idx
+        self.head_dim = config.head_dim
+        self.is_causal = True
+        self.scaling = self.head_dim**-0.5
+        inner = self.num_heads * self.head_dim
+        self.k_proj = nn.Linear(self.embed_dim, inner, bias=self.enable_bias)
+        self.v_proj = nn.Linear(self.embed_dim, inner, bias=self.enable_bias)
+        self.q_proj = nn.Linear(self.embed_dim, inner, bias=self.enable_bias)
+        self.out_proj = nn.Linear(inner, self.embed_dim, bias=self.enable_bias)
+
+
+class NasOPTDecoderLayer(OPTDecoderLayer):
+    """An OPT block whose sublayers may be missing.
+
+    Args:
+        config: This layer's own configuration.
+        layer_idx: Its slot in the KV cache; blocks without attention have none.
+    """
+
+    def __init__(self, config, layer_idx):
+        # The parent's constructor would derive the head width from the head count.
+        super(OPTDecoderLayer, self).__init__()
+        self.embed_dim = config.hidden_size
+        self.do_layer_norm_before = config.do_layer_norm_before
+        self.dropout = config.dropout
+        affine = config.layer_norm_elementwise_affine
+        attention, mlp = "attention" not in config.skip, "mlp" not in config.skip
+        self.self_attn = NasOPTAttention(config, layer_idx) if attention else None
+        self.activation_fn = ACT2FN[config.activation_function]
+        self.fc1 = nn.Linear(self.embed_dim, config.ffn_dim, bias=config.enable_bias) if mlp else None
+        self.fc2 = nn.Linear(config.ffn_dim, self.embed_dim, bias=config.enable_bias) if mlp else None
+        after = not self.do_layer_norm_before
+        norms = [nn.LayerNorm(self.embed_dim, elementwise_affine=affine) if kept or after else None
+                 for kept in (attention, mlp)]
+        self.self_attn_layer_norm, self.final_layer_norm = norms
+
+    def forward(self, hidden_states, attention_mask=None, past_key_values=None, use_cache=False, position_ids=None,
+                **kwargs):
+        """Run the sublayers that are there."""
+        before = self.do_layer_norm_before
+        if self.self_attn is not None:
+            normed = self.self_attn_layer_norm(hidden_states) if before else hidden_states
+            out = self.self_attn(
+                hidden_states=normed,
+                past_key_values=past_key_values,
+                position_ids=position_ids,
+                attention_mask=attention_mask,
+                **kwargs,
+            )[0]
+            hidden_states = hidden_states + nn.functional.dropout(out, p=self.dropout, training=self.training)
+        if not before:
+            hidden_states = self.self_attn_layer_norm(hidden_states)
+        if self.fc1 is not None:
+            normed = self.final_layer_norm(hidden_states) if before else hidden_states
+            out = self.fc2(self.activation_fn(self.fc1(normed)))
+            hidden_states = hidden_states + nn.functional.dropout(out, p=self.dropout, training=self.training)
+        if not before:
+            hidden_states = self.final_layer_norm(hidden_states)
+        return hidden_states
+
+
+class NasOPTDecoder(OPTDecoder):
+    """OPT decoder built layer by layer from ``config.per_layer_config``."""
+
+    config_class = NasOPTConfig
+    _no_split_modules = ["NasOPTDecoderLayer"]
+
+    def __init__(self, config):
+        # The parent's constructor would build uniform layers.
+        super(OPTDecoder, self).__init__(config)
+        self.dropout = config.dropout
+        self.layerdrop = config.layerdrop
+        self.padding_idx = config.pad_token_id
+        self.max_target_positions = config.max_position_embeddings
+        self.vocab_size = config.vocab_size
+        width, word_width = config.hidden_size, config.word_embed_proj_dim
+        self.embed_tokens = nn.Embedding(config.vocab_size, word_width, self.padding_idx)
+        self.embed_positions = OPTLearnedPositionalEmbedding(config.max_position_embeddings, width)
+        self.project_out = nn.Linear(width, word_width, bias=False) if word_width != width else None
+        self.project_in = nn.Linear(word_width, width, bias=False) if word_width != width else None
+        has_norm = config.do_layer_norm_before and not config._remove_final_layer_norm
+        affine = config.layer_norm_elementwise_affine
+        self.final_layer_norm = nn.LayerNorm(width, elementwise_affine=affine) if has_norm else None
+        self.layers = nn.ModuleList()
+        cache_slot = 0
+        for layer_config in config.per_layer_config:
+            layer = NasOPTDecoderLayer(_with_skip(layer_config), cache_slot)
+            if layer.self_attn is not None:
+                # The attention implementation may be changed later, on the model's own configuration.
+                layer.self_attn.config = config
+                cache_slot += 1
+            self.layers.append(layer)
+        self.gradient_checkpointing = False
+        self.post_init()
+
+
+class NasOPTModel(OPTModel):
+    """OPT trunk over :class:`NasOPTDecoder`."""
+
+    config_class = NasOPTConfig
+    _no_split_modules = ["NasOPTDecoderLayer"]
+
+    def __init__(self, config):
+        super(OPTModel, self).__init__(config)
+        self.decoder = NasOPTDecoder(config)
+        self.post_init()
+
+
+class NasOPTForCausalLM(OPTForCausalLM):
+    """OPT causal LM over :class:`NasOPTModel`."""
+
+    config_class = NasOPTConfig
+    _no_split_modules = ["NasOPTDecoderLayer"]
+
+    def __init__(self, config):
+        super(OPTForCausalLM, self).__init__(config)
+        self.model = NasOPTModel(config)
+        self.lm_head = nn.Linear(config.word_embed_proj_dim, config.vocab_size, bias=False)
+        self.post_init()
+
+
+def _with_skip(config):
+    if not hasattr(config, "skip"):
+        config.skip = []
+    return config
+
+
+CONFIG_CLASS, MODEL_CLASS, LAYER_CLASS = NasOPTConfig, NasOPTForCausalLM, NasOPTDecoderLayer

@@ -1,0 +1,23 @@
+"""Every test runs offline, on one thread, with a cache folder of its own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_DATASETS_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# Test processes share the cores: waiting threads must not spin.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh cache folder, for this process and its children."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["NAS_LLM_CACHE"] = str(folder)
+    return folder

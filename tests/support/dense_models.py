@@ -1,0 +1,101 @@
+"""Small dense models with random weights, one for each trait that slicing has to get right."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+
+from nas_llm.data import WindowSet
+from nas_llm.models import DenseModel, adapter_for
+from nas_llm.space import Genome
+
+VOCABULARY = 96
+LAYERS = 5
+CHANNELS = 80
+
+_SIZES = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 48,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": 6,
+    "max_position_embeddings": 128,
+}
+_LLAMA: dict[str, Any] = {**_SIZES, "intermediate_size": CHANNELS}
+_OPT: dict[str, Any] = {**_SIZES, "ffn_dim": CHANNELS, "pad_token_id": 1}
+
+_CASES: dict[str, tuple[PretrainedConfig, type[PreTrainedModel]]] = {
+    "llama-gqa-tied": (
+        LlamaConfig(**_LLAMA, num_key_value_heads=3, head_dim=8, tie_word_embeddings=True),
+        LlamaForCausalLM,
+    ),
+    "llama-gqa-untied": (LlamaConfig(**_LLAMA, num_key_value_heads=2), LlamaForCausalLM),
+    "llama-mha-biases": (
+        LlamaConfig(**_LLAMA, num_key_value_heads=6, attention_bias=True, mlp_bias=True),
+        LlamaForCausalLM,
+    ),
+    "llama-wide-heads": (LlamaConfig(**_LLAMA, num_key_value_heads=3, head_dim=16), LlamaForCausalLM),
+    "mistral": (MistralConfig(**_LLAMA, num_key_value_heads=2, sliding_window=None), MistralForCausalLM),
+    "opt": (OPTConfig(**_OPT), OPTForCausalLM),
+    "opt-post-norm": (
+        OPTConfig(**_OPT, do_layer_norm_before=False, word_embed_proj_dim=32),
+        OPTForCausalLM,
+    ),
+    "opt-no-bias": (OPTConfig(**_OPT, enable_bias=False, layer_norm_elementwise_affine=False), OPTForCausalLM),
+}
+DENSE_CASES = tuple(_CASES)
+
+
+def dense_model(case: str, seed: int = 0) -> DenseModel:
+    """A dense model of one of :data:`DENSE_CASES`, weights large enough that every unit matters."""
+    config, kind = _CASES[case]
+    model = kind._from_config(config, attn_implementation="sdpa").eval().requires_grad_(False)
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        if "norm" in name:
+            # Norms off one and off zero, so that a norm in the wrong place is seen.
+            parameter.data.uniform_(0.5, 1.5, generator=generator)
+        else:
+            parameter.data.normal_(0.0, 0.15, generator=generator)
+    adapter = adapter_for(config.model_type)
+    return DenseModel(
+        model=model,
+        tokenizer=None,  # type: ignore[arg-type]
+        adapter=adapter,
+        architecture=adapter.architecture(config),
+        source=case,
+        revision=f"random-{case}-{seed}",
+    )
+
+
+def random_genome(dense: DenseModel, seed: int) -> Genome:
+    """Masks that keep about 60 %, with removed sublayers at the front, in the middle and together."""
+    rng = np.random.default_rng(seed)
+    shape = dense.architecture
+    attn = rng.random((shape.num_layers, shape.num_kv_heads)) < 0.6
+    mlp = rng.random((shape.num_layers, shape.intermediate_size)) < 0.6
+    for mask in (attn, mlp):
+        mask[rng.integers(shape.num_layers)] = False
+        mask[rng.integers(shape.num_layers)] = True
+    if seed % 3 == 0:
+        attn[0] = False
+    if seed % 4 == 0:
+        attn[2] = mlp[2] = False
+    return Genome(attn, mlp)
+
+
+def random_windows(count: int = 3, length: int = 24, seed: int = 0, name: str = "windows") -> WindowSet:
+    """Windows of random tokens."""
+    rng = np.random.default_rng(seed)
+    return WindowSet(tokens=rng.integers(3, VOCABULARY, (count, length)), name=name)

@@ -1,0 +1,103 @@
+"""The workflow replaced by canned answers, for tests of what the command line makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from example_fronts import example_front
+
+from nas_llm.config import LoadedProblem, load_problem
+from nas_llm.events import CandidateEvaluated, EventHandler, GenerationFinished, Notice, StageFinished, StageStarted
+from nas_llm.workflow import ExportRecord, FrontPoint, ModelRow, Run, RunSummary
+
+
+@dataclass
+class Outcome:
+    """Exit code and what was written."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass
+class FakeWorkflow:
+    """Stands where the models would be: takes calls down and answers with the example front."""
+
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    during_search: Callable[[], None] = lambda: None
+
+    def run_search(
+        self,
+        loaded: LoadedProblem,
+        *,
+        run_dir: Path,
+        resume: bool,
+        on_event: EventHandler,
+        should_stop: Callable[[], bool],
+    ) -> RunSummary:
+        self.calls.append({"loaded": loaded, "run_dir": run_dir, "resume": resume})
+        on_event(StageStarted("data", "reading text"))
+        on_event(Notice("the sample was cut [bold]short[/bold]"))
+        on_event(StageFinished("data", "8 windows"))
+        on_event(CandidateEvaluated(16, 64, {"perplexity": 12.0, "macs_per_token": 2e5}, 0.5))
+        front = ({"perplexity": 12.0, "macs_per_token": 2e5}, {"perplexity": 20.0, "macs_per_token": 1e5})
+        on_event(GenerationFinished(1, 16, 64, 0.25, front, 8.0))
+        self.during_search()
+        return RunSummary(
+            run_dir=run_dir,
+            front=None if should_stop() else example_front(),
+            interrupted=should_stop(),
+            evaluations=16,
+            seconds=75.0,
+            report=None if should_stop() else run_dir / "report.html",
+        )
+
+    def open_run(self, run_dir: Path) -> Run:
+        self.calls.append({"run_dir": run_dir})
+        return Run(directory=run_dir, problem=load_problem("tiny-llama").problem, front=example_front())
+
+    def export_points(
+        self,
+        run: Run,
+        points: Sequence[FrontPoint],
+        *,
+        out: Path | None,
+        formats: Sequence[str],
+        force: bool,
+        on_event: EventHandler,
+    ) -> list[ExportRecord]:
+        self.calls.append({"points": [point.id for point in points], "out": out, "formats": formats, "force": force})
+        target = out or run.directory / "exports"
+        return [
+            ExportRecord(
+                point=point,
+                path=target / point.id / "hf",
+                cost=point.cost,
+                fitness_perplexity=point.fitness_perplexity,
+                held_out_perplexity=point.held_out_perplexity,
+            )
+            for point in points
+        ]
+
+    def evaluate_models(self, models: Sequence[str], **options: Any) -> list[ModelRow]:
+        self.calls.append({"models": list(models)} | options)
+        return [
+            ModelRow(
+                name=name,
+                params=134_515_008,
+                block_params=106_200_000,
+                inheriting_ratio=None if options["base"] is None else 0.5,
+                macs_per_token=145_000_000,
+                perplexity=29.2,
+                window=1024,
+                windows=8,
+                tokens=8192,
+                text="text.txt",
+                text_digest="d" * 32,
+            )
+            for name in models
+        ]
