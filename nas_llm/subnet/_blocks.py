@@ -1,0 +1,79 @@
+"""Sliced blocks on the device, kept while they are useful."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from nas_llm.models import DenseModel
+from nas_llm.space import BoolArray, Genome
+
+
+class Reconstructor(Protocol):
+    """Refits the weights of a sliced block before it is priced."""
+
+    @property
+    def identity(self) -> str:
+        """What results depend on, for cache keys."""
+
+    def refit(
+        self, layer: int, sliced: dict[str, Tensor], attn_mask: BoolArray, mlp_mask: BoolArray
+    ) -> dict[str, Tensor]:
+        """The sliced block's state dict with refitted weights."""
+
+
+class BlockCache:
+    """Least-recently-used cache of sliced (and refitted) blocks under a memory budget.
+
+    Args:
+        dense: The model to slice.
+        device: Where blocks run.
+        dtype: Their arithmetic.
+        reconstructor: Refits sliced weights; None for inherited weights.
+        budget_bytes: Memory for blocks; the block in use may exceed it.
+    """
+
+    def __init__(
+        self,
+        dense: DenseModel,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        reconstructor: Reconstructor | None,
+        budget_bytes: int,
+    ) -> None:
+        self._dense = dense
+        self._device = device
+        self._dtype = dtype
+        self._reconstructor = reconstructor
+        self._budget = budget_bytes
+        self._states = [block.state_dict() for block in dense.adapter.layers(dense.model)]
+        self._blocks: OrderedDict[tuple[int, bytes], tuple[nn.Module, int]] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, genome: Genome, layer: int) -> nn.Module:
+        """The block that a genome has at a layer."""
+        key = (layer, genome.layer_key(layer))
+        if key in self._blocks:
+            self._blocks.move_to_end(key)
+            return self._blocks[key][0]
+        block, size = self._make(layer, genome.attn_mask[layer], genome.mlp_mask[layer])
+        self._blocks[key] = (block, size)
+        self._bytes += size
+        while self._bytes > self._budget and len(self._blocks) > 1:
+            _, (_, freed) = self._blocks.popitem(last=False)
+            self._bytes -= freed
+        return block
+
+    def _make(self, layer: int, attn_mask: BoolArray, mlp_mask: BoolArray) -> tuple[nn.Module, int]:
+        adapter, architecture = self._dense.adapter, self._dense.architecture
+        state = adapter.slice_block(architecture, self._states[layer], attn_mask, mlp_mask)
+        if self._reconstructor is not None:
+            state = self._reconstructor.refit(layer, state, attn_mask, mlp_mask)
+        state = {name: weight.to(self._device, self._dtype) for name, weight in state.items()}
+        block = adapter.block(self._dense.model.config, int(attn_mask.sum()), int(mlp_mask.sum()))
+        block.load_state_dict(state, assign=True)
+        return block.requires_grad_(False), sum(weight.nbytes for weight in state.values())

@@ -1,0 +1,28 @@
+"""The dense model with omitted units zeroed: slower than a slice, and the oracle for it."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from transformers import PreTrainedModel
+
+from nas_llm.models import DenseModel
+from nas_llm.space import Genome
+
+
+def masked_copy(dense: DenseModel, genome: Genome) -> PreTrainedModel:
+    """A copy of the dense model in which omitted units contribute nothing; same shapes, same cost as dense.
+
+    The output columns of omitted units become zero; a removed sublayer loses its output bias too.
+    """
+    model: PreTrainedModel = copy.deepcopy(dense.model)
+    names, architecture = dense.adapter.names, dense.architecture
+    for layer, block in enumerate(dense.adapter.layers(model)):
+        heads = genome.attn_mask[layer].repeat(architecture.heads_per_group * architecture.head_dim)
+        for name, mask in ((names.o, heads), (names.fc2, genome.mlp_mask[layer])):
+            linear = block.get_submodule(name)
+            linear.weight.data[:, torch.from_numpy(~mask)] = 0.0
+            if not mask.any() and linear.bias is not None:
+                linear.bias.data.zero_()
+    return model

@@ -1,0 +1,87 @@
+"""A sliced subnet is the dense model with the omitted units zeroed, counted and computed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from dense_models import DENSE_CASES, dense_model, random_genome, random_windows
+from torch.utils.flop_counter import FlopCounterMode
+
+from nas_llm.evaluation import count_block_params, count_macs_per_token
+from nas_llm.space import CostModel, Genome
+from nas_llm.subnet import build_subnet, masked_copy
+
+SEEDS = range(4)
+
+
+@pytest.mark.parametrize("case", DENSE_CASES)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_sliced_logits_equal_masked_logits(case: str, seed: int) -> None:
+    dense, ids = dense_model(case), torch.from_numpy(random_windows().tokens.copy())
+    genome = random_genome(dense, seed)
+    masked, sliced = masked_copy(dense, genome)(ids).logits, build_subnet(dense, genome)(ids).logits
+    assert (masked - sliced).abs().max() <= 1e-4
+    # The oracle is no constant: masking does change the model.
+    assert (masked - dense.model(ids).logits).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("case", DENSE_CASES)
+def test_dense_genome_changes_nothing(case: str) -> None:
+    dense, ids = dense_model(case), torch.from_numpy(random_windows().tokens.copy())
+    subnet = build_subnet(dense, Genome.dense(dense.architecture))
+    assert torch.equal(subnet(ids).logits, dense.model(ids).logits)
+
+
+@pytest.mark.parametrize("case", DENSE_CASES)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_costs_equal_what_is_counted(case: str, seed: int) -> None:
+    dense, length = dense_model(case), 24
+    genome = random_genome(dense, seed)
+    subnet, cost = build_subnet(dense, genome), CostModel(dense.architecture, sequence_length=length)(genome)
+    assert cost.params == sum(parameter.numel() for parameter in subnet.parameters())
+    assert cost.block_params == count_block_params(subnet)
+    subnet.set_attn_implementation("eager")
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        subnet(torch.zeros((1, length), dtype=torch.long), use_cache=False)
+    assert cost.macs_per_token * length * 2 == counter.get_total_flops()
+    subnet.set_attn_implementation("sdpa")
+    assert cost.macs_per_token == count_macs_per_token(subnet, length)
+
+
+@pytest.mark.parametrize("case", DENSE_CASES)
+def test_dense_costs_equal_the_dense_model(case: str) -> None:
+    dense = dense_model(case)
+    cost = CostModel(dense.architecture, sequence_length=24).dense
+    assert cost.params == sum(parameter.numel() for parameter in dense.model.parameters())
+    assert cost.block_params == count_block_params(dense.model)
+    assert cost.macs_per_token == count_macs_per_token(dense.model, 24)
+    assert cost.inheriting_ratio == 1.0
+
+
+@pytest.mark.parametrize("case", ["llama-gqa-tied", "opt", "mistral"])
+def test_kv_cache_bytes_equal_the_cache(case: str) -> None:
+    dense = dense_model(case)
+    genome = random_genome(dense, 3)
+    subnet = build_subnet(dense, genome)
+    cache = subnet(torch.full((1, 10), 5), use_cache=True).past_key_values
+    held = sum(layer.keys.numel() + layer.values.numel() for layer in cache.layers if layer.keys is not None)
+    assert CostModel(dense.architecture, sequence_length=8)(genome).kv_cache_bytes * 10 == held * 2
+
+
+@pytest.mark.parametrize("case", DENSE_CASES)
+def test_generates_the_same_with_and_without_cache(case: str) -> None:
+    dense = dense_model(case)
+    subnet = build_subnet(dense, random_genome(dense, 0))
+    prompt = torch.from_numpy(random_windows(count=1, length=8).tokens.copy())
+    kwargs = {"max_new_tokens": 12, "do_sample": False, "attention_mask": torch.ones_like(prompt)}
+    cached, plain = (subnet.generate(prompt, use_cache=use, **kwargs) for use in (True, False))
+    assert torch.equal(cached, plain)
+
+
+def test_slicing_leaves_the_dense_model_untouched() -> None:
+    dense = dense_model("llama-mha-biases")
+    before = {name: value.clone() for name, value in dense.model.state_dict().items()}
+    subnet = build_subnet(dense, random_genome(dense, 1))
+    for parameter in subnet.parameters():
+        parameter.data.add_(1.0)
+    assert all(torch.equal(value, before[name]) for name, value in dense.model.state_dict().items())
