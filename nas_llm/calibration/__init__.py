@@ -1,0 +1,22 @@
+"""Calibration: Gram matrices of the dense model's activations, and scores of its units."""
+
+from nas_llm.calibration._calibrate import SCORERS, Calibration, Scorer, calibrate
+from nas_llm.calibration._gram import BlockGrams, Gram, damped, stream_grams
+from nas_llm.calibration._importance import importance
+from nas_llm.calibration._obs import elimination_ranks, obs
+from nas_llm.calibration._store import GramStore
+
+__all__ = [
+    "SCORERS",
+    "BlockGrams",
+    "Calibration",
+    "Gram",
+    "GramStore",
+    "Scorer",
+    "calibrate",
+    "damped",
+    "elimination_ranks",
+    "importance",
+    "obs",
+    "stream_grams",
+]

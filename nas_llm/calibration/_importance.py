@@ -1,0 +1,54 @@
+"""The paper's importance score, equations 1-3."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from nas_llm.calibration._gram import BlockGrams, Gram, damped
+from nas_llm.models import DenseModel
+
+
+def importance(
+    dense: DenseModel, weights: Mapping[str, Tensor], grams: BlockGrams, *, damping: float
+) -> tuple[Tensor, Tensor]:
+    """Score a block's units by Phi_ij = W_ij^2 / [(2 X X^T)^-1]_jj.
+
+    A unit's score is the sum of its row scores in q/k/v (or gate/up, fc1) and its column scores in o (or down, fc2).
+    The terms differ in scale by orders of magnitude, so each is divided by its mean over units first; the printed
+    equations lack this, and say argmin where the prose, rightly, keeps the larger scores.
+
+    Args:
+        dense: The model.
+        weights: State dict of the block.
+        grams: Its Gram matrices.
+        damping: Ridge on X X^T as a fraction of its mean diagonal.
+
+    Returns:
+        ``K`` scores of KV groups and ``P`` scores of FFN channels, float64.
+    """
+    names, architecture = dense.adapter.names, dense.architecture
+    groups = architecture.num_kv_heads
+    attn_in, mlp_in = _column_weight(grams.attn_in, damping), _column_weight(grams.mlp_in, damping)
+    attn_terms = [_squares(weights, name) @ attn_in for name in (names.q, names.k, names.v)]
+    attn_terms.append(_squares(weights, names.o).sum(0) * _column_weight(grams.o_in, damping))
+    mlp_terms = [_squares(weights, name) @ mlp_in for name in names.fc1]
+    mlp_terms.append(_squares(weights, names.fc2).sum(0) * _column_weight(grams.fc2_in, damping))
+    attn = torch.stack([_relative(term.view(groups, -1).sum(1)) for term in attn_terms]).sum(0)
+    mlp = torch.stack([_relative(term) for term in mlp_terms]).sum(0)
+    return attn.cpu(), mlp.cpu()
+
+
+def _squares(weights: Mapping[str, Tensor], name: str) -> Tensor:
+    return weights[f"{name}.weight"].double().square()
+
+
+def _column_weight(gram: Gram, damping: float) -> Tensor:
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(2.0 * damped(gram.matrix, damping)))
+    return 1.0 / inverse.diagonal()
+
+
+def _relative(term: Tensor) -> Tensor:
+    return term / term.mean().clamp_min(torch.finfo(torch.float64).tiny)

@@ -1,0 +1,57 @@
+"""Streamed Gram matrices equal those computed directly from Hugging Face activations."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from dense_models import DENSE_CASES, dense_model, random_windows
+from torch import Tensor, nn
+
+from nas_llm.calibration import stream_grams
+from nas_llm.models import DenseModel
+
+
+def _direct_inputs(dense: DenseModel, ids: Tensor) -> dict[tuple[int, str], Tensor]:
+    found: dict[tuple[int, str], Tensor] = {}
+    names = dense.adapter.names
+    for layer, block in enumerate(dense.adapter.layers(dense.model)):
+        watched = {"attn_in": names.k, "o_in": names.o, "mlp_in": names.fc1[-1], "fc2_in": names.fc2}
+        for label, module in watched.items():
+
+            def keep(module: nn.Module, args: tuple[Tensor, ...], key: tuple[int, str] = (layer, label)) -> None:
+                found[key] = args[0].reshape(-1, args[0].shape[-1])
+
+            block.get_submodule(module).register_forward_pre_hook(keep)
+    dense.model(ids)
+    return found
+
+
+@pytest.mark.parametrize("case", DENSE_CASES)
+def test_grams_equal_direct_products(case: str) -> None:
+    windows = random_windows(count=5)
+    inputs = _direct_inputs(dense_model(case), torch.from_numpy(windows.tokens.copy()))
+    layers = 0
+    for layer, grams in stream_grams(dense_model(case), windows, device=torch.device("cpu")):
+        layers += 1
+        for label in ("attn_in", "o_in", "mlp_in", "fc2_in"):
+            x, gram = inputs[layer, label].double(), getattr(grams, label)
+            assert gram.tokens == windows.num_tokens == len(x)
+            torch.testing.assert_close(gram.matrix.double(), x.T @ x, rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(gram.total.double(), x.sum(0), rtol=1e-4, atol=1e-4)
+    assert layers == 5
+
+
+def test_batches_do_not_change_the_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+    windows = random_windows(count=5)
+    whole = dict(stream_grams(dense_model("opt"), windows, device=torch.device("cpu")))
+    monkeypatch.setattr("nas_llm.calibration._gram._BATCH_TOKENS", 48)
+    for layer, grams in stream_grams(dense_model("opt"), windows, device=torch.device("cpu")):
+        torch.testing.assert_close(grams.fc2_in.matrix, whole[layer].fc2_in.matrix, rtol=1e-4, atol=1e-4)
+
+
+def test_the_dense_model_keeps_its_hooks_and_weights() -> None:
+    dense = dense_model("opt")
+    before = {name: value.clone() for name, value in dense.model.state_dict().items()}
+    list(stream_grams(dense, random_windows(), device=torch.device("cpu")))
+    assert all(torch.equal(value, before[name]) for name, value in dense.model.state_dict().items())
+    assert not any(module._forward_pre_hooks for module in dense.model.modules())
