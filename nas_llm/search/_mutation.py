@@ -1,0 +1,39 @@
+"""The mutation of a search: mask, ratio and depth mutation in one."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nas_llm.search._depth_mutation import DepthMutation
+from nas_llm.search._mask_mutation import MaskMutation
+from nas_llm.search._ratio_mutation import RatioMutation
+from nas_llm.space import Genome
+
+
+class GenomeMutation:
+    """Depth, then ratio, then mask mutation, each with its own probability; never idle if anything can change.
+
+    Args:
+        mask: P_m.
+        ratio: P_s.
+        depth: P_d.
+    """
+
+    def __init__(self, mask: MaskMutation, ratio: RatioMutation, depth: DepthMutation) -> None:
+        self.mask = mask
+        self.ratio = ratio
+        self.depth = depth
+
+    def __call__(self, genome: Genome, *, rng: np.random.Generator) -> Genome:
+        """Mutate one genome."""
+        child = self.mask(self.ratio(self.depth(genome, rng=rng), rng=rng), rng=rng)
+        return child if child != genome else self._forced(genome, rng)
+
+    def _forced(self, genome: Genome, rng: np.random.Generator) -> Genome:
+        # Transfers need a partner with room, which a genome at a corner of the space does not have.
+        for transfer in (None, False):
+            for layer in rng.permutation(genome.num_layers).tolist():
+                child = self.ratio.move(genome, [layer], rng=rng, transfer=transfer)
+                if child != genome:
+                    return child
+        return self.depth.move(genome, rng=rng)

@@ -1,0 +1,65 @@
+"""The set of operators of one search, built from its problem definition."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nas_llm.config import ConstraintSection, OperatorSection
+from nas_llm.search._constraints import CostConstraints
+from nas_llm.search._crossover import LayerwiseCrossover
+from nas_llm.search._depth_mutation import DepthMutation
+from nas_llm.search._mask_mutation import MaskMutation
+from nas_llm.search._mutation import GenomeMutation
+from nas_llm.search._ratio_mutation import RatioMutation
+from nas_llm.search._repair import GenomeRepair
+from nas_llm.search._sampling import ImportanceSampling
+from nas_llm.space import CostModel, SearchSpace, UnitScores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operators:
+    """Everything that makes or mends genomes."""
+
+    sampling: ImportanceSampling
+    crossover: LayerwiseCrossover
+    crossover_probability: float
+    mutation: GenomeMutation
+    repair: GenomeRepair
+
+
+def build_operators(
+    section: OperatorSection,
+    *,
+    space: SearchSpace,
+    scores: UnitScores,
+    cost_model: CostModel,
+    constraints: ConstraintSection,
+) -> Operators:
+    """Build the operators of a problem.
+
+    Args:
+        section: ``[search.operators]``.
+        space: Where genomes have to lie.
+        scores: Importance of all units.
+        cost_model: Prices genomes.
+        constraints: ``[constraints]``.
+    """
+    ratio = RatioMutation(
+        space,
+        scores,
+        probability=section.ratio_probability,
+        ratio_step=section.ratio_step,
+        transfer_probability=section.transfer_probability,
+        temperature=section.temperature,
+    )
+    mask = MaskMutation(
+        scores, probability=section.mask_probability, alpha=section.alpha, temperature=section.temperature
+    )
+    repair = GenomeRepair(space, scores, cost_model, CostConstraints(constraints))
+    return Operators(
+        sampling=ImportanceSampling(repair, ratio),
+        crossover=LayerwiseCrossover(section.crossover),
+        crossover_probability=section.crossover_probability,
+        mutation=GenomeMutation(mask, ratio, DepthMutation(space, scores, probability=section.depth_probability)),
+        repair=repair,
+    )
