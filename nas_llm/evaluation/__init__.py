@@ -1,0 +1,6 @@
+"""Measuring models: perplexity under the literature's protocol, sizes and MACs."""
+
+from nas_llm.evaluation._measured import count_block_params, count_macs_per_token, load_any
+from nas_llm.evaluation._perplexity import model_perplexity
+
+__all__ = ["count_block_params", "count_macs_per_token", "load_any", "model_perplexity"]

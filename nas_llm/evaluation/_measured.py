@@ -1,0 +1,70 @@
+"""Sizes and MACs of a model as it lies on disk, counted and not computed."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from nas_llm.errors import ModelError
+from nas_llm.models import quiet_transformers, resolve_model
+from nas_llm.models.families import register_subnet_classes
+
+logger = logging.getLogger(__name__)
+
+
+def load_any(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a dense model or an export for measuring.
+
+    Exports load through the classes of this package; code that a model directory carries is never run.
+
+    Args:
+        source: Packaged name, hub name, local directory or ``.gguf`` file.
+
+    Raises:
+        ModelError: If it cannot be found or read.
+    """
+    where, _ = resolve_model(source)
+    register_subnet_classes()
+    with quiet_transformers():
+        try:
+            config = AutoConfig.from_pretrained(where)
+            model = AutoModelForCausalLM.from_pretrained(
+                where, config=config, dtype=torch.float32, attn_implementation="sdpa"
+            )
+            tokenizer = AutoTokenizer.from_pretrained(where)
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            first = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ModelError(f"cannot load model '{source}': {first}") from error
+    return model.eval(), tokenizer
+
+
+def count_block_params(model: PreTrainedModel) -> int:
+    """Parameters inside decoder blocks, norms excluded."""
+    return sum(
+        parameter.numel()
+        for name, parameter in model.named_parameters()
+        if ".layers." in f".{name}" and "norm" not in name
+    )
+
+
+def count_macs_per_token(model: PreTrainedModel, length: int) -> int:
+    """Multiply-accumulates per token of a prefill of ``length`` tokens, by torch's flop counter.
+
+    Args:
+        model: A causal LM; its attention is eager while it is counted, because the counter does not see into the
+            fused kernel on every device.
+        length: Tokens of the prefill.
+    """
+    before = model.config._attn_implementation
+    model.set_attn_implementation("eager")
+    try:
+        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+            model(torch.zeros((1, length), dtype=torch.long, device=model.device), use_cache=False)
+    finally:
+        with suppress(ValueError):
+            model.set_attn_implementation(before)
+    return int(counter.get_total_flops()) // (2 * length)
