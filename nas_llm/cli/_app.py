@@ -1,0 +1,73 @@
+"""The command group: what all commands share, and how errors reach a person."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from nas_llm.cli._console import fail
+from nas_llm.cli._evaluate import evaluate
+from nas_llm.cli._export import export
+from nas_llm.cli._front import front
+from nas_llm.cli._problems import problems
+from nas_llm.cli._search import search
+from nas_llm.errors import NasLlmError
+
+_INTERRUPTED = 130
+
+
+class _Group(TyperGroup):
+    """Turns errors that were raised on purpose into one line and exit code 2."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except NasLlmError as error:
+            fail(str(error))
+            raise typer.Exit(2) from error
+        except KeyboardInterrupt as error:
+            fail("interrupted")
+            raise typer.Exit(_INTERRUPTED) from error
+
+
+app = typer.Typer(
+    cls=_Group,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+for command in (search, front, export, evaluate, problems):
+    app.command()(command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"nas-llm {importlib.metadata.version('nas-llm')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    """Find better architectures inside a pretrained language model, without training.
+
+    \b
+    A first search, from a problem definition that comes with the package:
+      nas-llm search smollm2-135m --run runs/demo
+      nas-llm front runs/demo
+      nas-llm export runs/demo --point knee
+      nas-llm evaluate runs/demo/exports/p05/hf --text my_text.txt
+    """
+
+
+def main() -> None:
+    """Run the command line; the process ends with its exit code."""
+    app(prog_name="nas-llm")

@@ -1,0 +1,27 @@
+"""Counts as a person types them."""
+
+from __future__ import annotations
+
+from nas_llm.errors import ConfigError
+
+_SUFFIXES = {"k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12}
+
+
+def parse_count(text: str | None, option: str) -> float | None:
+    """``100M``, ``1.5G``, ``2e8`` or ``134515008`` as a number.
+
+    Raises:
+        ConfigError: If it is none of these, or not positive.
+    """
+    if text is None:
+        return None
+    number, factor = text.strip(), 1.0
+    if number[-1:].lower() in _SUFFIXES:
+        number, factor = number[:-1], _SUFFIXES[number[-1].lower()]
+    try:
+        value = float(number) * factor
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value < float("inf"):
+        raise ConfigError(f"{option} {text!r} is not a positive number; write e.g. 100M, 1.5G or 134515008")
+    return value

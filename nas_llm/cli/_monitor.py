@@ -1,0 +1,92 @@
+"""What is known of a running search, from its events; no rendering here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from nas_llm.events import CandidateEvaluated, Event, GenerationFinished, StageAdvanced, StageFinished, StageStarted
+
+Objectives = Mapping[str, float]
+
+
+class SearchMonitor:
+    """Keeps the latest of everything and derives rate and time left.
+
+    Args:
+        clock: Seconds that only grow.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._first: tuple[float, int] | None = None
+        self.stage: StageStarted | None = None
+        self._began: dict[str, float] = {}
+        self.stage_done = 0
+        self.generation = 0
+        self.evaluations = 0
+        self.budget = 0
+        self.hypervolume: float | None = None
+        self.front: tuple[Objectives, ...] = ()
+
+    def update(self, event: Event) -> None:
+        """Take an event in."""
+        match event:
+            case StageStarted():
+                self.stage, self.stage_done = event, 0
+                self._began[event.stage] = self._clock()
+            case StageAdvanced(stage=stage, done=done) if self.stage is not None and stage == self.stage.stage:
+                self.stage_done = done
+            case StageFinished(stage=stage) if self.stage is not None and stage == self.stage.stage:
+                self.stage = None
+            case CandidateEvaluated(evaluations=evaluations, budget=budget, seconds=seconds):
+                if self._first is None:
+                    # The clock of the rate starts when the first candidate began, not when it was done.
+                    self._first = (self._clock() - seconds, evaluations - 1)
+                self.evaluations, self.budget = evaluations, budget
+            case GenerationFinished():
+                self.generation, self.evaluations = event.generation, event.evaluations
+                self.budget, self.hypervolume, self.front = event.budget, event.hypervolume, event.front
+
+    def seconds_in(self, stage: str) -> float:
+        """Time since a stage began; stages may lie inside of others."""
+        return self._clock() - self._began.get(stage, self._clock())
+
+    @property
+    def per_minute(self) -> float | None:
+        """Evaluations per minute of this process, None before the first."""
+        if self._first is None:
+            return None
+        began, before = self._first
+        elapsed = self._clock() - began
+        return 60.0 * (self.evaluations - before) / elapsed if elapsed > 0 else None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Time until the budget is spent at the present rate."""
+        rate = self.per_minute
+        return 60.0 * (self.budget - self.evaluations) / rate if rate else None
+
+
+def best_at_levels(front: Sequence[Objectives], levels: int) -> list[Objectives]:
+    """The best quality that fits under each of a few evenly spread costs, cheapest first.
+
+    Args:
+        front: Points with the measured objective and at least one cost; the first cost counts.
+        levels: Cost levels between the cheapest and the dearest point.
+    """
+    from nas_llm.config import QUALITY_OBJECTIVES
+
+    if not front:
+        return []
+    quality = next(name for name in front[0] if name in QUALITY_OBJECTIVES)
+    price = next(name for name in front[0] if name not in QUALITY_OBJECTIVES)
+    low, high = min(point[price] for point in front), max(point[price] for point in front)
+    found: list[Objectives] = []
+    for step in range(levels):
+        # The top level is the highest price itself, free of rounding.
+        limit = high if step == levels - 1 else low + (high - low) * step / (levels - 1)
+        best = min((point for point in front if point[price] <= limit), key=lambda point: point[quality])
+        if best not in found:
+            found.append(best)
+    return found

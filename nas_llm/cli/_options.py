@@ -1,0 +1,20 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run directory, or the name of one inside runs/.")]
+PointOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--point",
+        metavar="POINT",
+        help="An id such as p03, knee, best, smallest, all, or ratio=0.8 (the nearest); may be repeated.",
+    ),
+]
+MaxMacsOption = Annotated[str | None, typer.Option("--max-macs", metavar="N", help="Most MACs per token, e.g. 100M.")]
+MaxParamsOption = Annotated[str | None, typer.Option("--max-params", metavar="N", help="Most parameters, e.g. 110M.")]
+MinRatioOption = Annotated[float | None, typer.Option("--min-ratio", help="Least inheriting ratio, in (0, 1].")]

@@ -1,0 +1,93 @@
+"""Tables of results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from nas_llm import _format
+
+if TYPE_CHECKING:
+    from nas_llm.workflow import ExportRecord, Front, FrontPoint, ModelRow
+
+
+def front_table(front: Front, points: Sequence[FrontPoint]) -> Table:
+    """The dense model and some points, with what the numbers were measured on."""
+    kl = front.quality == "kl"
+    table = _table("point", "ratio", "MACs/token", "params", "KV bytes/token", *(["KL"] if kl else []))
+    for name in ("perplexity", "held-out", "attention", "FFN"):
+        table.add_column(name, justify="right")
+    table.add_column("", justify="left")
+    for point in (front.dense, *points):
+        attention = sum(layer["kv_groups"] > 0 for layer in point.layers)
+        ffn = sum(layer["ffn_channels"] > 0 for layer in point.layers)
+        table.add_row(
+            point.id,
+            *_costs(point),
+            _format.count(point.cost.kv_cache_bytes),
+            *([_format.objective("kl", point.objectives["kl"])] if kl else []),
+            _format.perplexity(point.fitness_perplexity),
+            _format.perplexity(point.held_out_perplexity),
+            f"{attention}/{len(point.layers)}",
+            f"{ffn}/{len(point.layers)}",
+            "knee" if point.knee else "",
+            style="dim" if point is front.dense else "bold" if point.knee else "",
+        )
+    table.caption = measured_on(front)
+    return table
+
+
+def export_table(front: Front, records: Sequence[ExportRecord]) -> Table:
+    """The dense model and what was exported, as measured from disk."""
+    table = _table("point", "ratio", "MACs/token", "params", "perplexity", "held-out")
+    table.add_column("directory", justify="left", overflow="fold")
+    dense = front.dense
+    scores = (_format.perplexity(dense.fitness_perplexity), _format.perplexity(dense.held_out_perplexity))
+    table.add_row("dense", *_costs(dense), *scores, "", style="dim")
+    for record in records:
+        scores = (_format.perplexity(record.fitness_perplexity), _format.perplexity(record.held_out_perplexity))
+        name = f"{record.point.id} (knee)" if record.point.knee else record.point.id
+        table.add_row(name, *_costs(record), *scores, str(record.path))
+    table.caption = measured_on(front)
+    return table
+
+
+def model_table(rows: Sequence[ModelRow]) -> Table:
+    """Measured models, with the protocol."""
+    table = _table("model", "ratio", "MACs/token", "params", "block params", "perplexity")
+    for row in rows:
+        ratio = "-" if row.inheriting_ratio is None else f"{row.inheriting_ratio:.4f}"
+        numbers = (_format.count(row.macs_per_token), _format.count(row.params), _format.count(row.block_params))
+        table.add_row(row.name, ratio, *numbers, f"{row.perplexity:.3f}")
+    first = rows[0]
+    table.caption = (
+        f"text: {first.text} ({first.text_digest[:12]}), {first.windows} windows of {first.window} tokens; "
+        f"MACs per token at {first.window} tokens"
+    )
+    return table
+
+
+def measured_on(front: Front) -> str:
+    """Which text the numbers of a front belong to."""
+    parts = [
+        f"{label} {_format.text_of(front.data[name])}"
+        for label, name in (("optimised for:", "fitness"), ("held-out:", "held_out"))
+        if name in front.data
+    ]
+    return "; ".join(parts)
+
+
+def _table(first: str, *columns: str) -> Table:
+    table = Table(box=SIMPLE_HEAD, caption_justify="left", caption_style="dim", header_style="bold")
+    table.add_column(first, justify="left", overflow="fold")
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def _costs(priced: FrontPoint | ExportRecord) -> tuple[str, str, str]:
+    cost = priced.cost
+    return f"{cost.inheriting_ratio:.4f}", _format.count(cost.macs_per_token), _format.count(cost.params)

@@ -1,0 +1,178 @@
+"""Plotly figures of a search."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import plotly.graph_objects as go
+
+from nas_llm import _format
+from nas_llm.report._convergence import hypervolumes
+
+if TYPE_CHECKING:
+    from nas_llm.space import Cost
+    from nas_llm.workflow import Front, FrontPoint
+
+# After Okabe and Ito: told apart with every kind of colour vision, legible on white and on near-black.
+_SEARCH, _HELD_OUT, _DENSE, _KNEE, _CLOUD = "#2E86C1", "#D55E00", "#009E73", "#CC79A7", "#8A8F98"
+_TITLES = {
+    "perplexity": "perplexity",
+    "kl": "KL divergence from the dense model (nats per token)",
+    "macs_per_token": "MACs per token",
+    "params": "parameters",
+    "block_params": "parameters in decoder blocks",
+    "kv_cache_bytes": "KV-cache bytes per token",
+}
+
+
+class HistoryRow(Protocol):
+    """One evaluated genome, as the figures need it."""
+
+    @property
+    def ordinal(self) -> int:
+        """Its place in the order of evaluation, from 0 or 1."""
+
+    @property
+    def generation(self) -> int:
+        """The generation it belongs to, 1 = the first population."""
+
+    @property
+    def objectives(self) -> Mapping[str, float]:
+        """Objective name to value."""
+
+    @property
+    def cost(self) -> Cost:
+        """Its exact cost."""
+
+
+def front_figure(front: Front, rows: Sequence[HistoryRow]) -> go.Figure:
+    """The measured objective against the first cost: all evaluated genomes, the front, its held-out scores.
+
+    Args:
+        front: The front; held-out scores are shown where quality is a perplexity.
+        rows: Every evaluated genome.
+    """
+    quality, price = front.quality, front.price
+    finite = [row for row in rows if math.isfinite(row.objectives[quality])]
+    points = sorted(front.points, key=lambda point: point.objectives[price])
+    figure = go.Figure()
+    _scatter(
+        figure,
+        "evaluated",
+        [(row.objectives[price], row.objectives[quality]) for row in finite],
+        [f"evaluation {row.ordinal}, generation {row.generation}<br>{_ratio(row.cost)}" for row in finite],
+        marker={"color": _CLOUD, "size": 6, "opacity": 0.55},
+    )
+    _scatter(
+        figure,
+        "front, as the search saw it",
+        [(point.objectives[price], point.objectives[quality]) for point in points],
+        [_hover(point) for point in points],
+        mode="lines+markers",
+        marker={"color": _SEARCH, "size": 9},
+        line={"width": 1.5, "dash": "dot"},
+    )
+    if quality == "perplexity":
+        scored = [(point, point.held_out_perplexity) for point in points if point.held_out_perplexity is not None]
+        _scatter(
+            figure,
+            "front, on held-out text",
+            [(point.objectives[price], value) for point, value in scored],
+            [_hover(point) for point, _ in scored],
+            marker={"color": _HELD_OUT, "size": 9, "symbol": "diamond"},
+        )
+    knees = [point for point in points if point.knee]
+    _scatter(
+        figure,
+        "knee",
+        [(point.objectives[price], point.objectives[quality]) for point in knees],
+        [_hover(point) for point in knees],
+        marker={"color": _KNEE, "size": 18, "symbol": "circle-open", "line": {"width": 3}},
+    )
+    _dense(figure, front)
+    figure.update_xaxes(title=_TITLES[price])
+    figure.update_yaxes(title=_TITLES[quality])
+    if quality == "perplexity":
+        figure.update_yaxes(type="log", dtick="D2")
+    return _styled(figure)
+
+
+def convergence_figure(front: Front, rows: Sequence[HistoryRow]) -> go.Figure:
+    """The normalised hypervolume that each generation had reached.
+
+    Args:
+        front: Names the objectives and knows the dense model.
+        rows: Every evaluated genome.
+    """
+    reached = hypervolumes(rows, front.objectives, front.dense.objectives)
+    figure = go.Figure()
+    _scatter(
+        figure,
+        "hypervolume",
+        list(reached.items()),
+        [f"generation {generation}" for generation in reached],
+        mode="lines+markers",
+        marker={"color": _SEARCH, "size": 7},
+    )
+    figure.update_xaxes(title="generation", dtick=1 if len(reached) <= 20 else None)
+    figure.update_yaxes(title="normalised hypervolume")
+    return _styled(figure)
+
+
+def _dense(figure: go.Figure, front: Front) -> None:
+    dense = front.dense
+    values = [dense.objectives[front.quality]]
+    if front.quality == "perplexity" and dense.held_out_perplexity is not None:
+        values.append(dense.held_out_perplexity)
+    _scatter(
+        figure,
+        "dense model",
+        [(dense.objectives[front.price], value) for value in values],
+        [_hover(dense)] * len(values),
+        marker={"color": [_DENSE, _HELD_OUT][: len(values)], "size": 14, "symbol": "star"},
+    )
+
+
+def _scatter(
+    figure: go.Figure,
+    name: str,
+    points: Sequence[tuple[float, float]],
+    hover: Sequence[str],
+    *,
+    mode: str = "markers",
+    **style: Any,
+) -> None:
+    if not points:
+        return
+    x, y = zip(*points, strict=True)
+    template = "%{text}<br>%{x:.4s}, %{y:.4g}<extra>" + name + "</extra>"
+    figure.add_trace(
+        go.Scatter(x=list(x), y=list(y), text=list(hover), mode=mode, name=name, hovertemplate=template, **style)
+    )
+
+
+def _hover(point: FrontPoint) -> str:
+    held_out = _format.perplexity(point.held_out_perplexity)
+    return f"<b>{point.id}</b>, {_ratio(point.cost)}<br>held-out perplexity {held_out}"
+
+
+def _ratio(cost: Cost) -> str:
+    return f"inheriting ratio {cost.inheriting_ratio:.4f}"
+
+
+def _styled(figure: go.Figure) -> go.Figure:
+    figure.update_layout(
+        template="none",
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        margin={"l": 70, "r": 20, "t": 20, "b": 60},
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
+        hoverlabel={"align": "left"},
+        modebar={"bgcolor": "rgba(0,0,0,0)"},
+        showlegend=len(figure.data) > 1,
+    )
+    figure.update_xaxes(gridcolor="rgba(128,128,128,0.25)", zeroline=False)
+    figure.update_yaxes(gridcolor="rgba(128,128,128,0.25)", zeroline=False)
+    return figure

@@ -1,0 +1,138 @@
+"""The report: one HTML file that opens offline."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from nas_llm import _format
+from nas_llm.errors import RunError
+from nas_llm.report._figures import HistoryRow, convergence_figure, front_figure
+from nas_llm.report._page import PAGE
+
+if TYPE_CHECKING:
+    from nas_llm.workflow import Front, FrontPoint
+
+
+def write_report(path: Path, front: Front, history_rows: Sequence[HistoryRow]) -> None:
+    """Write a self-contained report of a search; an earlier one is replaced.
+
+    Args:
+        path: The HTML file; its folder is taken for the run directory in the commands that it shows.
+        front: The front.
+        history_rows: Every evaluated genome.
+
+    Raises:
+        RunError: If the file cannot be written.
+    """
+    fields = {
+        "title": escape(front.problem),
+        "summary": _summary(front, len(history_rows)),
+        "front_figure": _figure(front_figure(front, history_rows), "front", 520),
+        "convergence_figure": _figure(convergence_figure(front, history_rows), "convergence", 320),
+        "facts": _facts(front),
+        "texts": _texts(front),
+        "points": _points(front),
+        "commands": escape(_commands(path.parent, front)),
+        "plotly": get_plotlyjs(),
+    }
+    page = PAGE
+    # Not str.format, because the page holds CSS and JavaScript; plotly's source comes last, so it is never searched.
+    for name, text in fields.items():
+        page = page.replace(f"<!--{name}-->", text)
+    part = path.with_name(f"{path.name}.part")
+    try:
+        part.write_text(page, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _figure(figure: go.Figure, name: str, height: int) -> str:
+    # Named buttons only: among the default ones are some that talk to a server.
+    buttons = [["toImage", "zoom2d", "pan2d", "resetScale2d"]]
+    config = {"displaylogo": False, "responsive": True, "modeBarButtons": buttons}
+    figure.update_layout(height=height)
+    return str(figure.to_html(full_html=False, include_plotlyjs=False, div_id=f"figure-{name}", config=config))
+
+
+def _summary(front: Front, evaluations: int) -> str:
+    text = _format.text_of(front.data.get("fitness", {})) or "unknown text"
+    ratios = [point.cost.inheriting_ratio for point in front.points]
+    spread = f", inheriting ratios {min(ratios):.3f} to {max(ratios):.3f}" if ratios else ""
+    return (
+        f"{len(front.points)} points{spread}, from {evaluations} evaluated subnets. "
+        f"Optimised for: <strong>{escape(text)}</strong>. Other text may order the points differently."
+    )
+
+
+def _facts(front: Front) -> str:
+    model = " at ".join(str(front.model[key]) for key in ("source", "revision") if front.model.get(key))
+    facts = {
+        "Problem": front.problem,
+        "Dense model": model,
+        "Seed": str(front.seed),
+        "Objectives": ", ".join(front.objectives),
+        "Candidates priced with": f"{front.weights} weights",
+        "Hypervolume": f"{front.hypervolume:.4f}",
+    }
+    return "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts.items())
+
+
+def _texts(front: Front) -> str:
+    uses = {"calibration": "scores and reconstruction", "fitness": "the search", "held_out": "re-scoring only"}
+    rows = []
+    for name, windows in front.data.items():
+        digest = str(windows.get("digest", ""))
+        cells = (name.replace("_", "-"), uses.get(name, ""), _format.text_of(windows), digest[:16])
+        rows.append(_row(cells))
+    return "".join(rows)
+
+
+def _points(front: Front) -> str:
+    rows = []
+    for point in (front.dense, *front.points):
+        kept = [sum(layer[unit] > 0 for layer in point.layers) for unit in ("kv_groups", "ffn_channels")]
+        cells = (
+            f"{point.id} (knee)" if point.knee else point.id,
+            f"{point.cost.inheriting_ratio:.4f}",
+            _format.count(point.cost.macs_per_token),
+            _format.count(point.cost.params),
+            _format.count(point.cost.kv_cache_bytes),
+            _format.objective(front.quality, point.objectives[front.quality]),
+            _format.perplexity(point.held_out_perplexity),
+            _times_dense(point, front.dense),
+            *(f"{number}/{len(point.layers)}" for number in kept),
+        )
+        rows.append(_row(cells, "dense" if point is front.dense else "knee" if point.knee else ""))
+    return "".join(rows)
+
+
+def _times_dense(point: FrontPoint, dense: FrontPoint) -> str:
+    if point.held_out_perplexity is None or dense.held_out_perplexity is None:
+        return "-"
+    return f"{point.held_out_perplexity / dense.held_out_perplexity:.3f}"
+
+
+def _row(cells: Sequence[str], kind: str = "") -> str:
+    first, *others = (escape(cell) for cell in cells)
+    css = f' class="{kind}"' if kind else ""
+    return f'<tr{css}><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in others)}</tr>\n'
+
+
+def _commands(run_dir: Path, front: Front) -> str:
+    run = shlex.quote(str(run_dir))
+    last = front.points[-1].id if front.points else "p01"
+    return "\n".join(
+        (
+            f"nas-llm front {run} --csv front.csv",
+            f"nas-llm export {run} --point knee",
+            f"nas-llm export {run} --point {last} --out models",
+        )
+    )

@@ -1,0 +1,48 @@
+"""A front as CSV, for spreadsheets and data frames."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nas_llm.errors import RunError
+from nas_llm.space import COST_NAMES
+
+if TYPE_CHECKING:
+    from nas_llm.workflow._types import Front, FrontPoint
+
+
+def write_front_csv(front: Front, path: Path, *, force: bool) -> None:
+    """Write one row a point, the dense model first; per-layer shapes are space-separated counts.
+
+    Raises:
+        RunError: If the file exists and ``force`` is not given, or it cannot be written.
+    """
+    rows = [_row(point, front.quality) for point in (front.dense, *front.points)]
+    try:
+        with path.open("w" if force else "x", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    except FileExistsError as error:
+        raise RunError(f"{path} exists; name another file or say --force") from error
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _row(point: FrontPoint, quality: str) -> dict[str, object]:
+    cost = asdict(point.cost)
+    return {
+        "id": point.id,
+        "knee": int(point.knee),
+        "generation": point.generation,
+        f"search_{quality}": point.objectives[quality],
+        "fitness_perplexity": point.fitness_perplexity,
+        "held_out_perplexity": point.held_out_perplexity,
+        **{name: cost[name] for name in COST_NAMES},
+        "kv_groups": " ".join(str(layer["kv_groups"]) for layer in point.layers),
+        "ffn_channels": " ".join(str(layer["ffn_channels"]) for layer in point.layers),
+        "digest": point.digest,
+    }

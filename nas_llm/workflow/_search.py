@@ -1,0 +1,203 @@
+"""A whole search: prepare, search, re-score the front, report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nas_llm.cache import cache_dir
+from nas_llm.config import LoadedProblem
+from nas_llm.errors import RunError
+from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted, ignore
+from nas_llm.report import write_report
+from nas_llm.search import Evaluation, EvaluationCache, RunLock, Search, SearchResult, knee, thin_front
+from nas_llm.space import Genome
+from nas_llm.workflow._prepare import Prepared, Stopped, prepare
+from nas_llm.workflow._run_files import (
+    FRONT_FILE,
+    REPORT_FILE,
+    check_same_inputs,
+    check_same_problem,
+    write_atomic,
+    write_problem,
+)
+from nas_llm.workflow._types import Front, FrontPoint, RunSummary
+
+
+def run_search(
+    loaded: LoadedProblem,
+    *,
+    run_dir: Path,
+    resume: bool = False,
+    on_event: EventHandler = ignore,
+    should_stop: Callable[[], bool] = lambda: False,
+    shared_cache: bool = True,
+) -> RunSummary:
+    """Search a problem and leave everything in a run directory.
+
+    Args:
+        loaded: The problem, from :func:`nas_llm.config.load_problem`.
+        run_dir: Where to; must be new or empty unless ``resume``.
+        resume: Continue the search that the directory holds, to the same result as an unbroken one.
+        on_event: Told what happens.
+        should_stop: Polled between candidates; True stops cleanly, everything evaluated is kept.
+        shared_cache: Whether evaluations are shared with other runs through the cache folder.
+
+    Raises:
+        NasLlmError: If the definition, model, text or directory cannot be used.
+    """
+    started = time.monotonic()
+    problem = loaded.problem
+    if resume:
+        check_same_problem(run_dir, problem)
+        # A probe: the search takes the lock itself, but only after minutes of preparation.
+        with RunLock(run_dir):
+            pass
+    elif run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
+        raise RunError(f"{run_dir} exists and is not an empty directory; resume its run or name another one")
+    try:
+        prepared = prepare(problem, base_dir=loaded.base_dir, on_event=on_event, should_stop=should_stop)
+    except Stopped:
+        return _summary(run_dir, None, True, 0, started, None)
+    if resume:
+        check_same_inputs(run_dir, prepared)
+    else:
+        try:
+            run_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"cannot write run directory {run_dir}: {error.strerror or error}") from error
+    write_problem(run_dir, prepared, base_dir=loaded.base_dir)
+    evaluator = prepared.evaluator(prepared.splits.fitness, metric=problem.quality)
+    cache = EvaluationCache(cache_dir() / "evaluations.sqlite", identity=evaluator.identity) if shared_cache else None
+    on_event(StageStarted("search", problem.search.algorithm, problem.search.evaluations))
+    try:
+        result = Search(
+            problem=problem,
+            space=prepared.space,
+            cost_model=prepared.cost_model,
+            scores=prepared.calibration.scores,
+            evaluator=evaluator,
+            directory=run_dir,
+            cache=cache,
+            on_event=on_event,
+            should_stop=should_stop,
+        ).run(resume=resume)
+    finally:
+        if cache is not None:
+            cache.close()
+    count = len(result.evaluations)
+    if result.interrupted:
+        return _summary(run_dir, None, True, count, started, None)
+    on_event(StageFinished("search", f"{count} evaluations, {len(result.front)} points on the front"))
+    front = build_front(prepared, result, on_event=on_event)
+    write_atomic(run_dir / FRONT_FILE, front.to_json())
+    report = run_dir / REPORT_FILE
+    write_report(report, front, result.evaluations)
+    return _summary(run_dir, front, False, count, started, report)
+
+
+def build_front(prepared: Prepared, result: SearchResult, *, on_event: EventHandler = ignore) -> Front:
+    """Thin the front of a search and score its points, and the dense model, on windows the search never saw.
+
+    Args:
+        prepared: The problem that was searched.
+        result: What the search found.
+        on_event: Told what happens.
+    """
+    problem, names = prepared.problem, prepared.problem.objectives
+    rows = np.array([[evaluation.objectives[name] for name in names] for evaluation in result.front])
+    scaled = _scaled(rows, names)
+    kept = [result.front[index] for index in thin_front(scaled, problem.front.size)]
+    # The cheapest last, as a person reads a front: from the dense end on.
+    kept.sort(key=lambda evaluation: (-evaluation.cost.macs_per_token, -evaluation.cost.block_params))
+    dense_genome = Genome.dense(prepared.dense.architecture)
+    genomes = [dense_genome, *(evaluation.genome for evaluation in kept)]
+    held_out = _score(prepared, genomes, "held_out", on_event)
+    fitness = (
+        [result.dense["perplexity"], *(evaluation.objectives["perplexity"] for evaluation in kept)]
+        if problem.quality == "perplexity"
+        else _score(prepared, genomes, "fitness", on_event)
+    )
+    middle = knee(_scaled(np.array([[e.objectives[name] for name in names] for e in kept]), names))
+    points = tuple(
+        _point(f"p{index + 1:02d}", evaluation, fitness[index + 1], held_out[index + 1], index == middle)
+        for index, evaluation in enumerate(kept)
+    )
+    splits = prepared.splits
+    return Front(
+        problem=problem.name,
+        seed=problem.seed,
+        model={"source": prepared.dense.source, "revision": prepared.dense.revision},
+        data={w.name: w.describe() for w in (splits.calibration, splits.fitness, splits.held_out)},
+        objectives=names,
+        weights=problem.fitness.weights,
+        hypervolume=result.hypervolume,
+        dense=FrontPoint(
+            id="dense",
+            genome=dense_genome,
+            objectives=dict(result.dense),
+            cost=prepared.cost_model.dense,
+            fitness_perplexity=fitness[0],
+            held_out_perplexity=held_out[0],
+            generation=0,
+        ),
+        points=points,
+    )
+
+
+def _score(prepared: Prepared, genomes: Sequence[Genome], split: str, on_event: EventHandler) -> list[float]:
+    windows = getattr(prepared.splits, split)
+    label = split.replace("_", "-")
+    on_event(StageStarted("front", f"{len(genomes)} points on {windows.num_tokens:,} {label} tokens", len(genomes)))
+    done = 0
+
+    def on_result(index: int, value: float, seconds: float) -> None:
+        nonlocal done
+        done += 1
+        on_event(StageAdvanced("front", done))
+
+    values = prepared.evaluator(windows, metric="perplexity").evaluate(genomes, on_result=on_result)
+    on_event(StageFinished("front", f"{label} perplexity"))
+    return values
+
+
+def _scaled(rows: Any, names: Sequence[str]) -> Any:
+    """Perplexity on a log scale, so that distances on the front mean the same at both ends."""
+    scaled = np.array(rows, dtype=np.float64)
+    for column, name in enumerate(names):
+        if name == "perplexity":
+            scaled[:, column] = np.log(scaled[:, column])
+    return scaled
+
+
+def _point(
+    point_id: str, evaluation: Evaluation, fitness: float, held_out: float, is_knee: bool
+) -> FrontPoint:
+    objectives: Mapping[str, float] = evaluation.objectives
+    return FrontPoint(
+        id=point_id,
+        genome=evaluation.genome,
+        objectives=dict(objectives),
+        cost=evaluation.cost,
+        fitness_perplexity=fitness,
+        held_out_perplexity=held_out,
+        generation=evaluation.generation,
+        knee=is_knee,
+    )
+
+
+def _summary(
+    run_dir: Path, front: Front | None, interrupted: bool, evaluations: int, started: float, report: Path | None
+) -> RunSummary:
+    return RunSummary(
+        run_dir=run_dir,
+        front=front,
+        interrupted=interrupted,
+        evaluations=evaluations,
+        seconds=time.monotonic() - started,
+        report=report,
+    )

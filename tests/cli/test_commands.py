@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fake_workflow import FakeWorkflow, Outcome
+
+from nas_llm.search import RunLock
+
+Command = Callable[..., Outcome]
+
+
+def started_run(workplace: Path, name: str = "runs/mine") -> Path:
+    directory = workplace / name
+    (directory / "checkpoint").mkdir(parents=True)
+    (directory / "exports").mkdir()
+    for file in ("problem.toml", "history.sqlite", "front.json", "checkpoint/gen-00001.ckpt"):
+        (directory / file).write_text("", encoding="utf-8")
+    return directory
+
+
+def test_search_shows_progress_the_front_and_what_comes_next(run: Command, fake: FakeWorkflow) -> None:
+    outcome = run("search", "tiny-llama")
+    assert outcome.code == 0
+    assert fake.calls[0]["run_dir"] == Path("runs/tiny-llama")
+    assert "data: reading text" in outcome.err
+    assert "note: the sample was cut [bold]short[/bold]" in outcome.err
+    assert "generation 1, 16/64 evaluations, hypervolume 0.2500" in outcome.err
+    assert "20.00 at 100.00k; 12.00 at 200.00k" in outcome.err
+    assert "\x1b" not in outcome.err
+    for word in ("dense", "p04", "knee", "optimised for: <wiki>.txt, 8 windows of 128 tokens", "runs/tiny-llama"):
+        assert word in outcome.out
+    assert "next: nas-llm export runs/tiny-llama --point knee" in outcome.out
+
+
+def test_search_takes_overrides_and_a_run_directory(run: Command, fake: FakeWorkflow) -> None:
+    outcome = run(
+        "search", "tiny-llama", "--run", "here", "--set", "front.size=3", "--seed", "5", "--evaluations", "99"
+    )
+    assert outcome.code == 0
+    problem = fake.calls[0]["loaded"].problem
+    assert (problem.front.size, problem.seed, problem.search.evaluations) == (3, 5, 99)
+    assert fake.calls[0]["run_dir"] == Path("here")
+    assert fake.calls[0]["resume"] is False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("search", "tiny-lama"), 'error: problem "tiny-lama" does not exist; did you mean the packaged "tiny-llama"?'),
+        (("search", "tiny-llama", "--set", "search.evaluation=9"), 'did you mean "search.evaluations"?'),
+        (("search", "tiny-llama", "--evaluations", "3"), "search.evaluations (3) is below search.population"),
+        (("search", "tiny-llama", "--resume"), "error: runs/tiny-llama holds no run to resume"),
+        (("search", "tiny-llama", "--resume", "--force"), "give one of them"),
+        (("search", "tiny-llama", "--run", "runs/mine"), "error: runs/mine holds a run; continue it with --resume"),
+        (("search", "tiny-llama", "--run", "runs"), "error: runs is not empty and holds no run"),
+        (("search", "tiny-llama", "--run", "runs/mine/problem.toml"), "is a file"),
+        (("front", "nix"), "error: no run 'nix'; runs here: runs/mine"),
+        (("front", "mine", "--max-macs", "ten"), "error: --max-macs 'ten' is not a positive number"),
+        (("front", "mine", "--max-macs", "1k"), "error: no point of the front lies within max_macs 1000"),
+        (("export", "mine", "--point", "p77"), "error: the front has no point 'p77'"),
+        (("export", "mine", "--max-params", "-3"), "error: --max-params '-3' is not a positive number"),
+        (("evaluate", "m", "--text", "nix.txt"), "error: text file nix.txt does not exist"),
+        (("problems", "nix"), 'error: problem "nix" does not exist'),
+    ],
+)
+def test_bad_input_is_one_line_and_code_2(
+    run: Command, fake: FakeWorkflow, workplace: Path, arguments: tuple[str, ...], expected: str
+) -> None:
+    started_run(workplace)
+    outcome = run(*arguments)
+    assert outcome.code == 2
+    assert outcome.out == ""
+    assert expected in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert outcome.err.startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    "arguments", [("search",), ("serch", "x"), ("front", "x", "--max"), ("export", "x", "--format", "onnx")]
+)
+def test_wrong_usage_is_code_2(run: Command, arguments: tuple[str, ...]) -> None:
+    outcome = run(*arguments)
+    assert outcome.code == 2
+    assert "Error: " in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+def test_force_sets_an_earlier_run_aside(run: Command, fake: FakeWorkflow, workplace: Path) -> None:
+    for number in (1, 2):
+        directory = started_run(workplace)
+        outcome = run("search", "tiny-llama", "--run", "runs/mine", "--force")
+        assert outcome.code == 0
+        assert f"the earlier run was moved to runs/mine.old-{number}" in outcome.err
+        assert not directory.exists()
+        assert (workplace / f"runs/mine.old-{number}" / "history.sqlite").exists()
+
+
+def test_force_does_not_move_what_is_no_run(run: Command, fake: FakeWorkflow, workplace: Path) -> None:
+    (workplace / "home").mkdir()
+    (workplace / "home" / "front.json").write_text("mine", encoding="utf-8")
+    assert run("search", "tiny-llama", "--run", "home", "--force").code == 2
+    assert (workplace / "home" / "front.json").exists()
+
+
+def test_force_leaves_a_live_run_alone(run: Command, fake: FakeWorkflow, workplace: Path) -> None:
+    directory = started_run(workplace)
+    with RunLock(directory):
+        outcome = run("search", "tiny-llama", "--run", "runs/mine", "--force")
+    assert outcome.code == 2
+    assert "is in use" in outcome.err
+    assert (directory / "history.sqlite").exists()
+
+
+def test_resume_continues(run: Command, fake: FakeWorkflow, workplace: Path) -> None:
+    started_run(workplace)
+    assert run("search", "tiny-llama", "--run", "runs/mine", "--resume").code == 0
+    assert fake.calls[0]["resume"] is True
+    assert (workplace / "runs/mine/history.sqlite").exists()
+
+
+def test_the_first_interrupt_lets_the_search_save_and_says_how_to_go_on(
+    run: Command, fake: FakeWorkflow, workplace: Path
+) -> None:
+    def interrupt() -> None:
+        started_run(workplace, "my runs/a")
+        os.kill(os.getpid(), signal.SIGINT)
+
+    fake.during_search = interrupt
+    before = signal.getsignal(signal.SIGINT)
+    outcome = run("search", "tiny-llama", "--seed", "3", "--run", "my runs/a")
+    assert outcome.code == 130
+    assert "stopping after the present step" in outcome.err
+    command = "nas-llm search tiny-llama --run 'my runs/a' --resume --set seed=3"
+    assert f"interrupted; continue with: {command}" in outcome.out
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_an_interrupt_before_anything_was_written_does_not_speak_of_resuming(run: Command, fake: FakeWorkflow) -> None:
+    fake.during_search = lambda: os.kill(os.getpid(), signal.SIGTERM)
+    outcome = run("search", "tiny-llama")
+    assert outcome.code == 130
+    assert "nothing was written, start it again" in outcome.out
+    assert "--resume" not in outcome.out
+
+
+def test_the_second_interrupt_aborts_without_a_traceback(run: Command, fake: FakeWorkflow) -> None:
+    def twice() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    fake.during_search = twice
+    before = signal.getsignal(signal.SIGINT)
+    outcome = run("search", "tiny-llama")
+    assert outcome.code == 130
+    assert outcome.err.endswith("error: interrupted\n")
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_front_filters_and_writes_csv(run: Command, fake: FakeWorkflow, workplace: Path) -> None:
+    started_run(workplace)
+    everything = run("front", "mine", "--csv", "front.csv")
+    assert everything.code == 0
+    assert all(name in everything.out for name in ("p01", "p02", "p03", "p04"))
+    assert (workplace / "front.csv").read_text(encoding="utf-8").count("\n") == 6
+    assert run("front", "mine", "--csv", "front.csv").err.startswith("error: front.csv exists")
+    assert run("front", "mine", "--csv", "front.csv", "--force").code == 0
+    some = run("front", "runs/mine", "--max-macs", "0.2M", "--min-ratio", "0.5")
+    assert "p03" in some.out
+    assert "p02" not in some.out
+    assert "p04" not in some.out
+
+
+def test_export_writes_the_chosen_points(run: Command, fake: FakeWorkflow, workplace: Path) -> None:
+    started_run(workplace)
+    outcome = run("export", "mine", "--point", "knee", "--point", "p04", "--out", "models", "--force")
+    assert outcome.code == 0
+    expected = {"points": ["p02", "p04"], "out": Path("models"), "formats": ["hf"], "force": True}
+    assert fake.calls[-1] == expected
+    for word in ("dense", "p02 (knee)", "models/p02/hf", "models/p04/hf", "16.50", "trust_remote_code=True"):
+        assert word in outcome.out
+    assert run("export", "mine").code == 0
+    assert fake.calls[-1]["points"] == ["p02"]
+
+
+def test_evaluate_gives_a_table_or_json(run: Command, fake: FakeWorkflow, workplace: Path) -> None:
+    (workplace / "text.txt").write_text("words", encoding="utf-8")
+    table = run("evaluate", "a", "b", "--text", "text.txt", "--windows", "8", "--base", "a")
+    assert table.code == 0
+    assert fake.calls[0]["models"] == ["a", "b"]
+    assert fake.calls[0]["text"] == Path("text.txt")
+    assert (fake.calls[0]["window"], fake.calls[0]["windows"], fake.calls[0]["base"]) == (1024, 8, "a")
+    for word in ("0.5000", "145.00M", "134.52M", "29.200", "text.txt (dddddddddddd), 8 windows of 1024 tokens"):
+        assert word in table.out
+    rows = json.loads(run("evaluate", "a", "--json").out)
+    assert rows[0]["perplexity"] == 29.2
+    assert rows[0]["inheriting_ratio"] is None
+
+
+def test_problems_are_listed_and_shown(run: Command, workplace: Path) -> None:
+    listed = run("problems")
+    assert listed.code == 0
+    assert "smollm2-135m" in listed.out
+    assert "tiny-llama" in listed.out
+    shown = run("problems", "tiny-llama")
+    assert "# A test-size problem" in shown.out
+    (workplace / "copy.toml").write_text(shown.out, encoding="utf-8")
+    assert run("problems", "copy.toml", "--resolved").out == run("problems", "tiny-llama", "--resolved").out
+    assert "crossover_probability" in run("problems", "copy.toml", "--resolved").out
+
+
+@pytest.mark.parametrize("command", ["search", "front", "export", "evaluate", "problems"])
+def test_every_command_has_examples(run: Command, command: str) -> None:
+    outcome = run(command, "--help")
+    assert outcome.code == 0
+    assert f"  Examples:\n    nas-llm {command}" in outcome.out
