@@ -1,0 +1,89 @@
+"""One benchmark's result on disk, and docs/benchmarks.md made from all of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nas_llm.workflow._run_files import package_versions
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+PAGE = ROOT / "docs" / "benchmarks.md"
+
+
+def write_result(
+    name: str, *, about: str, headline: Mapping[str, float], rows: Sequence[Mapping[str, Any]], command: str
+) -> Path:
+    """Write ``benchmarks/results/NAME.json`` and bring docs/benchmarks.md up to date.
+
+    Args:
+        name: The benchmark.
+        about: What was measured, on what, against what; Markdown.
+        headline: The figures that others quote.
+        rows: The table behind them.
+        command: What reproduces it.
+    """
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    document = {
+        "headline": dict(headline),
+        "rows": [dict(row) for row in rows],
+        "about": about,
+        "command": command,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch threads {torch.get_num_threads()}",
+        "versions": package_versions(),
+        "commit": _commit(),
+    }
+    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    render_page()
+    return path
+
+
+def render_page() -> None:
+    """Write docs/benchmarks.md from the results."""
+    parts = ["# Benchmarks\n\nGenerated from `benchmarks/results/`; do not edit. Ratios were taken in one run.\n"]
+    for path in sorted(RESULTS.glob("*.json")):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        headline = "\n".join(f"| `{key}` | {_cell(value)} |" for key, value in result["headline"].items())
+        parts.append(
+            f"## {path.stem}\n\n{result['about']}\n\n| headline | |\n|---|---|\n{headline}\n\n{_table(result['rows'])}\n\n"
+            f"`{result['command']}`, {result['machine']}, commit {result['commit']}.\n"
+        )
+    PAGE.write_text("\n".join(parts), encoding="utf-8")
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    if not rows:
+        return ""
+    columns = list(rows[0])
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    lines += ["| " + " | ".join(_cell(row.get(column)) for column in columns) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _commit() -> str:
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return found.stdout.strip()
+
+
+if __name__ == "__main__":
+    render_page()
+    sys.exit(0)
