@@ -54,10 +54,9 @@ def render_page() -> None:
     for path in sorted(RESULTS.glob("*.json")):
         result = json.loads(path.read_text(encoding="utf-8"))
         headline = "\n".join(f"| `{key}` | {_cell(value)} |" for key, value in result["headline"].items())
-        parts.append(
-            f"## {path.stem}\n\n{result['about']}\n\n| headline | |\n|---|---|\n{headline}\n\n{_table(result['rows'])}\n\n"
-            f"`{result['command']}`, {result['machine']}, commit {result['commit']}.\n"
-        )
+        made = f"`{result['command']}`, {result['machine']}, commit {result['commit']}.\n"
+        table = f"| headline | |\n|---|---|\n{headline}"
+        parts.append("\n\n".join([f"## {path.stem}", result["about"], table, _table(result["rows"]), made]))
     PAGE.write_text("\n".join(parts), encoding="utf-8")
 
 

@@ -138,7 +138,7 @@ class _BitRepair(Repair):
         cut = layers * groups
         return Genome(bits[:cut].astype(bool).reshape(layers, groups), bits[cut:].astype(bool).reshape(layers, -1))
 
-    def _do(self, problem: Any, X: np.ndarray, random_state: Any = None, **kwargs: Any) -> np.ndarray:  # noqa: N803
+    def _do(self, problem: Any, X: np.ndarray, random_state: Any = None, **kwargs: Any) -> np.ndarray:
         rng = random_state if random_state is not None else np.random.default_rng(0)
         repaired = [self._repair(self.genome(row), rng=rng) for row in X]
         return np.stack([np.concatenate([g.attn_mask.ravel(), g.mlp_mask.ravel()]) for g in repaired])

@@ -79,8 +79,9 @@ def elimination_ranks(weight: Tensor, hessian: Tensor, *, width: int, at_once: i
 
 def _costs(w: Tensor, inverse: Tensor, width: int) -> Tensor:
     if width == 1:
-        return w.square().sum(0) / inverse.diagonal()
+        costs: Tensor = w.square().sum(0) / inverse.diagonal()
+        return costs
     count = w.shape[1] // width
     blocks = inverse.view(count, width, count, width)[torch.arange(count), :, torch.arange(count)]
     columns = w.view(-1, count, width).permute(1, 2, 0)
-    return (columns * torch.linalg.solve(blocks, columns)).sum((1, 2))
+    return torch.sum(columns * torch.linalg.solve(blocks, columns), dim=(1, 2))

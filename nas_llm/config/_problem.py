@@ -48,7 +48,7 @@ class SplitSection(_Section):
 
 
 class SelfSampleSection(_Section):
-    """``[data.self]``: how the dense model writes its own text."""
+    """``[data.self_sample]``: how the dense model writes its own text."""
 
     temperature: float = Field(1.0, gt=0.0)
     document_tokens: PositiveInt = Field(512, description="Longest sampled document.")
@@ -107,9 +107,7 @@ class ConstraintSection(_Section):
     @model_validator(mode="after")
     def _ordered(self) -> ConstraintSection:
         if self.min_ratio is not None and self.max_ratio is not None and self.min_ratio > self.max_ratio:
-            raise ValueError(
-                f"constraints.min_ratio {self.min_ratio} is above constraints.max_ratio {self.max_ratio}"
-            )
+            raise ValueError(f"constraints.min_ratio {self.min_ratio} is above constraints.max_ratio {self.max_ratio}")
         return self
 
 

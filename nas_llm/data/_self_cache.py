@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nas_llm.config._problem import SelfSampleSection
+from nas_llm.config import SelfSampleSection
 from nas_llm.data._self_sample import BATCH_SIZE, sample_batches
 from nas_llm.data._tokens import end_of_text_id
 from nas_llm.errors import DataError

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from nas_llm.config._problem import SourceSection
+from nas_llm.config import SourceSection
 from nas_llm.data._files import FILE_SUFFIXES, read_texts
 from nas_llm.data._hub import read_hub
 

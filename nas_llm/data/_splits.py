@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nas_llm.config._problem import DataSection, SourceSection
+from nas_llm.config import DataSection, SourceSection
 from nas_llm.data._allocation import region_rows, share
 from nas_llm.data._sources import SELF, content_hash, read_source
 from nas_llm.data._tokens import TokenArray, token_windows

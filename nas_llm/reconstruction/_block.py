@@ -77,8 +77,11 @@ class BlockReconstructor:
         names, architecture = self._dense.adapter.names, self._dense.architecture
         heads = attn_mask.repeat(architecture.heads_per_group * architecture.head_dim)
         result = dict(sliced)
-        wanted = [(name, kept, index) for index, (name, kept) in enumerate(((names.o, heads), (names.fc2, mlp_mask)))
-                  if kept.any() and not kept.all()]
+        wanted = [
+            (name, kept, index)
+            for index, (name, kept) in enumerate(((names.o, heads), (names.fc2, mlp_mask)))
+            if kept.any() and not kept.all()
+        ]
         if not wanted:
             return result
         grams = self._calibration.grams(layer)

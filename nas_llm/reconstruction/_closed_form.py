@@ -63,9 +63,8 @@ def closed_form(
     inherited = w[:, s]
     if not len(r):
         return Refit(inherited, bias, 0.0, 0.0)
-    cross = hessian[r][:, s]
-    solved = _ridge_solve(hessian[s][:, s], cross, damping * hessian.diagonal().mean())
-    new = inherited + w[:, r] @ solved
+    missing = w[:, r] @ hessian[r][:, s]
+    new = inherited + _ridge_solve(hessian[s][:, s], missing, damping * hessian.diagonal().mean())
     new_bias = None
     if bias is not None:
         new_bias = bias.to(device, dtype) + w[:, r] @ mean[r] + (inherited - new) @ mean[s]
@@ -79,17 +78,17 @@ def closed_form(
     return Refit(new, new_bias, before, after)
 
 
-def _ridge_solve(gram: Tensor, cross: Tensor, ridge: Tensor) -> Tensor:
-    """``cross (gram + ridge I)^-1``; the ridge grows until the factorisation succeeds."""
+def _ridge_solve(gram: Tensor, rows: Tensor, ridge: Tensor) -> Tensor:
+    """``rows (gram + ridge I)^-1``; the ridge grows until the factorisation succeeds."""
     identity = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
     ridge = ridge.clamp_min(torch.finfo(gram.dtype).tiny)
     for _ in range(20):
         factor, info = torch.linalg.cholesky_ex(gram + ridge * identity)
         if int(info) == 0:
-            return torch.cholesky_solve(cross.T, factor).T
+            return torch.cholesky_solve(rows.T, factor).T
         ridge = ridge * 10.0
     # Only an all-zero or non-finite Gram gets here; nothing can be learnt from it.
-    return torch.zeros_like(cross)
+    return torch.zeros_like(rows)
 
 
 def _energy(rows: Tensor, gram: Tensor) -> float:

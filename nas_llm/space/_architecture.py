@@ -62,9 +62,7 @@ class Architecture:
             if getattr(self, name) < 1:
                 raise SpaceError(f"{name} must be positive, got {getattr(self, name)}")
         if self.num_heads % self.num_kv_heads:
-            raise SpaceError(
-                f"num_heads ({self.num_heads}) must be a multiple of num_kv_heads ({self.num_kv_heads})"
-            )
+            raise SpaceError(f"num_heads ({self.num_heads}) must be a multiple of num_kv_heads ({self.num_kv_heads})")
 
     @property
     def heads_per_group(self) -> int:

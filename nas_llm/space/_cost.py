@@ -105,10 +105,7 @@ class CostModel:
         )
         attention_products = 2 * self.sequence_length * a.head_dim * a.heads_per_group
         macs = (
-            groups * (self._group_weights + attention_products)
-            + channels * self._channel_weights
-            + head
-            + projections
+            groups * (self._group_weights + attention_products) + channels * self._channel_weights + head + projections
         )
         return Cost(
             block_params=block,

@@ -70,12 +70,12 @@ class Genome:
     @cached_property
     def kv_groups(self) -> IntArray:
         """``L`` ints: inherited KV groups of each layer; 0 = no attention."""
-        return self.attn_mask.sum(axis=1, dtype=np.int64)
+        return np.asarray(self.attn_mask.sum(axis=1), dtype=np.int64)
 
     @cached_property
     def ffn_channels(self) -> IntArray:
         """``L`` ints: inherited FFN channels of each layer; 0 = no FFN."""
-        return self.mlp_mask.sum(axis=1, dtype=np.int64)
+        return np.asarray(self.mlp_mask.sum(axis=1), dtype=np.int64)
 
     def layer_key(self, layer: int) -> bytes:
         """Content of one layer's gene: equal keys mean equal sliced blocks."""

@@ -67,9 +67,7 @@ class SearchSpace:
         self.attn_low, self.attn_high = self._bounds(groups, attn_ratio, 1, "attn_ratio")
         self.mlp_low, self.mlp_high = self._bounds(channels, mlp_ratio, ffn_multiple, "mlp_ratio")
 
-    def _bounds(
-        self, units: int, ratio: tuple[float, float], multiple: int, name: str
-    ) -> tuple[IntArray, IntArray]:
+    def _bounds(self, units: int, ratio: tuple[float, float], multiple: int, name: str) -> tuple[IntArray, IntArray]:
         low = -(-int(np.ceil(ratio[0] * units - 1e-9)) // multiple) * multiple
         high = units if ratio[1] >= 1.0 else int(ratio[1] * units + 1e-9) // multiple * multiple
         low, high = max(1, min(low, units)), min(high, units)

@@ -33,9 +33,7 @@ def build_subnet(dense: DenseModel, genome: Genome, *, edit: BlockEdit | None = 
     state: dict[str, Tensor] = {}
     blocks = adapter.layers(dense.model)
     for layer, block in enumerate(blocks):
-        sliced = adapter.slice_block(
-            architecture, block.state_dict(), genome.attn_mask[layer], genome.mlp_mask[layer]
-        )
+        sliced = adapter.slice_block(architecture, block.state_dict(), genome.attn_mask[layer], genome.mlp_mask[layer])
         if edit is not None:
             sliced = edit(layer, sliced)
         state |= {f"{prefixes[id(block)]}.{key}": value.contiguous().clone() for key, value in sliced.items()}
@@ -48,4 +46,5 @@ def build_subnet(dense: DenseModel, genome: Genome, *, edit: BlockEdit | None = 
         setattr(subnet.get_submodule(owner), leaf, buffer.clone())
     subnet.tie_weights()
     subnet.generation_config = dense.model.generation_config
-    return subnet.eval().requires_grad_(False)
+    subnet.eval().requires_grad_(False)
+    return subnet

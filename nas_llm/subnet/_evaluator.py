@@ -80,9 +80,7 @@ class PopulationEvaluator:
         self._reference: list[Tensor] | None = None
         self._dense_genome = Genome.dense(dense.architecture)
         weights = reconstructor.identity if reconstructor else "inherited"
-        self.identity = "|".join(
-            ("v1", dense.revision, windows.digest(), metric, str(dtype), device.type, weights)
-        )
+        self.identity = "|".join(("v1", dense.revision, windows.digest(), metric, str(dtype), device.type, weights))
 
     def evaluate(self, genomes: Sequence[Genome], *, on_result: OnResult | None = None) -> list[float]:
         """Price genomes.
@@ -95,7 +93,9 @@ class PopulationEvaluator:
             One value a genome, in the order given.
         """
         values = [math.nan] * len(genomes)
-        order = sorted(range(len(genomes)), key=lambda i: [genomes[i].layer_key(n) for n in range(genomes[i].num_layers)])
+        order = sorted(
+            range(len(genomes)), key=lambda i: [genomes[i].layer_key(n) for n in range(genomes[i].num_layers)]
+        )
         stack: list[Tensor] = []
         previous: Genome | None = None
         with torch.inference_mode(), fast_float32(self._device):

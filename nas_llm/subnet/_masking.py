@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from nas_llm.models import DenseModel
@@ -22,6 +23,7 @@ def masked_copy(dense: DenseModel, genome: Genome) -> PreTrainedModel:
         heads = genome.attn_mask[layer].repeat(architecture.heads_per_group * architecture.head_dim)
         for name, mask in ((names.o, heads), (names.fc2, genome.mlp_mask[layer])):
             linear = block.get_submodule(name)
+            assert isinstance(linear, nn.Linear)
             linear.weight.data[:, torch.from_numpy(~mask)] = 0.0
             if not mask.any() and linear.bias is not None:
                 linear.bias.data.zero_()

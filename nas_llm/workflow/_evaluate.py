@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from nas_llm.data import packaged_sample, perplexity_windows
 from nas_llm.errors import DataError
 from nas_llm.evaluation import count_block_params, count_macs_per_token, load_any, model_perplexity
 from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted, ignore
-from nas_llm.models import PACKAGED_MODELS, resolve_device
+from nas_llm.models import PACKAGED_MODELS, on_device, resolve_device
 from nas_llm.workflow._types import ModelRow
 
 
@@ -53,9 +54,7 @@ def evaluate_models(
         count = len(subject.tokens)
         stage = f"evaluate {name}"
         on_event(StageStarted(stage, f"{count} windows of {window} tokens", count))
-        perplexity = model_perplexity(
-            model.to(target), subject, on_window=lambda done, stage=stage: on_event(StageAdvanced(stage, done))
-        )
+        perplexity = model_perplexity(on_device(model, target), subject, on_window=partial(_advance, on_event, stage))
         on_event(StageFinished(stage))
         block_params = count_block_params(model)
         if name == base:
@@ -81,6 +80,10 @@ def evaluate_models(
     if base_params is None:
         return rows
     return [_with_ratio(row, base_params) for row in rows]
+
+
+def _advance(on_event: EventHandler, stage: str, done: int) -> None:
+    on_event(StageAdvanced(stage, done))
 
 
 def _with_ratio(row: ModelRow, base_params: int) -> ModelRow:

@@ -12,6 +12,7 @@ from nas_llm.errors import ConfigError, ExportError
 from nas_llm.evaluation import load_any, model_perplexity
 from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted, ignore
 from nas_llm.export import FORMATS, Provenance, export_hf
+from nas_llm.models import on_device
 from nas_llm.reconstruction import BlockReconstructor, Residual
 from nas_llm.subnet import build_subnet
 from nas_llm.workflow._prepare import Prepared, prepare
@@ -84,9 +85,9 @@ def _export(run: Run, point: FrontPoint, prepared: Prepared, target: Path, *, fo
     subnet = build_subnet(prepared.dense, point.genome, edit=edit)
     splits = prepared.splits
     held_out, fitness = (
-        model_perplexity(subnet.to(prepared.device), windows) for windows in (splits.held_out, splits.fitness)
+        model_perplexity(on_device(subnet, prepared.device), windows) for windows in (splits.held_out, splits.fitness)
     )
-    subnet.to(torch.device("cpu"))
+    on_device(subnet, torch.device("cpu"))
     dense = run.front.dense
     perplexities = {
         name: (before, after)
@@ -111,7 +112,7 @@ def _export(run: Run, point: FrontPoint, prepared: Prepared, target: Path, *, fo
         perplexities=perplexities,
         reproduce=(
             f"pip install nas-llm=={package_versions()['nas-llm']}",
-            "# problem.toml is the file of that name in the run directory, without its [resolved] table",
+            "# problem.toml is the file of that name in the run directory",
             f"nas-llm search problem.toml --run runs/{run.problem.name}",
             f"nas-llm export runs/{run.problem.name} --point {point.id}",
         ),
@@ -122,7 +123,7 @@ def _export(run: Run, point: FrontPoint, prepared: Prepared, target: Path, *, fo
         write_atomic(target.parent / RESIDUALS_FILE, _residual_table(reconstructor.residuals))
     reloaded, _ = load_any(str(target))
     on_disk = [
-        model_perplexity(reloaded.to(prepared.device), windows) for windows in (splits.fitness, splits.held_out)
+        model_perplexity(on_device(reloaded, prepared.device), windows) for windows in (splits.fitness, splits.held_out)
     ]
     if abs(on_disk[1] / held_out - 1.0) > 1e-3:
         raise ExportError(

@@ -13,14 +13,14 @@ from nas_llm.calibration import Calibration, calibrate
 from nas_llm.config import Problem
 from nas_llm.data import Splits, WindowSet, build_splits, cached_self_texts, packaged_sample, read_texts
 from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted
-from nas_llm.models import DenseModel, load_model, resolve_device, resolve_dtype
+from nas_llm.models import DenseModel, load_model, on_device, resolve_device, resolve_dtype
 from nas_llm.reconstruction import BlockReconstructor
 from nas_llm.search import CostConstraints, check_feasible
 from nas_llm.space import CostModel, SearchSpace
 from nas_llm.subnet import PopulationEvaluator
 
 
-class Stopped(Exception):  # noqa: N818 - not an error
+class Stopped(Exception):
     """Somebody asked to stop before there was anything to save."""
 
 
@@ -183,7 +183,7 @@ def _self_texts(
         if sum(len(ids) for ids in dense.tokenizer(texts, add_special_tokens=False)["input_ids"]) >= tokens:
             return texts
     on_event(StageStarted("sampling", f"{tokens:,} tokens of the model's own text; kept for later runs", tokens))
-    model = dense.model.to(device)
+    model = on_device(dense.model, device)
     try:
         texts = cached_self_texts(
             model,
@@ -195,6 +195,6 @@ def _self_texts(
             on_progress=lambda done: on_event(StageAdvanced("sampling", min(done, tokens))),
         )
     finally:
-        model.to("cpu")
+        on_device(model, torch.device("cpu"))
     on_event(StageFinished("sampling"))
     return texts

@@ -96,9 +96,8 @@ def check_same_inputs(directory: Path, prepared: Prepared) -> None:
     splits = prepared.splits
     for windows in (splits.calibration, splits.fitness, splits.held_out):
         if resolved["data"].get(windows.name) != windows.digest():
-            raise RunError(
-                f"{directory} was started with other {windows.name.replace('_', '-')} text; restore it or start a new run"
-            )
+            text = f"{windows.name.replace('_', '-')} text"
+            raise RunError(f"{directory} was started with other {text}; restore it or start a new run")
 
 
 def open_run(run_dir: Path) -> Run:

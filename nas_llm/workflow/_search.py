@@ -174,9 +174,7 @@ def _scaled(rows: Any, names: Sequence[str]) -> Any:
     return scaled
 
 
-def _point(
-    point_id: str, evaluation: Evaluation, fitness: float, held_out: float, is_knee: bool
-) -> FrontPoint:
+def _point(point_id: str, evaluation: Evaluation, fitness: float, held_out: float, is_knee: bool) -> FrontPoint:
     objectives: Mapping[str, float] = evaluation.objectives
     return FrontPoint(
         id=point_id,

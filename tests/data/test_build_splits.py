@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from nas_llm.config._problem import DataSection
+from nas_llm.config import DataSection
 from nas_llm.data import Splits, build_splits, token_windows
 from nas_llm.data._allocation import region_rows, share
 from nas_llm.errors import DataError

@@ -7,7 +7,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from nas_llm.config._problem import SourceSection
+from nas_llm.config import SourceSection
 from nas_llm.data import read_hub, read_texts
 from nas_llm.data._sources import read_source
 from nas_llm.errors import DataError

@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import DynamicCache, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from nas_llm.config._problem import SelfSampleSection
+from nas_llm.config import SelfSampleSection
 from nas_llm.data import cached_self_texts, sample_documents, token_windows
 from nas_llm.data._kv_cache import growing_cache
 from nas_llm.data._self_sample import _steps, sample_batches

@@ -126,7 +126,9 @@ def test_the_evaluator_prices_what_the_export_builds() -> None:
         subnet = build_subnet(
             dense,
             genome,
-            edit=lambda layer, state, g=genome: reconstructor.refit(layer, state, g.attn_mask[layer], g.mlp_mask[layer]),
+            edit=lambda layer, state, g=genome: reconstructor.refit(
+                layer, state, g.attn_mask[layer], g.mlp_mask[layer]
+            ),
         )
         assert value == pytest.approx(float(subnet(ids, labels=ids).loss.exp()), rel=1e-5)
     assert "closed_form" in evaluator.identity

@@ -28,8 +28,10 @@ def _population(dense: DenseModel) -> list[Genome]:
     """Genomes that share prefixes of every length, the whole included."""
     first, second = random_genome(dense, 1), random_genome(dense, 2)
     family = [
-        Genome(np.vstack([first.attn_mask[:cut], second.attn_mask[cut:]]), np.vstack([first.mlp_mask[:cut],
-                                                                                      second.mlp_mask[cut:]]))
+        Genome(
+            np.vstack([first.attn_mask[:cut], second.attn_mask[cut:]]),
+            np.vstack([first.mlp_mask[:cut], second.mlp_mask[cut:]]),
+        )
         for cut in range(first.num_layers + 1)
     ]
     return [*family, Genome.dense(dense.architecture), first]
@@ -110,9 +112,7 @@ def test_refuses_an_unknown_metric_and_windows_beyond_the_positions() -> None:
     with pytest.raises(ConfigError, match="accuracy.*perplexity, kl"):
         _evaluator(dense, "accuracy")
     with pytest.raises(DataError, match="129 tokens.*128 positions"):
-        PopulationEvaluator(
-            dense, random_windows(length=129), metric="perplexity", device=CPU, dtype=torch.float32
-        )
+        PopulationEvaluator(dense, random_windows(length=129), metric="perplexity", device=CPU, dtype=torch.float32)
 
 
 def test_a_broken_subnet_is_bad_and_not_an_error() -> None:

@@ -39,7 +39,8 @@ def modeling_module(model_type: str, source: str) -> ModuleType:
     """The modelling file of a model type as a module."""
     name = f"{__package__}.modeling_nas_{model_type}"
     spec = importlib.util.spec_from_loader(name, _TextLoader(source), origin=f"modeling_nas_{model_type}.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     module.__file__ = spec.origin
     # Registered before execution: transformers looks classes up by their module's name.

@@ -72,12 +72,15 @@ class NasOPTDecoderLayer(OPTDecoderLayer):
         self.fc1 = nn.Linear(self.embed_dim, config.ffn_dim, bias=config.enable_bias) if mlp else None
         self.fc2 = nn.Linear(config.ffn_dim, self.embed_dim, bias=config.enable_bias) if mlp else None
         after = not self.do_layer_norm_before
-        norms = [nn.LayerNorm(self.embed_dim, elementwise_affine=affine) if kept or after else None
-                 for kept in (attention, mlp)]
+        norms = [
+            nn.LayerNorm(self.embed_dim, elementwise_affine=affine) if kept or after else None
+            for kept in (attention, mlp)
+        ]
         self.self_attn_layer_norm, self.final_layer_norm = norms
 
-    def forward(self, hidden_states, attention_mask=None, past_key_values=None, use_cache=False, position_ids=None,
-                **kwargs):
+    def forward(
+        self, hidden_states, attention_mask=None, past_key_values=None, use_cache=False, position_ids=None, **kwargs
+    ):
         """Run the sublayers that are there."""
         before = self.do_layer_norm_before
         if self.self_attn is not None:
