@@ -132,6 +132,9 @@ class OperatorSection(_Section):
     mask_probability: Probability = Field(0.3, description="P_m: a layer's mask is redrawn at its ratio.")
     ratio_probability: Probability = Field(0.1, description="P_s: a layer's ratio moves.")
     depth_probability: Probability = Field(0.1, description="P_d: a genome loses or regains a sublayer.")
+    guided_probability: Probability = Field(
+        0.5, description="P_g: a genome's budget moves to where evaluations so far say it is worth most."
+    )
     alpha: Probability = Field(0.8, description="Least share of the old mask that a redrawn mask keeps.")
     temperature: float = Field(0.05, ge=0.0, description="Importance temperature: 0 = pure importance, inf = uniform.")
     ratio_step: Ratio = Field(0.1, description="Largest move of an FFN ratio.")

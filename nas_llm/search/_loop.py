@@ -16,6 +16,7 @@ from nas_llm.search._front import non_dominated
 from nas_llm.search._history import Evaluation
 from nas_llm.search._hypervolume import normalised_hypervolume
 from nas_llm.search._ledger import Ledger, StopSearch
+from nas_llm.search._sensitivity import SensitivityModel
 from nas_llm.space import Genome
 
 logger = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class SearchLoop:
     Args:
         ledger: Prices genomes.
         checkpoints: Where states go after each generation.
+        sensitivities: What the operators have learned; fitted before each generation.
         on_event: Told what happens.
         budget: Distinct genomes to price.
         dense: Objectives of the dense model, where the caller knows them.
@@ -67,6 +69,7 @@ class SearchLoop:
         self,
         ledger: Ledger,
         checkpoints: CheckpointStore,
+        sensitivities: SensitivityModel,
         *,
         on_event: EventHandler,
         budget: int,
@@ -75,6 +78,7 @@ class SearchLoop:
         self._ledger = ledger
         self._problem = ledger.problem
         self._checkpoints = checkpoints
+        self._sensitivities = sensitivities
         self._on_event = on_event
         self._budget = budget
         self._given_dense = dense
@@ -100,6 +104,7 @@ class SearchLoop:
 
     def _step(self, state: SearchState) -> SearchState:
         algorithm = state.algorithm
+        self._learn(state)
         population = algorithm.ask()
         if population is None or len(population) == 0:
             # pymoo ends an algorithm whose mating found nothing new; its random state has moved on, so ask again.
@@ -121,6 +126,19 @@ class SearchLoop:
             self._checkpoints.save(following)
         self._report(following)
         return following
+
+    def _learn(self, state: SearchState) -> None:
+        """Fit the sensitivities on completed generations only, so that a resumption learns the same."""
+        rows = [row for row in self._ledger.rows() if row.ordinal <= state.evaluations]
+        column = self._problem.objectives.index(self._problem.quality)
+        self._sensitivities.fit(
+            (
+                row.digest,
+                None if self._sensitivities.knows(row.digest) else row.genome,
+                float(self._problem.objective_row(row.objectives)[column]),
+            )
+            for row in rows
+        )
 
     def _plan(self, genomes: Sequence[Genome], rows: Any, state: SearchState) -> _Plan:
         """Pick what is to be priced: feasible, not priced in an earlier generation, within the budget."""

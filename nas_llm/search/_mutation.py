@@ -1,32 +1,37 @@
-"""The mutation of a search: mask, ratio and depth mutation in one."""
+"""The mutation of a search: guided, depth, ratio and mask mutation in one."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from nas_llm.search._depth_mutation import DepthMutation
+from nas_llm.search._guided_mutation import GuidedMutation
 from nas_llm.search._mask_mutation import MaskMutation
 from nas_llm.search._ratio_mutation import RatioMutation
 from nas_llm.space import Genome
 
 
 class GenomeMutation:
-    """Depth, then ratio, then mask mutation, each with its own probability; never idle if anything can change.
+    """Guided, depth, ratio, then mask mutation, each with its own probability; never idle if anything can change.
 
     Args:
         mask: P_m.
         ratio: P_s.
         depth: P_d.
+        guided: P_g.
     """
 
-    def __init__(self, mask: MaskMutation, ratio: RatioMutation, depth: DepthMutation) -> None:
+    def __init__(self, mask: MaskMutation, ratio: RatioMutation, depth: DepthMutation, guided: GuidedMutation) -> None:
         self.mask = mask
         self.ratio = ratio
         self.depth = depth
+        self.guided = guided
 
     def __call__(self, genome: Genome, *, rng: np.random.Generator) -> Genome:
         """Mutate one genome."""
-        child = self.mask(self.ratio(self.depth(genome, rng=rng), rng=rng), rng=rng)
+        child = genome
+        for operator in (self.guided, self.depth, self.ratio, self.mask):
+            child = operator(child, rng=rng)
         return child if child != genome else self._forced(genome, rng)
 
     def _forced(self, genome: Genome, rng: np.random.Generator) -> Genome:

@@ -8,11 +8,13 @@ from nas_llm.config import ConstraintSection, OperatorSection
 from nas_llm.search._constraints import CostConstraints
 from nas_llm.search._crossover import LayerwiseCrossover
 from nas_llm.search._depth_mutation import DepthMutation
+from nas_llm.search._guided_mutation import GuidedMutation
 from nas_llm.search._mask_mutation import MaskMutation
 from nas_llm.search._mutation import GenomeMutation
 from nas_llm.search._ratio_mutation import RatioMutation
 from nas_llm.search._repair import GenomeRepair
 from nas_llm.search._sampling import ImportanceSampling
+from nas_llm.search._sensitivity import SensitivityModel
 from nas_llm.space import CostModel, SearchSpace, UnitScores
 
 
@@ -25,6 +27,7 @@ class Operators:
     crossover_probability: float
     mutation: GenomeMutation
     repair: GenomeRepair
+    sensitivities: SensitivityModel
 
 
 def build_operators(
@@ -34,6 +37,7 @@ def build_operators(
     scores: UnitScores,
     cost_model: CostModel,
     constraints: ConstraintSection,
+    price: str = "macs_per_token",
 ) -> Operators:
     """Build the operators of a problem.
 
@@ -43,6 +47,7 @@ def build_operators(
         scores: Importance of all units.
         cost_model: Prices genomes.
         constraints: ``[constraints]``.
+        price: The cost that guided moves keep: the first cost objective.
     """
     ratio = RatioMutation(
         space,
@@ -56,10 +61,22 @@ def build_operators(
         scores, probability=section.mask_probability, alpha=section.alpha, temperature=section.temperature
     )
     repair = GenomeRepair(space, scores, cost_model, CostConstraints(constraints))
+    sensitivities = SensitivityModel(space.architecture)
+    guided = GuidedMutation(
+        space,
+        scores,
+        cost_model,
+        sensitivities,
+        price=price,
+        probability=section.guided_probability,
+        temperature=section.temperature,
+    )
+    depth = DepthMutation(space, scores, probability=section.depth_probability)
     return Operators(
         sampling=ImportanceSampling(repair, ratio),
         crossover=LayerwiseCrossover(section.crossover),
         crossover_probability=section.crossover_probability,
-        mutation=GenomeMutation(mask, ratio, DepthMutation(space, scores, probability=section.depth_probability)),
+        mutation=GenomeMutation(mask, ratio, depth, guided),
         repair=repair,
+        sensitivities=sensitivities,
     )

@@ -84,12 +84,19 @@ class Search:
             scores=scores,
             cost_model=cost_model,
             constraints=problem.constraints,
+            price=next(name for name in problem.objectives if name != problem.quality),
         )
         # Fails now rather than after a run directory was made.
         self._algorithm()
         self._checkpoints = CheckpointStore(
             directory,
-            shared={"problem": self._subnets, "space": space, "scores": scores, "cost_model": cost_model},
+            shared={
+                "problem": self._subnets,
+                "space": space,
+                "scores": scores,
+                "cost_model": cost_model,
+                "sensitivities": self._operators.sensitivities,
+            },
         )
 
     def run(self, *, resume: bool) -> SearchResult:
@@ -117,6 +124,7 @@ class Search:
                 loop = SearchLoop(
                     ledger,
                     self._checkpoints,
+                    self._operators.sensitivities,
                     on_event=self._on_event,
                     budget=self.problem.search.evaluations,
                     dense=self._given_dense,

@@ -1,0 +1,109 @@
+"""A model of what each layer's units are worth, learned from the evaluations of the run itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from nas_llm.space import Architecture, FloatArray, Genome
+
+# Loss grows faster than the share of units that is lost, because the least important ones go first.
+EXPONENT = 1.5
+_LEAST_ROWS = 16
+_RIDGES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+
+
+class Sensitivities(NamedTuple):
+    """Loss of quality if all units of a sublayer were lost, in search scale; all positive.
+
+    Attributes:
+        attn: ``L`` floats.
+        mlp: ``L`` floats.
+    """
+
+    attn: FloatArray
+    mlp: FloatArray
+
+
+class SensitivityModel:
+    """Bayesian linear regression of quality on the share of units that each sublayer has lost.
+
+    ``quality = intercept + sum_l s_attn[l] * x_attn[l]**1.5 + s_mlp[l] * x_mlp[l]**1.5`` with a common mean for all
+    attention and one for all FFN sensitivities and Gaussian deviations from them; ln(perplexity) of real models is
+    close to additive over layers. Bad subnets weigh less, for it is the good ones that a search has to tell apart.
+    Fitted anew after each generation on everything that was evaluated.
+
+    Args:
+        architecture: The dense model.
+    """
+
+    def __init__(self, architecture: Architecture) -> None:
+        self._architecture = architecture
+        self._features: dict[str, FloatArray] = {}
+        self._mean: FloatArray | None = None
+        self._root: FloatArray | None = None
+
+    @property
+    def fitted(self) -> bool:
+        """Whether there was enough to learn from."""
+        return self._mean is not None
+
+    def knows(self, digest: str) -> bool:
+        """Whether a genome was seen in an earlier fit, so that it need not be unpacked again."""
+        return digest in self._features
+
+    def features(self, genome: Genome) -> FloatArray:
+        """``2 L`` numbers in [0, 1]: the lost share of each attention, then of each FFN, to the power 1.5."""
+        attn = 1.0 - genome.kv_groups / self._architecture.num_kv_heads
+        mlp = 1.0 - genome.ffn_channels / self._architecture.intermediate_size
+        return np.asarray(np.concatenate([attn, mlp]) ** EXPONENT, dtype=np.float64)
+
+    def fit(self, evaluations: Iterable[tuple[str, Genome | None, float]]) -> None:
+        """Learn from evaluations.
+
+        Args:
+            evaluations: Triples of digest, genome (None if :meth:`knows` says so) and quality in search scale. All of
+                them every time: the result depends on nothing else.
+        """
+        rows, values = [], []
+        for digest, genome, quality in evaluations:
+            if genome is not None:
+                self._features[digest] = self.features(genome)
+            rows.append(self._features[digest])
+            values.append(quality)
+        self._mean = self._root = None
+        if len(rows) >= _LEAST_ROWS:
+            self._solve(np.stack(rows), np.array(values))
+
+    def _solve(self, rows: FloatArray, values: FloatArray) -> None:
+        layers = self._architecture.num_layers
+        means = np.column_stack([np.ones(len(rows)), rows[:, :layers].sum(axis=1), rows[:, layers:].sum(axis=1)])
+        weights = 1.0 / (0.3 + values - values.min())
+        design = np.column_stack([means, rows]) * weights[:, None]
+        target = values * weights
+        best: tuple[float, FloatArray, FloatArray] | None = None
+        for ridge in _RIDGES:
+            penalty = np.concatenate([np.full(3, 1e-6), np.full(rows.shape[1], ridge)])
+            inverse = np.linalg.inv(design.T @ design + np.diag(penalty))
+            solution = inverse @ design.T @ target
+            # Generalised cross-validation: residuals as if each row had been left out.
+            freedom = len(rows) - float(np.einsum("ij,jk,ik->", design, inverse, design))
+            error = float(((target - design @ solution) ** 2).sum()) / max(freedom, 1e-3) ** 2
+            if best is None or error < best[0]:
+                best = error, solution, inverse * (error * max(freedom, 1e-3))
+        assert best is not None
+        self._mean = best[1]
+        values_, vectors = np.linalg.eigh(best[2])
+        self._root = vectors * np.sqrt(np.maximum(values_, 0.0))
+
+    def draw(self, rng: np.random.Generator) -> Sensitivities:
+        """Sensitivities from the posterior (Thompson sampling: what is uncertain gets tried)."""
+        assert self._mean is not None
+        assert self._root is not None
+        sample = self._mean + self._root @ rng.standard_normal(len(self._mean))
+        layers = self._architecture.num_layers
+        attn, mlp = sample[1] + sample[3 : 3 + layers], sample[2] + sample[3 + layers :]
+        floor = 0.02 * max(float(np.abs(attn).mean()), float(np.abs(mlp).mean()), 1e-9)
+        return Sensitivities(np.maximum(attn, floor), np.maximum(mlp, floor))
