@@ -95,7 +95,9 @@ def front_figure(front: Front, rows: Sequence[HistoryRow]) -> go.Figure:
     figure.update_xaxes(title=_TITLES[price])
     figure.update_yaxes(title=_TITLES[quality])
     if quality == "perplexity":
-        figure.update_yaxes(type="log", dtick="D2")
+        # Written out, because plotly labels the steps between powers of ten with a bare digit.
+        steps = [digit * 10.0**power for power in range(7) for digit in (1, 1.5, 2, 3, 5, 7)]
+        figure.update_yaxes(type="log", tickvals=steps, ticktext=[f"{step:,.10g}" for step in steps])
     return _styled(figure)
 
 

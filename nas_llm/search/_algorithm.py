@@ -74,6 +74,8 @@ def build_algorithm(section: SearchSection, operators: Operators, problem: Subne
     if kind.__name__ == "SPEA2":
         # pymoo's default is one object with state, shared by all runs of a process.
         arguments["survival"] = importlib.import_module("pymoo.algorithms.moo.spea2").SPEA2Survival(normalize=True)
+    # Small generations: what one has taught guides the next.
+    arguments.setdefault("n_offsprings", -(-section.population // 4))
     algorithm = kind(
         pop_size=section.population,
         sampling=PymooSampling(operators.sampling.draw),
@@ -87,7 +89,7 @@ def build_algorithm(section: SearchSection, operators: Operators, problem: Subne
     algorithm.mating.n_max_iterations = _MATING_ROUNDS
     price = next(index for index, name in enumerate(problem.objectives) if name != problem.quality)
     algorithm.mating.selection = AssortativeSelection(kind, objective=price)
-    generations = -(-section.evaluations // section.population)
+    generations = 1 - (section.population - section.evaluations) // arguments["n_offsprings"]
     # The budget is the runner's business; RVEA alone schedules by the number of generations.
     termination = MaximumGenerationTermination(generations) if section.algorithm == "rvea" else NoTermination()
     return algorithm.setup(problem, seed=seed, termination=termination)

@@ -12,7 +12,9 @@ from nas_llm.space import Genome
 
 
 class GenomeMutation:
-    """Guided, depth, ratio, then mask mutation, each with its own probability; never idle if anything can change.
+    """Guided mutation, or else depth, ratio and mask mutation; never idle if anything can change.
+
+    A guided child is left as it is: what the other mutations would add to it is mostly loss.
 
     Args:
         mask: P_m.
@@ -29,9 +31,9 @@ class GenomeMutation:
 
     def __call__(self, genome: Genome, *, rng: np.random.Generator) -> Genome:
         """Mutate one genome."""
-        child = genome
-        for operator in (self.guided, self.depth, self.ratio, self.mask):
-            child = operator(child, rng=rng)
+        child = self.guided(genome, rng=rng)
+        if child == genome:
+            child = self.mask(self.ratio(self.depth(genome, rng=rng), rng=rng), rng=rng)
         return child if child != genome else self._forced(genome, rng)
 
     def _forced(self, genome: Genome, rng: np.random.Generator) -> Genome:

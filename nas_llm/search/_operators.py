@@ -73,7 +73,7 @@ def build_operators(
     )
     depth = DepthMutation(space, scores, probability=section.depth_probability)
     return Operators(
-        sampling=ImportanceSampling(repair, ratio),
+        sampling=ImportanceSampling(repair, temperature=section.temperature),
         crossover=LayerwiseCrossover(section.crossover),
         crossover_probability=section.crossover_probability,
         mutation=GenomeMutation(mask, ratio, depth, guided),

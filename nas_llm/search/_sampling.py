@@ -19,16 +19,19 @@ class ImportanceSampling:
     A third of them (at most 12), evenly spaced from the largest to the smallest allowed inheriting ratio, are
     anchors: uniform over the layers, with the FFN giving first, because attention is dear where several query heads
     share a KV head. Two are the paper's initial subnet (the same gamma in every attention and FFN block). The others
-    are anchors at stratified random ratios, spread by several budget transfers.
+    are anchors at stratified random ratios, spread by many far budget transfers.
 
     Args:
         repair: Knows space, scores, cost model and constraints.
-        ratio_mutation: Spreads anchors.
+        temperature: Softness of the choice of units that leave or enter by a budget transfer.
     """
 
-    def __init__(self, repair: GenomeRepair, ratio_mutation: RatioMutation) -> None:
+    def __init__(self, repair: GenomeRepair, *, temperature: float = 0.05) -> None:
         self.repair = repair
-        self.ratio_mutation = ratio_mutation
+        # Far moves of both kinds: what the layers are worth can only be learned from subnets that differ in them.
+        self._mover = RatioMutation(
+            repair.space, repair.scores, ratio_step=0.3, group_probability=0.5, temperature=temperature
+        )
 
     def draw(self, count: int, rng: np.random.Generator) -> list[Genome]:
         """Draw ``count`` distinct genomes, fewer only where the space does not yield them.
@@ -84,8 +87,8 @@ class ImportanceSampling:
 
     def _spread(self, genome: Genome, rng: np.random.Generator) -> Genome:
         layers = genome.num_layers
-        moves = int(rng.integers(1, max(2, layers // 2) + 1))
-        return self.ratio_mutation.move(genome, rng.integers(layers, size=moves).tolist(), rng=rng)
+        moves = int(rng.integers(layers // 2, layers + 1))
+        return self._mover.move(genome, rng.integers(layers, size=max(1, moves)).tolist(), rng=rng)
 
     def _at_counts(self, groups: IntArray, channels: IntArray) -> Genome:
         scores = self.repair.scores
