@@ -57,7 +57,7 @@ def definition(data: Path | None, *, seed: int, evaluations: int, population: in
             "data": {
                 "window": 512,
                 "calibration": {"tokens": 16384, "sources": sources},
-                "fitness": {"tokens": 1024, "sources": sources},
+                "fitness": {"tokens": 512, "sources": sources},
                 "held_out": {"tokens": 512, "sources": sources},
             },
             "space": {"min_attn_layers": 26, "min_mlp_layers": 28},
@@ -230,7 +230,7 @@ def main() -> None:
         "search",
         about=(
             f"Normalised hypervolume of (perplexity, MACs) on SmolLM2-135M after {arguments.evaluations} evaluations, "
-            f"fitness 1,024 tokens of {text}, inherited weights, inheriting ratio at least 0.5, dense perplexity "
+            f"fitness 512 tokens of {text}, inherited weights, inheriting ratio at least 0.5, dense perplexity "
             f"{dense_perplexity:.2f}. `ours`: NSGA-II with this package's operators; `random`: draws from its "
             "importance-aware first population; `pymoo_default`: NSGA-II with binary random sampling, uniform "
             "crossover and bit-flip mutation, repaired to the same space. `hypervolume` counts ln(perplexity) up to 20 "

@@ -133,7 +133,7 @@ class OperatorSection(_Section):
     ratio_probability: Probability = Field(0.1, description="P_s: a layer's ratio moves.")
     depth_probability: Probability = Field(0.1, description="P_d: a genome loses or regains a sublayer.")
     guided_probability: Probability = Field(
-        0.5, description="P_g: a genome's budget moves to where evaluations so far say it is worth most."
+        0.8, description="P_g: a genome's budget moves to where evaluations so far say it is worth most."
     )
     alpha: Probability = Field(0.8, description="Least share of the old mask that a redrawn mask keeps.")
     temperature: float = Field(0.05, ge=0.0, description="Importance temperature: 0 = pure importance, inf = uniform.")

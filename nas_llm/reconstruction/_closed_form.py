@@ -60,11 +60,12 @@ def closed_form(
         hessian = hessian - gram.tokens * torch.outer(mean, mean)
     mask = torch.tensor(kept, device=device)
     s, r = mask.nonzero()[:, 0], (~mask).nonzero()[:, 0]
-    inherited = w[:, s]
+    inherited = w.index_select(1, s)
     if not len(r):
         return Refit(inherited, bias, 0.0, 0.0)
-    missing = w[:, r] @ hessian[r][:, s]
-    new = inherited + _ridge_solve(hessian[s][:, s], missing, damping * hessian.diagonal().mean())
+    columns = hessian.index_select(1, s)
+    missing = w.index_select(1, r) @ columns.index_select(0, r)
+    new = inherited + _ridge_solve(columns.index_select(0, s), missing, damping * hessian.diagonal().mean())
     new_bias = None
     if bias is not None:
         new_bias = bias.to(device, dtype) + w[:, r] @ mean[r] + (inherited - new) @ mean[s]
@@ -80,10 +81,11 @@ def closed_form(
 
 def _ridge_solve(gram: Tensor, rows: Tensor, ridge: Tensor) -> Tensor:
     """``rows (gram + ridge I)^-1``; the ridge grows until the factorisation succeeds."""
-    identity = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
     ridge = ridge.clamp_min(torch.finfo(gram.dtype).tiny)
+    diagonal = gram.diagonal().clone()
     for _ in range(20):
-        factor, info = torch.linalg.cholesky_ex(gram + ridge * identity)
+        gram.diagonal().copy_(diagonal + ridge)
+        factor, info = torch.linalg.cholesky_ex(gram)
         if int(info) == 0:
             return torch.cholesky_solve(rows.T, factor).T
         ridge = ridge * 10.0

@@ -38,7 +38,7 @@ class GuidedMutation:
         model: SensitivityModel,
         *,
         price: str,
-        probability: float = 0.5,
+        probability: float = 0.8,
         temperature: float = 0.05,
     ) -> None:
         if not 0.0 <= probability <= 1.0:

@@ -43,7 +43,8 @@ class SensitivityModel:
         self._architecture = architecture
         self._features: dict[str, FloatArray] = {}
         self._mean: FloatArray | None = None
-        self._root: FloatArray | None = None
+        self._scale = 0.0
+        self._cholesky: FloatArray | None = None
 
     @property
     def fitted(self) -> bool:
@@ -73,7 +74,7 @@ class SensitivityModel:
                 self._features[digest] = self.features(genome)
             rows.append(self._features[digest])
             values.append(quality)
-        self._mean = self._root = None
+        self._mean = self._cholesky = None
         if len(rows) >= _LEAST_ROWS:
             self._solve(np.stack(rows), np.array(values))
 
@@ -83,26 +84,28 @@ class SensitivityModel:
         weights = 1.0 / (0.3 + values - values.min())
         design = np.column_stack([means, rows]) * weights[:, None]
         target = values * weights
-        best: tuple[float, FloatArray, FloatArray] | None = None
+        least = np.inf
         for ridge in _RIDGES:
             penalty = np.concatenate([np.full(3, 1e-6), np.full(rows.shape[1], ridge)])
-            inverse = np.linalg.inv(design.T @ design + np.diag(penalty))
-            solution = inverse @ design.T @ target
+            precision = design.T @ design + np.diag(penalty)
+            solution = np.linalg.solve(precision, design.T @ target)
             # Generalised cross-validation: residuals as if each row had been left out.
-            freedom = len(rows) - float(np.einsum("ij,jk,ik->", design, inverse, design))
-            error = float(((target - design @ solution) ** 2).sum()) / max(freedom, 1e-3) ** 2
-            if best is None or error < best[0]:
-                best = error, solution, inverse * (error * max(freedom, 1e-3))
-        assert best is not None
-        self._mean = best[1]
-        values_, vectors = np.linalg.eigh(best[2])
-        self._root = vectors * np.sqrt(np.maximum(values_, 0.0))
+            fitted = float(np.trace(np.linalg.solve(precision, design.T @ design)))
+            freedom = max(len(rows) - fitted, 1e-3)
+            residual = float(((target - design @ solution) ** 2).sum())
+            if residual / freedom**2 < least:
+                least = residual / freedom**2
+                self._mean, self._scale = solution, float(np.sqrt(residual / freedom))
+                # A Cholesky factor is continuous in its input where eigenvectors are not, so draws repeat even if
+                # another number of BLAS threads rounds differently.
+                self._cholesky = np.linalg.cholesky(precision)
 
     def draw(self, rng: np.random.Generator) -> Sensitivities:
         """Sensitivities from the posterior (Thompson sampling: what is uncertain gets tried)."""
         assert self._mean is not None
-        assert self._root is not None
-        sample = self._mean + self._root @ rng.standard_normal(len(self._mean))
+        assert self._cholesky is not None
+        noise = np.linalg.solve(self._cholesky.T, rng.standard_normal(len(self._mean)))
+        sample = np.round(self._mean + self._scale * noise, 8)
         layers = self._architecture.num_layers
         attn, mlp = sample[1] + sample[3 : 3 + layers], sample[2] + sample[3 + layers :]
         floor = 0.02 * max(float(np.abs(attn).mean()), float(np.abs(mlp).mean()), 1e-9)
