@@ -55,7 +55,7 @@ def train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=END_OF_TEXT,
         eos_token=END_OF_TEXT,
@@ -169,13 +169,13 @@ def main() -> None:
         minutes=arguments.minutes,
     )
     # Through half precision, so that every number below is of the weights that are shipped.
-    model.half().float()  # type: ignore[no-untyped-call]
+    model.half().float()
     reached = perplexity(model, held_windows)
     unigram = unigram_perplexity(train_tokens, held_windows)
     print(f"held-out perplexity {reached:.1f}, unigram {unigram:.1f}, training loss {train_loss:.3f}")
 
     folder = PACKAGED / arguments.name
-    model.half().save_pretrained(folder)  # type: ignore[no-untyped-call]
+    model.half().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     readme = README.format(
         params=model.num_parameters(),

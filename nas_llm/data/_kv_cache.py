@@ -11,7 +11,7 @@ from transformers.cache_utils import DynamicLayer
 _FIRST_CAPACITY = 64
 
 
-class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
+class GrowingLayer(DynamicLayer):
     """Keys and values of one block, in buffers that double when full.
 
     The stock layer copies all it holds for every token; with many rows on a CPU that is a third of the time.

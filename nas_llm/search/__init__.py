@@ -10,6 +10,7 @@ from nas_llm.search._duplicates import DigestDuplicates
 from nas_llm.search._evaluator import Evaluator, OnResult
 from nas_llm.search._feasible import check_feasible
 from nas_llm.search._front import knee, non_dominated, thin_front
+from nas_llm.search._guided_mutation import GuidedMutation
 from nas_llm.search._history import Evaluation, History
 from nas_llm.search._hypervolume import normalised_hypervolume, search_scale
 from nas_llm.search._lock import RunLock
@@ -25,6 +26,7 @@ from nas_llm.search._resize import resize_genome, resize_mask
 from nas_llm.search._runner import Search
 from nas_llm.search._sampling import ImportanceSampling
 from nas_llm.search._selection import AssortativeSelection
+from nas_llm.search._sensitivity import Sensitivities, SensitivityModel
 from nas_llm.search._weighted_choice import weighted_choice
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "Evaluator",
     "GenomeMutation",
     "GenomeRepair",
+    "GuidedMutation",
     "History",
     "ImportanceSampling",
     "LayerwiseCrossover",
@@ -53,6 +56,8 @@ __all__ = [
     "Search",
     "SearchResult",
     "SearchState",
+    "Sensitivities",
+    "SensitivityModel",
     "SubnetProblem",
     "algorithm_names",
     "build_algorithm",

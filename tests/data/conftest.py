@@ -32,7 +32,7 @@ def _make_tokenizer(texts: Sequence[str], *, special: Sequence[str], eos: str | 
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=eos,
         eos_token=eos,

@@ -8,6 +8,7 @@ from operator_cases import PROPERTY, Case, cases
 
 from nas_llm.errors import ConfigError
 from nas_llm.search import LayerwiseCrossover
+from nas_llm.space import Genome
 
 
 @PROPERTY
@@ -24,8 +25,7 @@ def test_every_row_comes_from_a_parent_at_its_layer_and_none_is_lost(case: Case,
 
 
 def test_uniform_chooses_attention_and_ffn_apart_and_one_point_cuts_both() -> None:
-    case = _two_parents()
-    first, second = case
+    first, second = _two_parents()
     seen = set()
     for seed in range(40):
         child, _ = LayerwiseCrossover("uniform")(first, second, rng=np.random.default_rng(seed))
@@ -41,9 +41,7 @@ def test_uniform_chooses_attention_and_ffn_apart_and_one_point_cuts_both() -> No
     assert cuts == {1, 2, 3, 4, 5}
 
 
-def _two_parents() -> tuple[object, object]:
-    from nas_llm.space import Genome
-
+def _two_parents() -> tuple[Genome, Genome]:
     ones, zeros = np.ones((6, 2), dtype=bool), np.zeros((6, 2), dtype=bool)
     return Genome(ones, ones), Genome(zeros, zeros)
 

@@ -7,10 +7,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from operator_cases import PROPERTY, Case, cases
+from synthetic_search import architecture, unit_scores
 
+from nas_llm.config import ConstraintSection
 from nas_llm.errors import ConfigError
 from nas_llm.search import DepthMutation, MaskMutation, RatioMutation, resize_mask, weighted_choice
-from nas_llm.space import Genome, UnitScores
+from nas_llm.space import CostModel, Genome, SearchSpace, UnitScores
 
 TEMPERATURES = st.sampled_from([0.0, 0.02, 0.5, math.inf])
 
@@ -130,7 +132,7 @@ def test_budget_transfers_keep_every_cost(case: Case, moves: int) -> None:
 
 
 def test_budget_transfers_do_move() -> None:
-    case = Case.__new__(Case, *_wide_case())
+    case = _wide_case()
     genome = case.inside()
     mutation = RatioMutation(case.space, case.scores, ratio_step=0.5, transfer_probability=1.0, group_probability=0.0)
     children = [mutation.move(genome, [0], rng=np.random.default_rng(seed)) for seed in range(20)]
@@ -141,15 +143,10 @@ def test_budget_transfers_do_move() -> None:
         assert abs(child.ffn_channels - genome.ffn_channels).max() <= 0.5 * 64
 
 
-def _wide_case() -> tuple[object, ...]:
-    from synthetic_search import architecture, unit_scores
-
-    from nas_llm.config import ConstraintSection
-    from nas_llm.space import CostModel, SearchSpace
-
+def _wide_case() -> Case:
     sizes = architecture()
     space = SearchSpace(sizes, ffn_multiple=4, mlp_ratio=(0.1, 0.9))
-    return space, unit_scores(sizes), CostModel(sizes, sequence_length=8), ConstraintSection(), 5
+    return Case(space, unit_scores(sizes), CostModel(sizes, sequence_length=8), ConstraintSection(), 5)
 
 
 @PROPERTY
@@ -157,22 +154,19 @@ def _wide_case() -> tuple[object, ...]:
 def test_depth_mutation_moves_one_sublayer_or_nothing(case: Case) -> None:
     genome = case.inside()
     child = DepthMutation(case.space, case.scores, probability=1.0)(genome, rng=case.rng)
-    attn = np.flatnonzero((child.kv_groups > 0) != (genome.kv_groups > 0))
-    mlp = np.flatnonzero((child.ffn_channels > 0) != (genome.ffn_channels > 0))
-    unchanged = (child.attn_mask != genome.attn_mask).any(1).sum() + (child.mlp_mask != genome.mlp_mask).any(1).sum()
+    left_or_came = ((child.kv_groups > 0) != (genome.kv_groups > 0)).sum()
+    left_or_came += ((child.ffn_channels > 0) != (genome.ffn_channels > 0)).sum()
+    changed = (child.attn_mask != genome.attn_mask).any(1).sum() + (child.mlp_mask != genome.mlp_mask).any(1).sum()
     assert case.space.contains(child)
-    assert len(attn) + len(mlp) == unchanged <= 1
-    free = any(case.space.removable(layer) for layer in range(genome.num_layers))
-    removable = free and (
-        (genome.kv_groups[_free(case)] > 0).any() * (genome.kv_groups > 0).sum() > case.space.min_attn_layers
-        or (genome.ffn_channels[_free(case)] > 0).any() * (genome.ffn_channels > 0).sum() > case.space.min_mlp_layers
+    assert left_or_came == changed <= 1
+    free = [layer for layer in range(genome.num_layers) if case.space.removable(layer)]
+    kinds = (
+        (genome.kv_groups, case.space.min_attn_layers),
+        (genome.ffn_channels, case.space.min_mlp_layers),
     )
-    absent = bool((genome.kv_groups == 0).any() or (genome.ffn_channels == 0).any())
+    removable = any(counts[free].any() and (counts > 0).sum() > least for counts, least in kinds)
+    absent = any((counts == 0).any() for counts, _ in kinds)
     assert (child is genome) == (not removable and not absent)
-
-
-def _free(case: Case) -> list[int]:
-    return [layer for layer in range(case.space.architecture.num_layers) if case.space.removable(layer)]
 
 
 @PROPERTY

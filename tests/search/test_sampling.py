@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from operator_cases import PROPERTY, Case, cases
+from operator_cases import Case, cases
 from synthetic_search import architecture, unit_scores
 
 from nas_llm.config import ConstraintSection
@@ -12,7 +12,7 @@ from nas_llm.search import CostConstraints
 from nas_llm.space import CostModel, Genome, SearchSpace
 
 
-@PROPERTY
+@settings(max_examples=25, deadline=None)
 @given(cases(aligned=True, constrained=True), st.integers(1, 15))
 def test_samples_are_distinct_feasible_and_reproducible(case: Case, count: int) -> None:
     sampling = case.operators().sampling

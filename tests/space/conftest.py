@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -32,7 +33,7 @@ _SIZES: dict[str, Any] = {
 
 
 @pytest.fixture
-def make_architecture() -> Any:
+def make_architecture() -> Callable[..., Architecture]:
     def make(**sizes: Any) -> Architecture:
         return Architecture(**{**_SIZES, **sizes})
 
@@ -40,5 +41,5 @@ def make_architecture() -> Any:
 
 
 @pytest.fixture
-def architecture(make_architecture: Any) -> Architecture:
+def architecture(make_architecture: Callable[..., Architecture]) -> Architecture:
     return make_architecture()
