@@ -18,7 +18,7 @@ def front_table(front: Front, points: Sequence[FrontPoint]) -> Table:
     """The dense model and some points, with what the numbers were measured on."""
     kl = front.quality == "kl"
     table = _table("point", "ratio", "MACs/token", "params", "KV bytes/token", *(["KL"] if kl else []))
-    for name in ("perplexity", "held-out", "attention", "FFN"):
+    for name in ("fitness ppl", "held-out ppl", "attention", "FFN"):
         table.add_column(name, justify="right")
     table.add_column("", justify="left")
     for point in (front.dense, *points):
@@ -42,7 +42,7 @@ def front_table(front: Front, points: Sequence[FrontPoint]) -> Table:
 
 def export_table(front: Front, records: Sequence[ExportRecord]) -> Table:
     """The dense model and what was exported, as measured from disk."""
-    table = _table("point", "ratio", "MACs/token", "params", "perplexity", "held-out")
+    table = _table("point", "ratio", "MACs/token", "params", "fitness ppl", "held-out ppl")
     table.add_column("directory", justify="left", overflow="fold")
     dense = front.dense
     scores = (_format.perplexity(dense.fitness_perplexity), _format.perplexity(dense.held_out_perplexity))

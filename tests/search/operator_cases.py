@@ -14,7 +14,7 @@ from nas_llm.errors import SpaceError
 from nas_llm.search import CostConstraints, GenomeRepair, Operators, build_operators, check_feasible
 from nas_llm.space import CostModel, Genome, SearchSpace, UnitScores
 
-PROPERTY = settings(max_examples=1500, deadline=None)
+PROPERTY = settings(max_examples=60, deadline=None)
 
 
 class Case(NamedTuple):
