@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nas_llm.data._files import checked_column, missing_column
-from nas_llm.errors import DataError
+from nas_llm.errors import DataError, first_line
 
 
 def read_hub(
@@ -27,7 +27,7 @@ def read_hub(
     try:
         loaded = datasets.load_dataset(name, subset, split=split, revision=revision)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        reason = first_line(error).rstrip(".")
         raise DataError(
             f"{where} cannot be loaded ({reason}); check name, subset and split and the connection, "
             "or give a local .txt, .jsonl or .parquet file"

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import suppress
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from nas_llm.errors import ModelError
+from nas_llm.errors import ModelError, first_line
 from nas_llm.models import quiet_transformers, resolve_model
 from nas_llm.models.families import register_subnet_classes
-
-logger = logging.getLogger(__name__)
 
 
 def load_any(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -37,8 +34,7 @@ def load_any(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
             )
             tokenizer = AutoTokenizer.from_pretrained(where)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
-            first = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ModelError(f"cannot load model '{source}': {first}") from error
+            raise ModelError(f"cannot load model '{source}': {first_line(error)}") from error
     return model.eval(), tokenizer
 
 

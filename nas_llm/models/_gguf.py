@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from nas_llm.cache import cache_dir
-from nas_llm.errors import ModelError
+from nas_llm.errors import ModelError, first_line
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def _read(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
             loaded = AutoModelForCausalLM.from_pretrained(where, gguf_file=name, dtype=torch.float32)
     except Exception as error:  # transformers and gguf raise many kinds for a file they do not understand
         logger.debug("reading %s failed", path, exc_info=True)
-        raise ModelError(f"cannot read the GGUF file {path}: {_first_line(error)}") from error
+        raise ModelError(f"cannot read the GGUF file {path}: {first_line(error)}") from error
     # The loaded configuration claims to be quantised, and save_pretrained then refuses.
     values = {key: value for key, value in loaded.config.to_dict().items() if key != "quantization_config"}
     # The packer's working title, shown to nobody.
@@ -70,7 +70,3 @@ def _read(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     model.load_state_dict(loaded.state_dict())
     model.generation_config = loaded.generation_config
     return model.eval(), tokenizer
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

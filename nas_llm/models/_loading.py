@@ -13,7 +13,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from nas_llm.errors import ModelError
+from nas_llm.errors import ModelError, first_line
 from nas_llm.models._dense import DenseModel
 from nas_llm.models._gguf import convert_gguf
 from nas_llm.models._identity import directory_revision, file_revision
@@ -76,7 +76,7 @@ def load_model(source: str, *, revision: str | None = None) -> DenseModel:
             model = AutoModelForCausalLM.from_pretrained(where, dtype="auto", attn_implementation="sdpa", **kwargs)
             tokenizer = AutoTokenizer.from_pretrained(where, **kwargs)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise ModelError(f"cannot load model '{source}': {_first_line(error)}") from error
+            raise ModelError(f"cannot load model '{source}': {first_line(error)}") from error
     if any(parameter.device.type == "meta" for parameter in model.parameters()):
         raise ModelError(f"model '{source}' did not load whole: some weights are missing")
     return DenseModel(
@@ -138,9 +138,5 @@ def _not_found(source: str, error: Exception) -> str:
     hint = f"did you mean '{near[0]}'? " if near else ""
     return (
         f"cannot find model '{source}': {hint}it is no packaged model ({', '.join(PACKAGED_MODELS)}), no local "
-        f"directory, no .gguf file, and no hub model in reach ({_first_line(error)})"
+        f"directory, no .gguf file, and no hub model in reach ({first_line(error)})"
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
+from nas_llm.models.families._modeling import modeling_module
 from nas_llm.space import Architecture, BoolArray, Genome
 
 
@@ -92,20 +93,33 @@ class FamilyAdapter(ABC):
         """``... x D`` hidden state after the last block to the ``... x E`` input of the LM head."""
 
     @abstractmethod
-    def layer_overrides(self, architecture: Architecture, kv_groups: int, ffn_channels: int) -> dict[str, Any]:
-        """One layer's entry of ``per_layer_config``."""
+    def attention_sizes(self, architecture: Architecture, kv_groups: int) -> dict[str, Any]:
+        """Configuration attributes of a layer with so many KV groups."""
 
     @abstractmethod
-    def global_overrides(self, architecture: Architecture) -> dict[str, Any]:
-        """Attributes that the subnet's configuration needs beside the dense one's."""
+    def mlp_sizes(self, ffn_channels: int) -> dict[str, Any]:
+        """Configuration attributes of a layer with so many FFN channels."""
 
     @abstractmethod
     def modeling_source(self, model_type: str) -> str:
         """Text of the modelling file that an export of this model type carries."""
 
-    @abstractmethod
     def modeling(self, model_type: str) -> ModuleType:
         """The imported modelling file: ``CONFIG_CLASS``, ``MODEL_CLASS`` and ``LAYER_CLASS`` of subnets."""
+        return modeling_module(model_type, self.modeling_source(model_type))
+
+    def layer_overrides(self, architecture: Architecture, kv_groups: int, ffn_channels: int) -> dict[str, Any]:
+        """One layer's entry of ``per_layer_config``; removed sublayers are named under ``skip``."""
+        skip = [name for name, count in (("attention", kv_groups), ("mlp", ffn_channels)) if not count]
+        return {
+            **({"skip": skip} if skip else {}),
+            **(self.attention_sizes(architecture, kv_groups) if kv_groups else {}),
+            **(self.mlp_sizes(ffn_channels) if ffn_channels else {}),
+        }
+
+    def global_overrides(self, architecture: Architecture) -> dict[str, Any]:
+        """What the subnet's configuration says beside the dense one's: head width no longer follows from head count."""
+        return {"head_dim": architecture.head_dim}
 
     def lm_head(self, outer: nn.ModuleDict) -> nn.Linear:
         """The LM head, ``vocabulary x E``."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any, ClassVar
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from nas_llm.models.families._base import BlockNames, FamilyAdapter
-from nas_llm.models.families._modeling import modeling_module, modeling_source
+from nas_llm.models.families._modeling import modeling_source
 from nas_llm.space import Architecture
 
 
@@ -79,28 +78,18 @@ class LlamaAdapter(FamilyAdapter):
         normed: Tensor = outer["norm"](hidden)
         return normed
 
-    def layer_overrides(self, architecture: Architecture, kv_groups: int, ffn_channels: int) -> dict[str, Any]:
-        """Sizes of one layer under Llama's names."""
-        overrides: dict[str, Any] = {}
-        skip = [name for name, count in (("attention", kv_groups), ("mlp", ffn_channels)) if not count]
-        if skip:
-            overrides["skip"] = skip
-        if kv_groups:
-            overrides["num_key_value_heads"] = kv_groups
-            overrides["num_attention_heads"] = kv_groups * architecture.heads_per_group
-        if ffn_channels:
-            overrides["intermediate_size"] = ffn_channels
-        return overrides
+    def attention_sizes(self, architecture: Architecture, kv_groups: int) -> dict[str, Any]:
+        """Head counts under the family's names."""
+        return {
+            "num_key_value_heads": kv_groups,
+            "num_attention_heads": kv_groups * architecture.heads_per_group,
+        }
 
-    def global_overrides(self, architecture: Architecture) -> dict[str, Any]:
-        """The head width no longer follows from the head count."""
-        return {"head_dim": architecture.head_dim}
+    def mlp_sizes(self, ffn_channels: int) -> dict[str, Any]:
+        """FFN width under the family's name."""
+        return {"intermediate_size": ffn_channels}
 
     def modeling_source(self, model_type: str) -> str:
         """The Llama template, renamed for Mistral."""
         renames = () if model_type == "llama" else (("Llama", "Mistral"), ("llama", "mistral"))
         return modeling_source("modeling_llama.py", renames)
-
-    def modeling(self, model_type: str) -> ModuleType:
-        """The imported modelling file."""
-        return modeling_module(model_type, self.modeling_source(model_type))
