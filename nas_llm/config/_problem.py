@@ -146,7 +146,9 @@ class OperatorSection(_Section):
 class SearchSection(_Section):
     """``[search]``: the algorithm and its budget."""
 
-    algorithm: str = Field("nsga2", description="Any multi-objective algorithm of pymoo, by its module name.")
+    algorithm: str = Field(
+        "nsga2", description="A multi-objective algorithm of pymoo: nsga2, nsga3, unsga3, rvea, sms, spea2, age, age2."
+    )
     algorithm_args: dict[str, int | float | str | bool] = Field(default_factory=dict)
     population: PositiveInt = 40
     evaluations: PositiveInt = Field(200, description="Budget of evaluated genomes, the first population included.")

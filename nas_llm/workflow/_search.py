@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,8 +13,8 @@ from nas_llm.config import LoadedProblem
 from nas_llm.errors import RunError
 from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted, ignore
 from nas_llm.report import write_report
-from nas_llm.search import Evaluation, EvaluationCache, RunLock, Search, SearchResult, knee, thin_front
-from nas_llm.space import Genome
+from nas_llm.search import Evaluation, EvaluationCache, RunLock, Search, SearchResult, knee, search_scale, thin_front
+from nas_llm.space import FloatArray, Genome
 from nas_llm.workflow._prepare import Prepared, Stopped, prepare
 from nas_llm.workflow._run_files import (
     FRONT_FILE,
@@ -109,9 +108,8 @@ def build_front(prepared: Prepared, result: SearchResult, *, on_event: EventHand
         on_event: Told what happens.
     """
     problem, names = prepared.problem, prepared.problem.objectives
-    rows = np.array([[evaluation.objectives[name] for name in names] for evaluation in result.front])
-    scaled = _scaled(rows, names)
-    kept = [result.front[index] for index in thin_front(scaled, problem.front.size)]
+    thinned = thin_front(_scaled(result.front, names, result.dense), problem.front.size)
+    kept = [result.front[index] for index in thinned]
     # The cheapest last, as a person reads a front: from the dense end on.
     kept.sort(key=lambda evaluation: (-evaluation.cost.macs_per_token, -evaluation.cost.block_params))
     dense_genome = Genome.dense(prepared.dense.architecture)
@@ -122,7 +120,7 @@ def build_front(prepared: Prepared, result: SearchResult, *, on_event: EventHand
         if problem.quality == "perplexity"
         else _score(prepared, genomes, "fitness", on_event)
     )
-    middle = knee(_scaled(np.array([[e.objectives[name] for name in names] for e in kept]), names))
+    middle = knee(_scaled(kept, names, result.dense))
     points = tuple(
         _point(f"p{index + 1:02d}", evaluation, fitness[index + 1], held_out[index + 1], index == middle)
         for index, evaluation in enumerate(kept)
@@ -165,13 +163,9 @@ def _score(prepared: Prepared, genomes: Sequence[Genome], split: str, on_event: 
     return values
 
 
-def _scaled(rows: Any, names: Sequence[str]) -> Any:
-    """Perplexity on a log scale, so that distances on the front mean the same at both ends."""
-    scaled = np.array(rows, dtype=np.float64)
-    for column, name in enumerate(names):
-        if name == "perplexity":
-            scaled[:, column] = np.log(scaled[:, column])
-    return scaled
+def _scaled(evaluations: Sequence[Evaluation], names: Sequence[str], dense: Mapping[str, float]) -> FloatArray:
+    """Objectives as the search saw them: perplexity on a log scale, so that distances mean the same at both ends."""
+    return np.stack([search_scale(evaluation.objectives, names, dense) for evaluation in evaluations])
 
 
 def _point(point_id: str, evaluation: Evaluation, fitness: float, held_out: float, is_knee: bool) -> FrontPoint:
