@@ -13,13 +13,16 @@ from nas_llm.models import quiet_transformers, resolve_model
 from nas_llm.models.families import register_subnet_classes
 
 
-def load_any(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_any(
+    source: str, *, dtype: torch.dtype | None = torch.float32
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a dense model or an export for measuring.
 
     Exports load through the classes of this package; code that a model directory carries is never run.
 
     Args:
         source: Packaged name, hub name, local directory or ``.gguf`` file.
+        dtype: Arithmetic; None = as it was saved.
 
     Raises:
         ModelError: If it cannot be found or read.
@@ -30,7 +33,7 @@ def load_any(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         try:
             config = AutoConfig.from_pretrained(where)
             model = AutoModelForCausalLM.from_pretrained(
-                where, config=config, dtype=torch.float32, attn_implementation="sdpa"
+                where, config=config, dtype=dtype or "auto", attn_implementation="sdpa"
             )
             tokenizer = AutoTokenizer.from_pretrained(where)
         except (OSError, ValueError, KeyError, RuntimeError) as error:

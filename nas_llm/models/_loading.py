@@ -115,9 +115,9 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
     return resolved
 
 
-def on_device(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:
-    """The same model object, moved (transformers' own ``to`` is not annotated)."""
-    nn.Module.to(model, device)
+def on_device(model: PreTrainedModel, device: torch.device, dtype: torch.dtype | None = None) -> PreTrainedModel:
+    """The same model object, moved and, if asked for, cast (transformers' own ``to`` is not annotated)."""
+    nn.Module.to(model, device, dtype)
     return model
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
+from nas_llm.data import WindowSet
 from nas_llm.errors import ConfigError, ExportError
 from nas_llm.evaluation import load_any, model_perplexity
 from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted, ignore
@@ -43,7 +46,7 @@ def export_points(
         on_event: Told what happens.
 
     Returns:
-        One record a point; perplexities are those of the model as it was loaded back from disk.
+        One record a point; every export is loaded back from disk and compared bit for bit with what was measured.
 
     Raises:
         ConfigError: If a format is unknown or no point is given.
@@ -83,10 +86,11 @@ def _export(run: Run, point: FrontPoint, prepared: Prepared, target: Path, *, fo
         return reconstructor.refit(layer, sliced, point.genome.attn_mask[layer], point.genome.mlp_mask[layer])
 
     subnet = build_subnet(prepared.dense, point.genome, edit=edit)
+    # Measured in the arithmetic of the search, on a copy: the export keeps the dense model's dtype.
+    measured = subnet if subnet.dtype == prepared.dtype else copy.deepcopy(subnet)
+    on_device(measured, prepared.device, prepared.dtype)
     splits = prepared.splits
-    held_out, fitness = (
-        model_perplexity(on_device(subnet, prepared.device), windows) for windows in (splits.held_out, splits.fitness)
-    )
+    fitness, held_out = (model_perplexity(measured, windows) for windows in (splits.fitness, splits.held_out))
     on_device(subnet, torch.device("cpu"))
     dense = run.front.dense
     perplexities = {
@@ -121,22 +125,29 @@ def _export(run: Run, point: FrontPoint, prepared: Prepared, target: Path, *, fo
     export_hf(subnet, prepared.dense, target, provenance=provenance, force=force)
     if reconstructor is not None:
         write_atomic(target.parent / RESIDUALS_FILE, _residual_table(reconstructor.residuals))
-    reloaded, _ = load_any(str(target))
-    on_disk = [
-        model_perplexity(on_device(reloaded, prepared.device), windows) for windows in (splits.fitness, splits.held_out)
-    ]
-    if abs(on_disk[1] / held_out - 1.0) > 1e-3:
-        raise ExportError(
-            f"{target} does not reload to what was written: held-out perplexity {on_disk[1]:.4f} instead of "
-            f"{held_out:.4f}; please report this with your versions of transformers and safetensors"
-        )
+    _check_reload(subnet, target, splits.held_out)
     return ExportRecord(
         point=point,
         path=target,
         cost=point.cost,
-        fitness_perplexity=on_disk[0],
-        held_out_perplexity=on_disk[1],
+        fitness_perplexity=fitness,
+        held_out_perplexity=held_out,
     )
+
+
+def _check_reload(subnet: PreTrainedModel, target: Path, windows: WindowSet) -> None:
+    """Load an export back and compare it bit for bit: what was measured is what lies on disk."""
+    reloaded, _ = load_any(str(target), dtype=None)
+    wanted, found = subnet.state_dict(), reloaded.state_dict()
+    ids = torch.from_numpy(windows.tokens[:1].copy())
+    with torch.inference_mode():
+        same = wanted.keys() == found.keys() and all(torch.equal(found[name], value) for name, value in wanted.items())
+        same = same and torch.equal(reloaded(ids).logits, subnet(ids).logits)
+    if not same:
+        raise ExportError(
+            f"{target} does not reload to what was written; please report this with your versions of torch, "
+            f"transformers and safetensors"
+        )
 
 
 def _weights(reconstructor: BlockReconstructor | None, run: Run) -> str:

@@ -191,7 +191,7 @@ def _self_texts(
             identity=dense.revision,
             settings=settings,
             min_tokens=tokens,
-            cache_dir=cache_dir(),
+            cache_dir=cache_dir() / "self",
             on_progress=lambda done: on_event(StageAdvanced("sampling", min(done, tokens))),
         )
     finally:

@@ -155,7 +155,7 @@ class RunSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class ExportRecord:
-    """One exported point, measured as it lies on disk.
+    """One exported point, measured and found on disk as it was measured.
 
     Attributes:
         point: The point of the front.

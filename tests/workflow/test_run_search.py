@@ -19,7 +19,7 @@ import pytest
 from nas_llm.config import LoadedProblem, load_problem
 from nas_llm.errors import ConfigError, ExportError, RunError, SpaceError
 from nas_llm.evaluation import count_block_params, load_any
-from nas_llm.events import Event, GenerationFinished, Notice
+from nas_llm.events import Event, GenerationFinished, Notice, StageAdvanced, StageStarted
 from nas_llm.search import History
 from nas_llm.workflow import Run, evaluate_models, export_points, open_run, run_search
 
@@ -297,6 +297,19 @@ def test_kl_and_three_objectives_work_to_the_end(tmp_path: Path) -> None:
     for point in summary.front.points:
         assert set(point.objectives) == {"kl", "macs_per_token", "kv_cache_bytes"}
         assert point.fitness_perplexity is not None
+
+
+def test_text_is_sampled_where_none_ships(tmp_path: Path) -> None:
+    told: list[Event] = []
+    problem = _problem("data.self_sample.document_tokens=64", "search.evaluations=8")
+    first = run_search(problem, run_dir=tmp_path / "a", on_event=told.append).front
+    assert any(isinstance(event, StageStarted) and event.stage == "sampling" for event in told)
+    told.clear()
+    again = run_search(problem, run_dir=tmp_path / "b", on_event=told.append).front
+    assert not any(isinstance(event, StageAdvanced) and event.stage == "sampling" for event in told)
+    assert first is not None
+    assert again is not None
+    assert first.to_json() == again.to_json()
 
 
 def test_no_run_is_named(tmp_path: Path) -> None:
