@@ -262,7 +262,7 @@ def _spread(ratios: dict[str, list[float]]) -> str:
 
 def _best_at(found: np.ndarray, dense: dict[str, float]) -> dict[str, float]:
     best = {}
-    for share in (0.9, 0.8, 0.7, 0.65):
+    for share in (0.95, 0.9, 0.8, 0.7):
         inside = found[found[:, 1] <= share * dense["macs_per_token"], 0]
         best[f"ppl@{share}"] = float(inside.min()) if len(inside) else float("nan")
     return best

@@ -19,6 +19,7 @@ from nas_llm.workflow._prepare import Prepared
 from nas_llm.workflow._types import Front, Run
 
 PROBLEM_FILE, FRONT_FILE, REPORT_FILE = "problem.toml", "front.json", "report.html"
+SCORES_FILE = "scores.npz"
 _RESOLVED = "resolved"
 _PACKAGES = ("nas-llm", "torch", "transformers", "pymoo", "numpy")
 # What may differ between a run and its resumption: more budget, another way to report and to finish.

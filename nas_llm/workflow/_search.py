@@ -5,20 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
 from nas_llm.cache import cache_dir
 from nas_llm.config import LoadedProblem
-from nas_llm.errors import RunError
+from nas_llm.errors import RunError, first_line
 from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted, ignore
 from nas_llm.report import write_report
 from nas_llm.search import Evaluation, EvaluationCache, RunLock, Search, SearchResult, knee, search_scale, thin_front
-from nas_llm.space import FloatArray, Genome
+from nas_llm.space import FloatArray, Genome, UnitScores
 from nas_llm.workflow._prepare import Prepared, Stopped, prepare
 from nas_llm.workflow._run_files import (
     FRONT_FILE,
     REPORT_FILE,
+    SCORES_FILE,
     check_same_inputs,
     check_same_problem,
     write_atomic,
@@ -78,7 +80,7 @@ def run_search(
             problem=problem,
             space=prepared.space,
             cost_model=prepared.cost_model,
-            scores=prepared.calibration.scores,
+            scores=_scores(run_dir, prepared),
             evaluator=evaluator,
             directory=run_dir,
             cache=cache,
@@ -97,6 +99,20 @@ def run_search(
     report = run_dir / REPORT_FILE
     write_report(report, front, result.evaluations)
     return _summary(run_dir, front, False, count, started, report)
+
+
+def _scores(run_dir: Path, prepared: Prepared) -> UnitScores:
+    """The scores that this run began with: computed again elsewhere, they might differ in the last digit."""
+    path = run_dir / "checkpoint" / SCORES_FILE
+    try:
+        if not path.is_file():
+            path.parent.mkdir(exist_ok=True)
+            partial = path.with_suffix(".partial")
+            prepared.calibration.scores.save(partial)
+            partial.replace(path)
+        return UnitScores.load(path)
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise RunError(f"cannot write or read {path}: {first_line(error)}; start a new run") from error
 
 
 def build_front(prepared: Prepared, result: SearchResult, *, on_event: EventHandler = ignore) -> Front:

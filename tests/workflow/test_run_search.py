@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from nas_llm.cache import cache_dir
 from nas_llm.config import LoadedProblem, load_problem
 from nas_llm.errors import ConfigError, ExportError, RunError, SpaceError
 from nas_llm.evaluation import count_block_params, load_any
@@ -162,6 +163,18 @@ def test_a_corrupt_checkpoint_falls_back_and_says_so(run: Path, tmp_path: Path) 
     run_search(_problem(), run_dir=directory, resume=True, on_event=told.append)
     assert any(isinstance(event, Notice) and "checkpoint" in event.message for event in told)
     assert _history(directory) == _history(run)
+
+
+def test_a_run_resumes_with_the_scores_that_it_began_with(run: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "r"
+    run_search(_problem("search.evaluations=12"), run_dir=directory)
+    shutil.rmtree(cache_dir() / "calibration")
+    run_search(_problem(), run_dir=directory, resume=True)
+    assert _history(directory) == _history(run)
+    scores = directory / "checkpoint" / "scores.npz"
+    scores.write_bytes(scores.read_bytes()[:100])
+    with pytest.raises(RunError, match=r"scores\.npz"):
+        run_search(_problem("search.evaluations=30"), run_dir=directory, resume=True)
 
 
 @pytest.mark.parametrize(
