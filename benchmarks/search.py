@@ -235,7 +235,7 @@ def main() -> None:
             f"{dense_perplexity:.2f}. `ours`: NSGA-II with this package's operators; `random`: draws from its "
             "importance-aware first population; `pymoo_default`: NSGA-II with binary random sampling, uniform "
             "crossover and bit-flip mutation, repaired to the same space. `hypervolume` counts ln(perplexity) up to 20 "
-            "times the dense model's, which `pymoo_default` never reaches (its hypervolume is 0 and the ratio infinite); "
+            "times the dense model's, which `pymoo_default` never reaches (its hypervolume is 0, the ratio infinite); "
             f"`hypervolume_wide` counts it up to a uniform guess over the vocabulary ({worst:,.0f}), and is what the "
             "ratio to `pymoo_default` is taken of. "
             f"Spread of the ratios over seeds: {_spread(ratios)}. `ppl@r`: lowest perplexity at no more than "
