@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
@@ -13,6 +14,9 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 # Test processes share the cores: waiting threads must not spin.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ["OMP_NUM_THREADS"] = "1"
+# A deadline measures the machine's other tenants.
+settings.register_profile("nas_llm", deadline=None)
+settings.load_profile("nas_llm")
 
 
 @pytest.fixture(scope="session", autouse=True)

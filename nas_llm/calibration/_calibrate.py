@@ -121,10 +121,10 @@ def _compute(
     target.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=".calibrating-"))
     try:
-        store, blocks = GramStore(staging), dense.adapter.layers(dense.model)
+        store = GramStore(staging)
         attn, mlp = [], []
         for layer, grams in stream_grams(dense, windows, device=device):
-            weights = {name: weight.to(device) for name, weight in blocks[layer].state_dict().items()}
+            weights = {name: weight.to(device) for name, weight in dense.block_state(layer).items()}
             attn_scores, mlp_scores = score(dense, weights, grams, damping=damping)
             attn.append(attn_scores)
             mlp.append(mlp_scores)

@@ -77,8 +77,8 @@ def stream_grams(
     with torch.inference_mode(), fast_float32(device):
         batches = [adapter.embed(outer, batch.to(device)) for batch in ids.split(step)]
         hidden, context = [batch[0] for batch in batches], batches[0][1]
-        for layer, source in enumerate(adapter.layers(dense.model)):
-            block = copy.deepcopy(source).to(device, torch.float32)
+        for layer in range(dense.architecture.num_layers):
+            block = dense.block(layer, device, torch.float32)
             sums = _Sums(block, dense)
             for index, states in enumerate(hidden):
                 hidden[index] = block(states, **context)

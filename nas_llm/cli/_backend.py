@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nas_llm.config import LoadedProblem
@@ -31,12 +31,20 @@ def run_search(
     resume: bool,
     on_event: EventHandler,
     should_stop: Callable[[], bool],
+    resources: Mapping[str, Any],
 ) -> RunSummary:
     """Search, re-score, report."""
     _quiet()
     from nas_llm import workflow
 
-    return workflow.run_search(loaded, run_dir=run_dir, resume=resume, on_event=on_event, should_stop=should_stop)
+    return workflow.run_search(
+        loaded,
+        run_dir=run_dir,
+        resume=resume,
+        on_event=on_event,
+        should_stop=should_stop,
+        resources=workflow.Resources(**resources),
+    )
 
 
 def open_run(run_dir: Path) -> Run:

@@ -37,6 +37,18 @@ def search(
     force: Annotated[
         bool, typer.Option("--force", help="Start anew where a run lies; it is moved to DIR.old-1.")
     ] = False,
+    workers: Annotated[
+        int, typer.Option(metavar="N", help="Price candidates in N Ray workers (one a GPU); 0 = in this process.")
+    ] = 0,
+    ray: Annotated[
+        str | None, typer.Option("--ray", metavar="ADDRESS", help="Use the workers of a running Ray cluster.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(metavar="N", help="CPU threads of this process or each worker.")
+    ] = None,
+    memory: Annotated[
+        float | None, typer.Option(metavar="GB", help="Memory for blocks and hidden states; default half of the free.")
+    ] = None,
 ) -> None:
     """Search a problem for subnets; re-score and report its front.
 
@@ -71,7 +83,12 @@ def search(
 
     with progress(console) as on_event, StopOnInterrupt(stopping) as interrupt:
         summary = _backend.run_search(
-            loaded, run_dir=directory, resume=resume, on_event=on_event, should_stop=interrupt.asked
+            loaded,
+            run_dir=directory,
+            resume=resume,
+            on_event=on_event,
+            should_stop=interrupt.asked,
+            resources={"workers": workers, "ray_address": ray, "threads": threads, "memory_gb": memory},
         )
     if summary.interrupted and not is_run(directory):
         line(output(), "interrupted before the search began; nothing was written, start it again")

@@ -24,9 +24,16 @@ class ModelSection(_Section):
     source: str = Field(description="Packaged name, hub name, local directory or .gguf file.")
     revision: str | None = Field(None, description="Hub revision; a commit hash is best.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="Arithmetic of candidate evaluation; auto = float32 on CPU, bfloat16 on CUDA."
+        "auto",
+        description="Arithmetic of candidate evaluation; auto = bfloat16 on CUDA, the faster of float32 and bfloat16 "
+        "on a CPU.",
     )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:0, ...")
+    offload: bool | Literal["auto"] = Field(
+        "auto",
+        description="Read the blocks' weights from disk one block at a time; auto = when they would take two thirds "
+        "of the free memory.",
+    )
 
 
 class SourceSection(_Section):
@@ -123,6 +130,9 @@ class FitnessSection(_Section):
 
     weights: Literal["inherited", "reconstructed"] = Field(
         "inherited", description="inherited = sliced dense weights; reconstructed = after the closed form."
+    )
+    racing: bool = Field(
+        False, description="Give a candidate up when part of the fitness text shows that it is clearly dominated."
     )
 
 

@@ -1,6 +1,8 @@
 """Dense models and their families."""
 
+from nas_llm.models._attention import attention_for, blocked_causal_attention
 from nas_llm.models._dense import DenseModel
+from nas_llm.models._lazy import WeightFiles, available_bytes
 from nas_llm.models._loading import (
     load_model,
     on_device,
@@ -10,7 +12,7 @@ from nas_llm.models._loading import (
     resolve_model,
 )
 from nas_llm.models._packaged import PACKAGED_MODELS, PackagedModel
-from nas_llm.models._precision import fast_float32
+from nas_llm.models._precision import fast_float32, matmul_rate
 from nas_llm.models.families import FamilyAdapter, adapter_for, supported_model_types
 
 __all__ = [
@@ -18,9 +20,14 @@ __all__ = [
     "DenseModel",
     "FamilyAdapter",
     "PackagedModel",
+    "WeightFiles",
     "adapter_for",
+    "attention_for",
+    "available_bytes",
+    "blocked_causal_attention",
     "fast_float32",
     "load_model",
+    "matmul_rate",
     "on_device",
     "quiet_transformers",
     "resolve_device",

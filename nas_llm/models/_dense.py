@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from nas_llm.models._lazy import WeightFiles, cast, module_name
 from nas_llm.models.families import FamilyAdapter
 from nas_llm.space import Architecture
 
@@ -15,13 +19,15 @@ class DenseModel:
     """The model that subnets inherit from; its weights are never changed.
 
     Attributes:
-        model: The transformers causal LM, on the CPU, in evaluation mode, in the checkpoint's own dtype.
+        model: The transformers causal LM, on the CPU, in evaluation mode, in the checkpoint's own dtype. Where
+            ``files`` is set, its blocks have no weights: use :meth:`block_state` and :meth:`block`.
         tokenizer: Its tokenizer.
         adapter: Its family.
         architecture: Its sizes.
         source: What the user named: packaged name, hub name, directory or file.
         revision: Identity of the weights: a hub commit, or a hash of the files.
         sample: Name of the text sample that ships with the package for this model, if any.
+        files: Where the blocks' weights are read from, when they are not held in memory.
     """
 
     model: PreTrainedModel
@@ -31,3 +37,25 @@ class DenseModel:
     source: str
     revision: str
     sample: str | None = None
+    files: WeightFiles | None = None
+
+    @property
+    def block_prefix(self) -> str:
+        """Module name of the list of blocks."""
+        return module_name(self.model, self.adapter.layers(self.model))
+
+    def block_state(self, layer: int) -> dict[str, Tensor]:
+        """State dict of one dense block on the CPU: shared with the model, or read from its files."""
+        if self.files is not None:
+            dtype = next(self.model.parameters()).dtype
+            return cast(self.files.block(f"{self.block_prefix}.{layer}"), torch.device("cpu"), dtype)
+        return self.adapter.layers(self.model)[layer].state_dict()
+
+    def block(self, layer: int, device: torch.device, dtype: torch.dtype) -> nn.Module:
+        """A copy of one dense block."""
+        source = self.adapter.layers(self.model)[layer]
+        if self.files is None:
+            return copy.deepcopy(source).to(device, dtype)
+        block = copy.deepcopy(source)
+        block.load_state_dict(cast(self.block_state(layer), device, dtype), assign=True)
+        return block.requires_grad_(False)

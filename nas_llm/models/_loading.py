@@ -7,8 +7,10 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import torch
+from huggingface_hub import snapshot_download
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
@@ -17,7 +19,9 @@ from nas_llm.errors import ModelError, first_line
 from nas_llm.models._dense import DenseModel
 from nas_llm.models._gguf import convert_gguf
 from nas_llm.models._identity import directory_revision, file_revision
+from nas_llm.models._lazy import WeightFiles, available_bytes, load_skeleton
 from nas_llm.models._packaged import PACKAGED_MODELS
+from nas_llm.models._precision import bfloat16_is_faster
 from nas_llm.models.families import adapter_for
 
 logger = logging.getLogger(__name__)
@@ -53,12 +57,14 @@ def resolve_model(source: str) -> tuple[str, str | None]:
     return source, None
 
 
-def load_model(source: str, *, revision: str | None = None) -> DenseModel:
+def load_model(source: str, *, revision: str | None = None, offload: bool | Literal["auto"] = False) -> DenseModel:
     """Load a dense model to the CPU.
 
     Args:
         source: Packaged name (``smollm2-135m``), hub name, local directory or ``.gguf`` file.
         revision: Hub revision, for hub names only.
+        offload: Leave the blocks' weights in their files and read them one block at a time; ``auto`` does so when they
+            would take more than two thirds of the memory that is available.
 
     Raises:
         ModelError: If it cannot be found or read, or its family is not supported.
@@ -72,12 +78,17 @@ def load_model(source: str, *, revision: str | None = None) -> DenseModel:
             raise ModelError(_not_found(source, error)) from error
         adapter = adapter_for(config.model_type)
         architecture = adapter.architecture(config)
+        files = _offloaded(where, offload, kwargs.get("revision"))
+        model: PreTrainedModel
         try:
-            model = AutoModelForCausalLM.from_pretrained(where, dtype="auto", attn_implementation="sdpa", **kwargs)
+            if files is None:
+                model = AutoModelForCausalLM.from_pretrained(where, dtype="auto", attn_implementation="sdpa", **kwargs)
+            else:
+                model = load_skeleton(files, config, adapter)
             tokenizer = AutoTokenizer.from_pretrained(where, **kwargs)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise ModelError(f"cannot load model '{source}': {first_line(error)}") from error
-    if any(parameter.device.type == "meta" for parameter in model.parameters()):
+    if files is None and any(parameter.device.type == "meta" for parameter in model.parameters()):
         raise ModelError(f"model '{source}' did not load whole: some weights are missing")
     return DenseModel(
         model=model.eval().requires_grad_(False),
@@ -87,7 +98,25 @@ def load_model(source: str, *, revision: str | None = None) -> DenseModel:
         source=source,
         revision=identity or getattr(config, "_commit_hash", None) or revision or "unknown",
         sample=source if source in PACKAGED_MODELS else None,
+        files=files,
     )
+
+
+def _offloaded(where: str, offload: bool | Literal["auto"], revision: str | None) -> WeightFiles | None:
+    """The files to read blocks from, or None when the model is to be held in memory."""
+    if not offload:
+        return None
+    directory = Path(where)
+    if not directory.is_dir():
+        wanted = ["*.safetensors", "*.safetensors.index.json"]
+        directory = Path(snapshot_download(where, revision=revision, allow_patterns=wanted))
+    try:
+        files = WeightFiles(directory)
+    except ModelError:
+        if offload == "auto":
+            return None
+        raise
+    return None if offload == "auto" and files.num_bytes * 3 < available_bytes() * 2 else files
 
 
 def resolve_device(device: str) -> torch.device:
@@ -108,9 +137,9 @@ def resolve_device(device: str) -> torch.device:
 
 
 def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """``auto`` becomes bfloat16 on CUDA and float32 on a CPU."""
+    """``auto`` becomes bfloat16 on CUDA, and on a CPU the faster of bfloat16 and float32, measured."""
     if dtype == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
+        return torch.bfloat16 if device.type == "cuda" or bfloat16_is_faster() else torch.float32
     resolved: torch.dtype = getattr(torch, dtype)
     return resolved
 

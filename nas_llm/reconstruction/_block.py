@@ -52,7 +52,6 @@ class BlockReconstructor:
         self._device = device
         self._dtype = dtype
         self._want_residuals = residuals
-        self._blocks = [block.state_dict() for block in dense.adapter.layers(dense.model)]
         self.residuals: list[Residual] = []
 
     @property
@@ -84,9 +83,9 @@ class BlockReconstructor:
         ]
         if not wanted:
             return result
-        grams = self._calibration.grams(layer)
+        grams, dense = self._calibration.grams(layer), self._dense.block_state(layer)
         for name, kept, index in wanted:
-            weight, bias = self._blocks[layer][f"{name}.weight"], self._blocks[layer].get(f"{name}.bias")
+            weight, bias = dense[f"{name}.weight"], dense.get(f"{name}.bias")
             gram = grams[index].to(self._device)
             refit = closed_form(
                 weight, bias, gram, kept, damping=self._damping, dtype=self._dtype, residuals=self._want_residuals

@@ -7,7 +7,7 @@ from nas_llm.search._constraints import CostConstraints
 from nas_llm.search._crossover import LayerwiseCrossover
 from nas_llm.search._depth_mutation import DepthMutation
 from nas_llm.search._duplicates import DigestDuplicates
-from nas_llm.search._evaluator import Evaluator, OnResult
+from nas_llm.search._evaluator import Evaluator, OnResult, RacingEvaluator
 from nas_llm.search._feasible import check_feasible
 from nas_llm.search._front import knee, non_dominated, thin_front
 from nas_llm.search._guided_mutation import GuidedMutation
@@ -21,6 +21,7 @@ from nas_llm.search._operators import Operators, build_operators
 from nas_llm.search._problem import SubnetProblem
 from nas_llm.search._pymoo import PymooCrossover, PymooMutation, PymooRepair, PymooSampling, genome_column
 from nas_llm.search._ratio_mutation import RatioMutation
+from nas_llm.search._ray import RayEvaluator, RayPool
 from nas_llm.search._repair import GenomeRepair
 from nas_llm.search._resize import resize_genome, resize_mask
 from nas_llm.search._runner import Search
@@ -51,7 +52,10 @@ __all__ = [
     "PymooMutation",
     "PymooRepair",
     "PymooSampling",
+    "RacingEvaluator",
     "RatioMutation",
+    "RayEvaluator",
+    "RayPool",
     "RunLock",
     "Search",
     "SearchResult",

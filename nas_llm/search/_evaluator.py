@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from nas_llm.space import Genome
 
-OnResult = Callable[[int, float, float], None]
+
+class OnResult(Protocol):
+    """Told of each priced genome."""
+
+    def __call__(self, index: int, value: float, seconds: float, fidelity: float = 1.0) -> None:
+        """Take a result.
+
+        Args:
+            index: Place of the genome in the population.
+            value: What it scored.
+            seconds: What that took.
+            fidelity: Share of the text that it was scored on; below 1 the value is an estimate.
+        """
 
 
 class Evaluator(Protocol):
@@ -21,10 +33,26 @@ class Evaluator(Protocol):
 
         Args:
             genomes: What to price, all different.
-            on_result: Called with index, value and seconds as soon as a genome is priced, in any order; an exception
-                that it raises must be let through.
+            on_result: Called as soon as a genome is priced, in any order; an exception that it raises must be let
+                through.
 
         Returns:
             One value a genome, in the order given.
+        """
+        ...
+
+
+class RacingEvaluator(Evaluator, Protocol):
+    """An evaluator that may give candidates up which others clearly beat."""
+
+    def evaluate(
+        self, genomes: Sequence[Genome], *, on_result: OnResult, bars: Sequence[float] | None = None
+    ) -> list[float]:
+        """Price genomes; see :meth:`Evaluator.evaluate`.
+
+        Args:
+            genomes: What to price, all different.
+            on_result: Called as soon as a genome is priced.
+            bars: The best quality so far at no more than each genome's cost, inf = none.
         """
         ...

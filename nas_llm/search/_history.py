@@ -11,7 +11,7 @@ from types import TracebackType
 from nas_llm.errors import RunError
 from nas_llm.space import COST_NAMES, Cost, Genome
 
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS evaluations (
     ordinal INTEGER PRIMARY KEY,
@@ -24,11 +24,12 @@ CREATE TABLE IF NOT EXISTS evaluations (
     macs_per_token INTEGER NOT NULL,
     kv_cache_bytes INTEGER NOT NULL,
     inheriting_ratio REAL NOT NULL,
-    seconds REAL NOT NULL
+    seconds REAL NOT NULL,
+    fidelity REAL NOT NULL
 );
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value NOT NULL);
 """
-_COLUMNS = ("ordinal", "generation", "digest", "genome", "quality", *COST_NAMES, "seconds")
+_COLUMNS = ("ordinal", "generation", "digest", "genome", "quality", *COST_NAMES, "seconds", "fidelity")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,7 @@ class Evaluation:
         objectives: Objective name to value.
         cost: Its exact cost.
         seconds: Time of the evaluation; 0 when the value came from the shared cache.
+        fidelity: Share of the fitness text that it was scored on; below 1 the quality is an estimate (racing).
     """
 
     ordinal: int
@@ -52,6 +54,7 @@ class Evaluation:
     objectives: Mapping[str, float]
     cost: Cost
     seconds: float
+    fidelity: float = 1.0
 
     @property
     def genome(self) -> Genome:
@@ -120,14 +123,22 @@ class History:
             self._database.execute("INSERT OR REPLACE INTO meta VALUES ('dense_quality', ?)", (value,))
 
     def record(
-        self, *, ordinal: int, generation: int, genome: Genome, quality: float, cost: Cost, seconds: float
+        self,
+        *,
+        ordinal: int,
+        generation: int,
+        genome: Genome,
+        quality: float,
+        cost: Cost,
+        seconds: float,
+        fidelity: float = 1.0,
     ) -> Evaluation:
         """Commit one evaluation.
 
         Raises:
             RunError: If the ordinal or the genome is taken, or the file cannot be written.
         """
-        values = (ordinal, generation, genome.digest(), genome.to_bytes(), quality, *astuple(cost), seconds)
+        values = (ordinal, generation, genome.digest(), genome.to_bytes(), quality, *astuple(cost), seconds, fidelity)
         try:
             with self._database:
                 self._database.execute(f"INSERT INTO evaluations VALUES ({', '.join('?' * len(values))})", values)
@@ -146,6 +157,7 @@ class History:
             objectives=self._objectives(quality, cost),
             cost=cost,
             seconds=seconds,
+            fidelity=fidelity,
         )
 
     def rows(self, *, up_to: int | None = None) -> Iterator[Evaluation]:
@@ -156,7 +168,8 @@ class History:
         """
         query = f"SELECT {', '.join(_COLUMNS)} FROM evaluations WHERE ordinal <= ? ORDER BY ordinal"
         limit = (1 << 62) if up_to is None else up_to
-        for ordinal, generation, digest, genome, quality, *costs, seconds in self._database.execute(query, (limit,)):
+        for row in self._database.execute(query, (limit,)):
+            ordinal, generation, digest, genome, quality, *costs, seconds, fidelity = row
             cost = Cost(*costs)
             yield Evaluation(
                 ordinal=ordinal,
@@ -166,6 +179,7 @@ class History:
                 objectives=self._objectives(quality, cost),
                 cost=cost,
                 seconds=seconds,
+                fidelity=fidelity,
             )
 
     def __len__(self) -> int:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import cast
 
 from nas_llm.errors import RunError
 from nas_llm.events import CandidateEvaluated, EventHandler
 from nas_llm.search._cache import EvaluationCache
+from nas_llm.search._evaluator import RacingEvaluator
 from nas_llm.search._history import Evaluation, History
 from nas_llm.search._problem import SubnetProblem
 from nas_llm.space import Genome
@@ -27,6 +29,7 @@ class Ledger:
         on_event: Told of each new evaluation.
         should_stop: Polled between candidates.
         budget: Evaluations allowed, for the events.
+        racing: Tell the evaluator what each genome has to beat, so that it may give up early.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class Ledger:
         on_event: EventHandler,
         should_stop: Callable[[], bool],
         budget: int,
+        racing: bool = False,
     ) -> None:
         self.problem = problem
         self._history = history
@@ -45,6 +49,7 @@ class Ledger:
         self._on_event = on_event
         self._should_stop = should_stop
         self._budget = budget
+        self._racing = racing
         self._known = {row.digest: row for row in history.rows()}
 
     def get(self, digest: str) -> Evaluation | None:
@@ -71,7 +76,7 @@ class Ledger:
         self._check(places)
         missing = [genome for genome in genomes if genome.digest() not in self._known]
 
-        def record(genome: Genome, value: float, seconds: float) -> None:
+        def record(genome: Genome, value: float, seconds: float, fidelity: float) -> None:
             row = self._history.record(
                 ordinal=places[genome.digest()],
                 generation=generation,
@@ -79,6 +84,7 @@ class Ledger:
                 quality=_comparable(value),
                 cost=self.problem.cost_model(genome),
                 seconds=seconds,
+                fidelity=fidelity,
             )
             self._known[row.digest] = row
             self._on_event(
@@ -89,7 +95,22 @@ class Ledger:
             if self._should_stop():
                 raise StopSearch
 
-        self._measure(missing, record)
+        # Bars from finished generations alone: a generation that was cut off and resumed races as an unbroken one.
+        earlier = [row for row in self._known.values() if row.ordinal < first_ordinal]
+        self._measure(missing, record, [self._bar(genome, earlier) for genome in missing] if self._racing else None)
+
+    def _bar(self, genome: Genome, rows: Sequence[Evaluation]) -> float:
+        """The best quality among rows that cost no more in any objective."""
+        quality = self.problem.quality
+        costs = {name: value for name, value in self.problem.objective_values(genome, 0.0).items() if name != quality}
+        return min(
+            (
+                row.objectives[quality]
+                for row in rows
+                if row.fidelity == 1.0 and all(row.objectives[name] <= cost for name, cost in costs.items())
+            ),
+            default=math.inf,
+        )
 
     def dense_quality(self, *, measure: bool) -> float | None:
         """The dense model's value of the quality objective: recorded, a candidate's, or, if allowed, measured now."""
@@ -104,29 +125,39 @@ class Ledger:
             quality = known.objectives[self.problem.quality]
         elif measure:
             found: list[float] = []
-            self._measure([genome], lambda _, value, __: found.append(_comparable(value)))
+            self._measure([genome], lambda _, value, *__: found.append(_comparable(value)))
             quality = found[0]
         if quality is not None:
             self._history.record_dense_quality(quality)
         return quality
 
-    def _measure(self, genomes: Sequence[Genome], record: Callable[[Genome, float, float], None]) -> None:
+    def _measure(
+        self,
+        genomes: Sequence[Genome],
+        record: Callable[[Genome, float, float, float], None],
+        bars: Sequence[float] | None = None,
+    ) -> None:
         if genomes and self._should_stop():
             raise StopSearch
         cached = {} if self._cache is None else self._cache.get(genome.digest() for genome in genomes)
         for genome in genomes:
             if genome.digest() in cached:
-                record(genome, cached[genome.digest()], 0.0)
-        rest = [genome for genome in genomes if genome.digest() not in cached]
+                record(genome, cached[genome.digest()], 0.0, 1.0)
+        places = [place for place, genome in enumerate(genomes) if genome.digest() not in cached]
+        rest = [genomes[place] for place in places]
         if not rest:
             return
 
-        def on_result(index: int, value: float, seconds: float) -> None:
-            if self._cache is not None:
+        def on_result(index: int, value: float, seconds: float, fidelity: float = 1.0) -> None:
+            if self._cache is not None and fidelity == 1.0:
                 self._cache.put(rest[index].digest(), _comparable(value))
-            record(rest[index], value, seconds)
+            record(rest[index], value, seconds, fidelity)
 
-        self.problem.evaluator.evaluate(rest, on_result=on_result)
+        if bars is None:
+            self.problem.evaluator.evaluate(rest, on_result=on_result)
+        else:
+            racing = cast(RacingEvaluator, self.problem.evaluator)
+            racing.evaluate(rest, on_result=on_result, bars=[bars[place] for place in places])
 
     def _check(self, places: dict[str, int]) -> None:
         """Refuse a history that another problem or seed has written, before anything is spent on it."""

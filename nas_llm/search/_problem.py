@@ -83,5 +83,5 @@ class SubnetProblem(Problem):  # type: ignore[misc]
         )
 
 
-def _unheard(index: int, value: float, seconds: float) -> None:
+def _unheard(index: int, value: float, seconds: float, fidelity: float = 1.0) -> None:
     """Nobody listens inside of ``minimize``."""

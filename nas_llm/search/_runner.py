@@ -120,6 +120,7 @@ class Search:
                     on_event=self._on_event,
                     should_stop=self._should_stop,
                     budget=self.problem.search.evaluations,
+                    racing=self.problem.fitness.racing,
                 )
                 loop = SearchLoop(
                     ledger,

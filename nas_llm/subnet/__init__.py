@@ -2,7 +2,18 @@
 
 from nas_llm.subnet._blocks import BlockCache, Reconstructor
 from nas_llm.subnet._build import BlockEdit, build_subnet
-from nas_llm.subnet._evaluator import PopulationEvaluator
+from nas_llm.subnet._evaluator import OnResult, PopulationEvaluator, WalkStatistics
 from nas_llm.subnet._masking import masked_copy
+from nas_llm.subnet._racing import Racing
 
-__all__ = ["BlockCache", "BlockEdit", "PopulationEvaluator", "Reconstructor", "build_subnet", "masked_copy"]
+__all__ = [
+    "BlockCache",
+    "BlockEdit",
+    "OnResult",
+    "PopulationEvaluator",
+    "Racing",
+    "Reconstructor",
+    "WalkStatistics",
+    "build_subnet",
+    "masked_copy",
+]

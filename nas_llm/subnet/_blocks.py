@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from nas_llm.models import DenseModel
+from nas_llm.models import DenseModel, attention_for
 from nas_llm.space import BoolArray, Genome
 
 
@@ -34,6 +34,8 @@ class BlockCache:
         dtype: Their arithmetic.
         reconstructor: Refits sliced weights; None for inherited weights.
         budget_bytes: Memory for blocks; the block in use may exceed it.
+        resident: Keep the dense weights on the device in ``dtype``, so that slicing copies within the device; takes
+            the dense blocks' bytes unless they lie there already.
     """
 
     def __init__(
@@ -44,15 +46,21 @@ class BlockCache:
         dtype: torch.dtype,
         reconstructor: Reconstructor | None,
         budget_bytes: int,
+        resident: bool = False,
     ) -> None:
         self._dense = dense
         self._device = device
         self._dtype = dtype
+        self._attention = attention_for(device, dtype)
         self._reconstructor = reconstructor
         self._budget = budget_bytes
-        self._states = [block.state_dict() for block in dense.adapter.layers(dense.model)]
+        self._states: list[dict[str, Tensor]] = []
+        if resident and reconstructor is None:
+            layers = range(dense.architecture.num_layers)
+            self._states = [self._placed(dense.block_state(layer)) for layer in layers]
         self._blocks: OrderedDict[tuple[int, bytes], tuple[nn.Module, int]] = OrderedDict()
-        self._bytes = 0
+        self.bytes = 0
+        self.peak_bytes = 0
 
     def get(self, genome: Genome, layer: int) -> nn.Module:
         """The block that a genome has at a layer."""
@@ -62,18 +70,25 @@ class BlockCache:
             return self._blocks[key][0]
         block, size = self._make(layer, genome.attn_mask[layer], genome.mlp_mask[layer])
         self._blocks[key] = (block, size)
-        self._bytes += size
-        while self._bytes > self._budget and len(self._blocks) > 1:
+        self.bytes += size
+        while self.bytes > self._budget and len(self._blocks) > 1:
             _, (_, freed) = self._blocks.popitem(last=False)
-            self._bytes -= freed
+            self.bytes -= freed
+        self.peak_bytes = max(self.peak_bytes, self.bytes)
         return block
 
     def _make(self, layer: int, attn_mask: BoolArray, mlp_mask: BoolArray) -> tuple[nn.Module, int]:
         adapter, architecture = self._dense.adapter, self._dense.architecture
-        state = adapter.slice_block(architecture, self._states[layer], attn_mask, mlp_mask)
+        source = self._states[layer] if self._states else self._dense.block_state(layer)
+        state = adapter.slice_block(architecture, source, attn_mask, mlp_mask)
         if self._reconstructor is not None:
             state = self._reconstructor.refit(layer, state, attn_mask, mlp_mask)
-        state = {name: weight.to(self._device, self._dtype) for name, weight in state.items()}
-        block = adapter.block(self._dense.model.config, int(attn_mask.sum()), int(mlp_mask.sum()))
+        state = self._placed(state)
+        block = adapter.block(
+            self._dense.model.config, int(attn_mask.sum()), int(mlp_mask.sum()), attention=self._attention
+        )
         block.load_state_dict(state, assign=True)
         return block.requires_grad_(False), sum(weight.nbytes for weight in state.values())
+
+    def _placed(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: weight.to(self._device, self._dtype) for name, weight in state.items()}

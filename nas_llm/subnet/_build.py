@@ -29,16 +29,17 @@ def build_subnet(dense: DenseModel, genome: Genome, *, edit: BlockEdit | None = 
     config = adapter.subnet_config(dense.model.config, genome)
     with torch.device("meta"):
         subnet: PreTrainedModel = adapter.modeling(dense.model.config.model_type).MODEL_CLASS(config)
-    prefixes = {id(layer): name for name, layer in dense.model.named_modules()}
+    prefix = dense.block_prefix
     state: dict[str, Tensor] = {}
-    blocks = adapter.layers(dense.model)
-    for layer, block in enumerate(blocks):
-        sliced = adapter.slice_block(architecture, block.state_dict(), genome.attn_mask[layer], genome.mlp_mask[layer])
+    for layer in range(architecture.num_layers):
+        sliced = adapter.slice_block(
+            architecture, dense.block_state(layer), genome.attn_mask[layer], genome.mlp_mask[layer]
+        )
         if edit is not None:
             sliced = edit(layer, sliced)
-        state |= {f"{prefixes[id(block)]}.{key}": value.contiguous().clone() for key, value in sliced.items()}
-    inside = tuple(f"{prefixes[id(block)]}." for block in blocks)
-    state |= {key: value.clone() for key, value in dense.model.state_dict().items() if not key.startswith(inside)}
+        state |= {f"{prefix}.{layer}.{key}": value.contiguous().clone() for key, value in sliced.items()}
+    outside = {key: value for key, value in dense.model.state_dict().items() if not key.startswith(f"{prefix}.")}
+    state |= {key: value.clone() for key, value in outside.items()}
     subnet.load_state_dict(state, assign=True)
     for name, buffer in dense.model.named_buffers():
         # Rotary tables are not part of a state dict; the meta model has none to compute them from.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-import logging
 import math
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -17,20 +17,65 @@ from nas_llm.errors import ConfigError, DataError
 from nas_llm.models import DenseModel, fast_float32
 from nas_llm.space import Genome
 from nas_llm.subnet._blocks import BlockCache, Reconstructor
-from nas_llm.subnet._loss import kl_sum, log_probabilities, nll_sum
+from nas_llm.subnet._loss import TokenLoss
+from nas_llm.subnet._memory import MemoryPlan, plan_memory
+from nas_llm.subnet._racing import Racing
+from nas_llm.subnet._states import HiddenStates, prefix_keys
+from nas_llm.subnet._walk import DepthFirstWalk, LayerMajorWalk, Windows
 
-logger = logging.getLogger(__name__)
 
-OnResult = Callable[[int, float, float], None]
+class OnResult(Protocol):
+    """Told of each priced genome."""
+
+    def __call__(self, index: int, value: float, seconds: float, fidelity: float = 1.0) -> None:
+        """Take a result.
+
+        Args:
+            index: Place of the genome in the population.
+            value: What it scored.
+            seconds: What that took.
+            fidelity: Share of the text that it was scored on; below 1 the value is an estimate.
+        """
+
+
+# Below so many tokens one genome alone does not fill the device: genomes with the same gene run together.
+_FEW_TOKENS = {"cpu": 256, "cuda": 8192}
+
+
+@dataclass
+class WalkStatistics:
+    """What an evaluator has done so far.
+
+    Attributes:
+        candidates: Genomes priced.
+        blocks: Blocks that they have, for all windows: candidates x L.
+        blocks_run: Of these, blocks that were run; the others were shared with another genome.
+        tokens: Tokens that were scored.
+    """
+
+    candidates: int = 0
+    blocks: float = 0.0
+    blocks_run: float = 0.0
+    tokens: int = 0
+
+    @property
+    def reused(self) -> float:
+        """Share of blocks that did not have to be run."""
+        return 1.0 - self.blocks_run / self.blocks if self.blocks else 0.0
 
 
 class PopulationEvaluator:
     """Prices genomes by ``perplexity`` or ``kl``, slicing and never masking.
 
-    The population is walked as a trie: genomes are sorted by their layers' genes, and one whose first layers equal its
-    predecessor's starts from the hidden state that is already there. A result does not depend on which other genomes
-    are in the population. Memory beside the model: ``budget_bytes`` of sliced blocks, L + 1 hidden states of all
-    tokens, and for ``kl`` tokens x vocabulary x 4 bytes.
+    Where the dense blocks fit on the device, genomes are walked one by one, each from the deepest hidden state that
+    is known for a prefix of its genes: its neighbour's in the sorted population, or one kept from earlier calls.
+    Otherwise blocks are streamed: every block's weights visit the device once for the whole population
+    (layer-major), and genomes with the same gene run through it together. Both give the same values; a value does not
+    depend on which other genomes are in the population.
+
+    Memory stays under the budget, whatever the population and the text: hidden states that do not fit are computed
+    again, a population whose states do not fit beside each other is streamed in groups. Beside the budget there are
+    the model itself, the LM head's buffers (256 x vocabulary x 10 bytes) and for ``kl`` tokens x vocabulary x 4 bytes.
 
     Args:
         dense: The model to slice.
@@ -38,12 +83,19 @@ class PopulationEvaluator:
         metric: ``perplexity``, exp(mean token NLL), or ``kl``, mean KL divergence from the dense model's next-token
             distribution; both over all but the first token of each window.
         device: Where to compute.
-        dtype: Arithmetic of the blocks and the LM head; the loss is float32.
+        dtype: Arithmetic of the blocks and the LM head, accumulated in float32; the loss is float32.
         reconstructor: Refits each sliced block before it is priced; None prices inherited weights.
-        budget_bytes: Memory for sliced blocks.
+        memory_bytes: Budget; None takes half of the free memory, four fifths on a GPU.
+        stream: Stream the blocks' weights even if they would fit.
+        racing: Give candidates up that are clearly beaten (not when blocks are streamed); None scores all on all text.
+
+    Attributes:
+        plan: How the budget is shared out.
+        statistics: What was done so far.
+        identity: What values depend on, for caches.
 
     Raises:
-        ConfigError: If the metric is unknown.
+        ConfigError: If the metric is unknown or the budget too small for one window.
         DataError: If a window is longer than the model's positions.
     """
 
@@ -56,11 +108,13 @@ class PopulationEvaluator:
         device: torch.device,
         dtype: torch.dtype,
         reconstructor: Reconstructor | None = None,
-        budget_bytes: int = 3 << 30,
+        memory_bytes: int | None = None,
+        stream: bool = False,
+        racing: Racing | None = None,
     ) -> None:
         if metric not in ("perplexity", "kl"):
             raise ConfigError(f"unknown fitness metric '{metric}'; known are perplexity, kl")
-        length = windows.tokens.shape[1]
+        count, length = windows.tokens.shape
         if length > dense.architecture.max_positions:
             raise DataError(
                 f"windows of {length} tokens are longer than the model's {dense.architecture.max_positions} positions; "
@@ -69,81 +123,130 @@ class PopulationEvaluator:
         self._adapter = dense.adapter
         self._metric = metric
         self._device = device
-        self._blocks = BlockCache(
-            dense, device=device, dtype=dtype, reconstructor=reconstructor, budget_bytes=budget_bytes
+        self.plan: MemoryPlan = plan_memory(dense, total=memory_bytes, window=length, device=device, dtype=dtype)
+        resident = self.plan.resident and not stream
+        self.blocks = BlockCache(
+            dense,
+            device=device,
+            dtype=dtype,
+            reconstructor=reconstructor,
+            budget_bytes=self.plan.blocks if resident else 0,
+            resident=resident,
         )
+        self.states = HiddenStates(self.plan.states)
+        self.statistics = WalkStatistics()
         self._outer = copy.deepcopy(dense.adapter.outer(dense.model)).to(device, dtype)
+        self._loss = TokenLoss(dense.adapter.lm_head(self._outer))
+        self._num_layers = dense.architecture.num_layers
         ids = torch.from_numpy(windows.tokens.copy()).to(device)
-        self._targets = ids[:, 1:].reshape(-1)
-        with torch.inference_mode():
-            self._embedded, self._context = dense.adapter.embed(self._outer, ids)
+        batch_windows = max(1, self.plan.batch_tokens // length)
+        if racing is not None:
+            batch_windows = max(1, min(batch_windows, count // racing.parts))
+        self._racing = racing
+        self._dense_losses: Tensor | None = None
+        self._windows = [Windows(group, batch, self._embed) for group, batch in enumerate(ids.split(batch_windows))]
+        self._count = count
+        self._tokens = windows.num_tokens
         self._reference: list[Tensor] | None = None
         self._dense_genome = Genome.dense(dense.architecture)
+        self._walk: DepthFirstWalk | LayerMajorWalk
+        if resident and windows.num_tokens >= _FEW_TOKENS.get(device.type, 0):
+            self._walk = DepthFirstWalk(self.blocks, self.states, self._windows)
+        else:
+            self._walk = LayerMajorWalk(self.blocks, self.states, self._windows, batch_windows=batch_windows)
         weights = reconstructor.identity if reconstructor else "inherited"
-        self.identity = "|".join(("v1", dense.revision, windows.digest(), metric, str(dtype), device.type, weights))
+        self.identity = "|".join(("v2", dense.revision, windows.digest(), metric, str(dtype), device.type, weights))
 
-    def evaluate(self, genomes: Sequence[Genome], *, on_result: OnResult | None = None) -> list[float]:
+    def evaluate(
+        self,
+        genomes: Sequence[Genome],
+        *,
+        on_result: OnResult | None = None,
+        bars: Sequence[float] | None = None,
+    ) -> list[float]:
         """Price genomes.
 
         Args:
             genomes: The population; any order.
-            on_result: Called with index, value and seconds as soon as a genome is priced; may raise to stop.
+            on_result: Called as soon as a genome is priced; may raise to stop.
+            bars: For racing: what each genome has to beat to be of use, inf = nothing.
 
         Returns:
             One value a genome, in the order given.
         """
         values = [math.nan] * len(genomes)
-        order = sorted(
-            range(len(genomes)), key=lambda i: [genomes[i].layer_key(n) for n in range(genomes[i].num_layers)]
-        )
-        stack: list[Tensor] = []
-        previous: Genome | None = None
         with torch.inference_mode(), fast_float32(self._device):
             if self._metric == "kl" and self._reference is None:
-                self._reference = log_probabilities(self._logits, self._predicting(self._walk(self._dense_genome, [])))
-            for index in order:
-                started = time.perf_counter()
-                genome = genomes[index]
-                shared = _shared_layers(previous, genome)
-                del stack[shared + 1 :]
-                values[index] = self._score(self._walk(genome, stack))
-                previous = genome
+                self._reference = self._dense_distribution()
+            if self._racing is not None and bars is not None and self._dense_losses is None:
+                # The dense model's losses are needed whole.
+                ((_, self._dense_losses, _),) = self._losses([self._dense_genome], None)
+            started = time.perf_counter()
+            for index, losses, fidelity in self._losses(genomes, bars):
+                values[index] = self._value(losses)
+                now = time.perf_counter()
                 if on_result is not None:
-                    on_result(index, values[index], time.perf_counter() - started)
+                    on_result(index, values[index], now - started, fidelity)
+                started = now
         return values
 
-    def _walk(self, genome: Genome, stack: list[Tensor]) -> Tensor:
-        """Run the layers whose hidden states are not on the stack yet; returns the last hidden state."""
-        if not stack:
-            stack.append(self._embedded)
-        for layer in range(len(stack) - 1, genome.num_layers):
-            stack.append(self._blocks.get(genome, layer)(stack[-1], **self._context))
-        return stack[-1]
+    def _losses(self, genomes: Sequence[Genome], bars: Sequence[float] | None) -> Iterator[tuple[int, Tensor, float]]:
+        """Index, ``windows x (T - 1)`` token losses and the share of windows of every genome, as soon as known."""
+        keys = [prefix_keys(genome) for genome in genomes]
+        order = sorted(range(len(genomes)), key=lambda i: [genomes[i].layer_key(n) for n in range(self._num_layers)])
 
-    def _score(self, hidden: Tensor) -> float:
+        def give_up(place: int, results: list[Tensor]) -> bool:
+            if bars is None or self._racing is None or self._dense_losses is None:
+                return False
+            bar = bars[order[place]]
+            seen = torch.cat(results).view(-1)
+            return self._racing.beaten(seen, self._dense_losses.view(-1), self._loss_of(bar))
+
+        walk = self._walk.run([genomes[i] for i in order], [keys[i] for i in order], self._token_losses, give_up)
+        for found in walk:
+            losses = torch.cat(found.results)
+            fidelity = len(losses) / self._count
+            self.statistics.candidates += 1
+            self.statistics.blocks += self._num_layers * fidelity
+            self.statistics.blocks_run += found.blocks_run
+            self.statistics.tokens += round(self._tokens * fidelity)
+            yield order[found.index], losses, fidelity
+
+    def _token_losses(self, windows: Windows, hidden: Tensor) -> Tensor:
+        """``count x (T - 1)`` float64 token losses, on the CPU."""
         states = self._predicting(hidden)
         if self._reference is not None:
-            return kl_sum(self._logits, states, self._reference) / len(self._targets)
-        mean = nll_sum(self._logits, states, self._targets) / len(self._targets)
+            losses = self._loss.kl(states, self._reference[windows.group])
+        else:
+            losses = self._loss.nll(states, windows.ids[:, 1:].reshape(-1))
+        return losses.double().view(windows.count, -1).cpu()
+
+    def _dense_distribution(self) -> list[Tensor]:
+        def finish(windows: Windows, hidden: Tensor) -> Tensor:
+            return self._loss.log_probabilities(self._predicting(hidden))
+
+        (found,) = self._walk.run([self._dense_genome], [prefix_keys(self._dense_genome)], finish)
+        return found.results
+
+    def _embed(self, ids: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        return self._adapter.embed(self._outer, ids)
+
+    def _value(self, losses: Tensor) -> float:
+        if len(losses) < self._count and self._racing is not None and self._dense_losses is not None:
+            mean, _ = self._racing.estimate(losses.view(-1), self._dense_losses.view(-1))
+        else:
+            # Window by window, so that it does not matter how windows were grouped.
+            mean = float(losses.sum(1).sum()) / losses.numel()
+        if self._metric == "kl":
+            return mean
         # A subnet that is broken beyond float range is bad, not an error.
         return math.exp(min(mean, 80.0)) if math.isfinite(mean) else math.exp(80.0)
+
+    def _loss_of(self, value: float) -> float:
+        """Inverse of the metric: the mean token loss."""
+        return value if self._metric == "kl" or not math.isfinite(value) else math.log(value)
 
     def _predicting(self, hidden: Tensor) -> Tensor:
         """``N x E`` head inputs of the positions that predict a token of their window."""
         states = self._adapter.finish(self._outer, hidden[:, :-1])
         return states.reshape(-1, states.shape[-1])
-
-    def _logits(self, states: Tensor) -> Tensor:
-        logits: Any = self._adapter.lm_head(self._outer)(states)
-        assert isinstance(logits, Tensor)
-        return logits
-
-
-def _shared_layers(previous: Genome | None, genome: Genome) -> int:
-    """Leading layers in which two genomes agree; -1 before the first genome."""
-    if previous is None:
-        return -1
-    for layer in range(genome.num_layers):
-        if previous.layer_key(layer) != genome.layer_key(layer):
-            return layer
-    return genome.num_layers

@@ -2,47 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 # A chunk's logits (chunk x vocabulary floats) should stay near the caches.
 _CHUNK_TOKENS = 256
 
 
-def nll_sum(logits_of: Callable[[Tensor], Tensor], hidden: Tensor, targets: Tensor) -> float:
-    """Summed negative log-likelihood of the targets.
+class TokenLoss:
+    """Per-token losses of the LM head; logits and log-probabilities live in buffers that are used again.
 
     Args:
-        logits_of: Maps ``n x E`` hidden states to ``n x V`` logits.
-        hidden: ``N x E``.
-        targets: ``N`` token ids.
+        head: The LM head, ``V x E``.
     """
-    total = torch.zeros((), dtype=torch.float64)
-    for states, wanted in zip(hidden.split(_CHUNK_TOKENS), targets.split(_CHUNK_TOKENS), strict=True):
-        loss = functional.cross_entropy(logits_of(states).float(), wanted, reduction="sum")
-        total += loss.double().cpu()
-    return float(total)
 
+    def __init__(self, head: nn.Linear) -> None:
+        self._weight = head.weight.T
+        self._bias = head.bias
+        vocabulary, dtype, device = head.weight.shape[0], head.weight.dtype, head.weight.device
+        self._logits = torch.empty(_CHUNK_TOKENS, vocabulary, dtype=dtype, device=device)
+        self._float, self._result = torch.empty(2, _CHUNK_TOKENS, vocabulary, dtype=torch.float32, device=device)
 
-def kl_sum(logits_of: Callable[[Tensor], Tensor], hidden: Tensor, reference: list[Tensor]) -> float:
-    """Summed KL divergence from a reference distribution, sum p (log p - log q).
+    def nll(self, states: Tensor, targets: Tensor) -> Tensor:
+        """Negative log-likelihood of each target.
 
-    Args:
-        logits_of: Maps ``n x E`` hidden states to ``n x V`` logits.
-        hidden: ``N x E``.
-        reference: Log-probabilities chunk by chunk, as :func:`log_probabilities` returns them.
-    """
-    total = torch.zeros((), dtype=torch.float64)
-    for states, expected in zip(hidden.split(_CHUNK_TOKENS), reference, strict=True):
-        log_q = functional.log_softmax(logits_of(states).float(), dim=-1)
-        divergence = functional.kl_div(log_q, expected.to(log_q.device).float(), reduction="sum", log_target=True)
-        total += divergence.double().cpu()
-    return float(total)
+        Args:
+            states: ``N x E`` inputs of the head.
+            targets: ``N`` token ids.
 
+        Returns:
+            ``N`` float32.
+        """
+        losses = [
+            -log_probabilities.gather(1, wanted[:, None])[:, 0]
+            for log_probabilities, wanted in zip(self._chunks(states), targets.split(_CHUNK_TOKENS), strict=True)
+        ]
+        return torch.cat(losses)
 
-def log_probabilities(logits_of: Callable[[Tensor], Tensor], hidden: Tensor) -> list[Tensor]:
-    """Log-probabilities of all positions, float32, chunk by chunk; tokens x vocabulary x 4 bytes in all."""
-    return [functional.log_softmax(logits_of(states).float(), dim=-1) for states in hidden.split(_CHUNK_TOKENS)]
+    def kl(self, states: Tensor, reference: Tensor) -> Tensor:
+        """KL divergence from a reference distribution at each position, sum p (log p - log q).
+
+        Args:
+            states: ``N x E`` inputs of the head.
+            reference: ``N x V`` log p, as :meth:`log_probabilities` returns them.
+
+        Returns:
+            ``N`` float32.
+        """
+        losses = [
+            functional.kl_div(log_q, log_p, reduction="none", log_target=True).sum(-1)
+            for log_q, log_p in zip(self._chunks(states), reference.split(_CHUNK_TOKENS), strict=True)
+        ]
+        return torch.cat(losses)
+
+    def log_probabilities(self, states: Tensor) -> Tensor:
+        """``N x V`` float32 log-probabilities: tokens x vocabulary x 4 bytes."""
+        return torch.cat([chunk.clone() for chunk in self._chunks(states)])
+
+    def _chunks(self, states: Tensor) -> Iterator[Tensor]:
+        """Log-probabilities of the next chunk, in a buffer that the one after it overwrites."""
+        for chunk in states.split(_CHUNK_TOKENS):
+            logits = self._logits[: len(chunk)]
+            if self._bias is None:
+                torch.mm(chunk, self._weight, out=logits)
+            else:
+                torch.addmm(self._bias, chunk, self._weight, out=logits)
+            if logits.dtype != torch.float32:
+                logits = self._float[: len(chunk)].copy_(logits)
+            yield torch.log_softmax(logits, -1, out=self._result[: len(chunk)])

@@ -3,6 +3,7 @@
 from nas_llm.workflow._evaluate import evaluate_models
 from nas_llm.workflow._export import export_points
 from nas_llm.workflow._prepare import Prepared, prepare
+from nas_llm.workflow._resources import Resources
 from nas_llm.workflow._run_files import open_run
 from nas_llm.workflow._search import build_front, run_search
 from nas_llm.workflow._select import select_points
@@ -14,6 +15,7 @@ __all__ = [
     "FrontPoint",
     "ModelRow",
     "Prepared",
+    "Resources",
     "Run",
     "RunSummary",
     "build_front",

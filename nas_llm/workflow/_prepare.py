@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,12 +15,17 @@ from nas_llm.cache import cache_dir
 from nas_llm.calibration import Calibration, calibrate
 from nas_llm.config import Problem
 from nas_llm.data import Splits, WindowSet, build_splits, cached_self_texts, packaged_sample, read_texts
+from nas_llm.errors import DataError
 from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted
 from nas_llm.models import DenseModel, load_model, on_device, resolve_device, resolve_dtype
 from nas_llm.reconstruction import BlockReconstructor
-from nas_llm.search import CostConstraints, check_feasible
-from nas_llm.space import CostModel, SearchSpace
-from nas_llm.subnet import PopulationEvaluator
+from nas_llm.search import CostConstraints, RayEvaluator, RayPool, check_feasible
+from nas_llm.space import Architecture, CostModel, SearchSpace
+from nas_llm.subnet import PopulationEvaluator, Racing
+from nas_llm.workflow._resources import Resources
+
+# What a worker on this machine has to know, too.
+_WORKER_ENVIRONMENT = ("NAS_LLM_CACHE", "HF_HUB_OFFLINE", "HF_HOME", "TRANSFORMERS_VERBOSITY", "TQDM_DISABLE")
 
 
 class Stopped(Exception):
@@ -47,9 +55,26 @@ class Prepared:
     calibration: Calibration
     space: SearchSpace
     cost_model: CostModel
+    resources: Resources = field(default_factory=Resources)
+    pool: RayPool | None = None
 
-    def evaluator(self, windows: WindowSet, *, metric: str, weights: str | None = None) -> PopulationEvaluator:
-        """An evaluator on some windows.
+    def evaluator(
+        self, windows: WindowSet, *, metric: str, weights: str | None = None
+    ) -> PopulationEvaluator | RayEvaluator:
+        """An evaluator on some windows: in the workers where there are any, else in this process.
+
+        Args:
+            windows: The text.
+            metric: ``perplexity`` or ``kl``.
+            weights: ``inherited`` or ``reconstructed``; default: what the problem's fitness uses.
+        """
+        if self.pool is None:
+            return self.local_evaluator(windows, metric=metric, weights=weights)
+        key = f"{windows.digest()} {metric} {weights}"
+        return self.pool.evaluator(key, partial(_build_evaluator, windows=windows, metric=metric, weights=weights))
+
+    def local_evaluator(self, windows: WindowSet, *, metric: str, weights: str | None = None) -> PopulationEvaluator:
+        """An evaluator in this process; see :meth:`evaluator`.
 
         Args:
             windows: The text.
@@ -67,6 +92,8 @@ class Prepared:
             device=self.device,
             dtype=self.dtype,
             reconstructor=reconstructor,
+            memory_bytes=self.resources.memory_bytes,
+            racing=Racing() if self.problem.fitness.racing else None,
         )
 
     def reconstructor(self, *, dtype: torch.dtype = torch.float64, residuals: bool = False) -> BlockReconstructor:
@@ -87,6 +114,8 @@ def prepare(
     base_dir: Path,
     on_event: EventHandler,
     should_stop: Callable[[], bool] = lambda: False,
+    resources: Resources | None = None,
+    dtype: str | None = None,
 ) -> Prepared:
     """Load the model, cut the text into splits, calibrate.
 
@@ -98,6 +127,8 @@ def prepare(
         base_dir: Folder that its relative paths start from.
         on_event: Told what happens.
         should_stop: Polled between steps.
+        resources: What may be used; the workers themselves are started by :func:`with_workers`.
+        dtype: Arithmetic that an earlier run was resolved to; default: what the problem says.
 
     Raises:
         NasLlmError: If any part of the definition cannot be met.
@@ -108,19 +139,14 @@ def prepare(
         if should_stop():
             raise Stopped
 
+    resources = resources or Resources()
+    if resources.threads is not None and not resources.num_workers:
+        torch.set_num_threads(resources.threads)
     on_event(StageStarted("model", problem.model.source))
     device = resolve_device(problem.model.device)
-    dense = load_model(problem.model.source, revision=problem.model.revision)
+    dense = load_model(problem.model.source, revision=problem.model.revision, offload=problem.model.offload)
     architecture = dense.architecture
-    space = SearchSpace(
-        architecture,
-        ffn_multiple=problem.space.ffn_multiple,
-        attn_ratio=problem.space.attn_ratio,
-        mlp_ratio=problem.space.mlp_ratio,
-        min_attn_layers=problem.space.min_attn_layers,
-        min_mlp_layers=problem.space.min_mlp_layers,
-        protected_layers=problem.space.protected_layers,
-    )
+    space = _space(problem, architecture)
     cost_model = CostModel(architecture, sequence_length=problem.sequence_length)
     check_feasible(space, cost_model, CostConstraints(problem.constraints))
     on_event(
@@ -164,11 +190,87 @@ def prepare(
         problem=problem,
         dense=dense,
         device=device,
-        dtype=resolve_dtype(problem.model.dtype, device),
+        dtype=resolve_dtype(dtype or problem.model.dtype, device),
         splits=splits,
         calibration=calibration,
         space=space,
         cost_model=cost_model,
+        resources=resources,
+    )
+
+
+@contextmanager
+def with_workers(prepared: Prepared) -> Iterator[Prepared]:
+    """The same with its workers running, as far as its resources ask for any.
+
+    Raises:
+        ConfigError: If Ray is missing or has too little room.
+        RunError: If a worker does not start.
+    """
+    resources = prepared.resources
+    if not resources.num_workers:
+        yield prepared
+        return
+    load = partial(
+        _load_worker,
+        problem=prepared.problem,
+        splits=prepared.splits,
+        dtype=str(prepared.dtype).removeprefix("torch."),
+        resources=Resources(threads=resources.worker_threads, memory_gb=resources.memory_gb),
+        settings={name: os.environ[name] for name in _WORKER_ENVIRONMENT if name in os.environ},
+    )
+    pool = RayPool(
+        load,
+        workers=resources.num_workers,
+        address=resources.ray_address,
+        threads=resources.worker_threads,
+        gpus=1.0 if prepared.device.type == "cuda" else 0.0,
+    )
+    with pool:
+        yield replace(prepared, pool=pool)
+
+
+def _load_worker(
+    *, problem: Problem, splits: Splits, dtype: str, resources: Resources, settings: Mapping[str, str]
+) -> Prepared:
+    """What :func:`prepare` makes, in a worker: the text comes along, calibration is found in the cache or done anew."""
+    os.environ.update(settings)
+    assert resources.threads is not None
+    torch.set_num_threads(resources.threads)
+    device = resolve_device(problem.model.device)
+    dense = load_model(problem.model.source, revision=problem.model.revision, offload=problem.model.offload)
+    return Prepared(
+        problem=problem,
+        dense=dense,
+        device=device,
+        dtype=resolve_dtype(dtype, device),
+        splits=splits,
+        calibration=calibrate(
+            dense,
+            splits.calibration,
+            scorer=problem.calibration.scorer,
+            damping=problem.calibration.damping,
+            device=device,
+        ),
+        space=_space(problem, dense.architecture),
+        cost_model=CostModel(dense.architecture, sequence_length=problem.sequence_length),
+        resources=resources,
+    )
+
+
+def _build_evaluator(host: Prepared, *, windows: WindowSet, metric: str, weights: str | None) -> PopulationEvaluator:
+    return host.local_evaluator(windows, metric=metric, weights=weights)
+
+
+def _space(problem: Problem, architecture: Architecture) -> SearchSpace:
+    return SearchSpace(
+        architecture,
+        ffn_multiple=problem.space.ffn_multiple,
+        attn_ratio=problem.space.attn_ratio,
+        mlp_ratio=problem.space.mlp_ratio,
+        min_attn_layers=problem.space.min_attn_layers,
+        min_mlp_layers=problem.space.min_mlp_layers,
+        protected_layers=problem.space.protected_layers,
     )
 
 
@@ -182,6 +284,11 @@ def _self_texts(
         texts = read_texts(shipped)
         if sum(len(ids) for ids in dense.tokenizer(texts, add_special_tokens=False)["input_ids"]) >= tokens:
             return texts
+    if dense.files is not None:
+        raise DataError(
+            f"model '{dense.source}' stays on disk (model.offload) and cannot write its own text; give data.*.sources "
+            f"other than self"
+        )
     on_event(StageStarted("sampling", f"{tokens:,} tokens of the model's own text; kept for later runs", tokens))
     model = on_device(dense.model, device)
     try:

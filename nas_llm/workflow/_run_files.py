@@ -23,7 +23,7 @@ SCORES_FILE = "scores.npz"
 _RESOLVED = "resolved"
 _PACKAGES = ("nas-llm", "torch", "transformers", "pymoo", "numpy")
 # What may differ between a run and its resumption: more budget, another way to report and to finish.
-_FREE = ("description", "search.evaluations", "front", "reconstruction.method")
+_FREE = ("description", "search.evaluations", "front", "reconstruction.method", "model.offload")
 
 
 def package_versions() -> dict[str, str]:
@@ -61,6 +61,11 @@ def read_problem(directory: Path) -> tuple[Problem, dict[str, Any]]:
         raise RunError(f"{directory} holds no run: it has no {PROBLEM_FILE}") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, ValidationError) as error:
         raise RunError(f"{path} is damaged and cannot be read; start the run anew in another directory") from error
+
+
+def resolved_dtype(directory: Path) -> str:
+    """The arithmetic that a run was started with: another machine might choose another."""
+    return str(read_problem(directory)[1].get("dtype", "auto"))
 
 
 def check_same_problem(directory: Path, problem: Problem) -> None:

@@ -16,13 +16,15 @@ from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStar
 from nas_llm.report import write_report
 from nas_llm.search import Evaluation, EvaluationCache, RunLock, Search, SearchResult, knee, search_scale, thin_front
 from nas_llm.space import FloatArray, Genome, UnitScores
-from nas_llm.workflow._prepare import Prepared, Stopped, prepare
+from nas_llm.workflow._prepare import Prepared, Stopped, prepare, with_workers
+from nas_llm.workflow._resources import Resources
 from nas_llm.workflow._run_files import (
     FRONT_FILE,
     REPORT_FILE,
     SCORES_FILE,
     check_same_inputs,
     check_same_problem,
+    resolved_dtype,
     write_atomic,
     write_problem,
 )
@@ -37,6 +39,7 @@ def run_search(
     on_event: EventHandler = ignore,
     should_stop: Callable[[], bool] = lambda: False,
     shared_cache: bool = True,
+    resources: Resources | None = None,
 ) -> RunSummary:
     """Search a problem and leave everything in a run directory.
 
@@ -47,21 +50,31 @@ def run_search(
         on_event: Told what happens.
         should_stop: Polled between candidates; True stops cleanly, everything evaluated is kept.
         shared_cache: Whether evaluations are shared with other runs through the cache folder.
+        resources: Workers, threads and memory; results do not depend on them.
 
     Raises:
         NasLlmError: If the definition, model, text or directory cannot be used.
     """
     started = time.monotonic()
     problem = loaded.problem
+    dtype = None
     if resume:
         check_same_problem(run_dir, problem)
+        dtype = resolved_dtype(run_dir)
         # A probe: the search takes the lock itself, but only after minutes of preparation.
         with RunLock(run_dir):
             pass
     elif run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
         raise RunError(f"{run_dir} exists and is not an empty directory; resume its run or name another one")
     try:
-        prepared = prepare(problem, base_dir=loaded.base_dir, on_event=on_event, should_stop=should_stop)
+        prepared = prepare(
+            problem,
+            base_dir=loaded.base_dir,
+            on_event=on_event,
+            should_stop=should_stop,
+            resources=resources,
+            dtype=dtype,
+        )
     except Stopped:
         return _summary(run_dir, None, True, 0, started, None)
     if resume:
@@ -72,8 +85,25 @@ def run_search(
         except OSError as error:
             raise RunError(f"cannot write run directory {run_dir}: {error.strerror or error}") from error
     write_problem(run_dir, prepared, base_dir=loaded.base_dir)
+    with with_workers(prepared) as ready:
+        return _run(
+            ready, run_dir, started, resume=resume, on_event=on_event, should_stop=should_stop, share=shared_cache
+        )
+
+
+def _run(
+    prepared: Prepared,
+    run_dir: Path,
+    started: float,
+    *,
+    resume: bool,
+    on_event: EventHandler,
+    should_stop: Callable[[], bool],
+    share: bool,
+) -> RunSummary:
+    problem = prepared.problem
     evaluator = prepared.evaluator(prepared.splits.fitness, metric=problem.quality)
-    cache = EvaluationCache(cache_dir() / "evaluations.sqlite", identity=evaluator.identity) if shared_cache else None
+    cache = EvaluationCache(cache_dir() / "evaluations.sqlite", identity=evaluator.identity) if share else None
     on_event(StageStarted("search", problem.search.algorithm, problem.search.evaluations))
     try:
         result = Search(
@@ -169,7 +199,7 @@ def _score(prepared: Prepared, genomes: Sequence[Genome], split: str, on_event: 
     on_event(StageStarted("front", f"{len(genomes)} points on {windows.num_tokens:,} {label} tokens", len(genomes)))
     done = 0
 
-    def on_result(index: int, value: float, seconds: float) -> None:
+    def on_result(index: int, value: float, seconds: float, fidelity: float = 1.0) -> None:
         nonlocal done
         done += 1
         on_event(StageAdvanced("front", done))

@@ -23,6 +23,7 @@ from nas_llm.models import (
     resolve_device,
     resolve_dtype,
 )
+from nas_llm.models._precision import bfloat16_is_faster
 
 
 def test_the_packaged_test_model_loads() -> None:
@@ -109,7 +110,7 @@ def test_smollm2_is_converted_once_and_loads_plain() -> None:
 def test_devices_and_dtypes() -> None:
     cpu = torch.device("cpu")
     assert resolve_device("cpu") == cpu
-    assert resolve_dtype("auto", cpu) is torch.float32
+    assert resolve_dtype("auto", cpu) is (torch.bfloat16 if bfloat16_is_faster() else torch.float32)
     assert resolve_dtype("auto", torch.device("cuda")) is torch.bfloat16
     assert resolve_dtype("bfloat16", cpu) is torch.bfloat16
     with pytest.raises(ModelError, match="unknown device 'gpu'"):

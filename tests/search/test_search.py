@@ -19,7 +19,7 @@ from nas_llm.events import CandidateEvaluated, Event, GenerationFinished, Notice
 from nas_llm.search import CostConstraints, EvaluationCache, History, algorithm_names, non_dominated
 from nas_llm.space import CostModel, Genome, SearchSpace
 
-PROGRAM = Path(__file__).with_name("synthetic_search.py")
+PROGRAM = Path(__file__).parents[1] / "support" / "synthetic_search.py"
 
 
 def evaluator(**arguments: Any) -> SyntheticEvaluator:

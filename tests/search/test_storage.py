@@ -215,7 +215,7 @@ def test_no_checkpoint_is_no_state(tmp_path: Path) -> None:
 
 
 def test_a_second_search_waits_outside(tmp_path: Path) -> None:
-    program = Path(__file__).with_name("synthetic_search.py")
+    program = Path(__file__).parents[1] / "support" / "synthetic_search.py"
     process = subprocess.Popen([sys.executable, str(program), str(tmp_path), "40", "0.2"])
     try:
         while not (tmp_path / "history.sqlite").exists():

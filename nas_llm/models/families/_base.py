@@ -144,9 +144,20 @@ class FamilyAdapter(ABC):
         subnet._attn_implementation = config._attn_implementation
         return subnet
 
-    def block(self, config: PretrainedConfig, kv_groups: int, ffn_channels: int) -> nn.Module:
-        """An empty block (on the meta device) of the given sizes."""
+    def block(
+        self, config: PretrainedConfig, kv_groups: int, ffn_channels: int, *, attention: str | None = None
+    ) -> nn.Module:
+        """An empty block (on the meta device) of the given sizes.
+
+        Args:
+            config: The dense model's.
+            kv_groups: KV groups of the block; 0 = no attention.
+            ffn_channels: FFN channels of the block; 0 = no FFN.
+            attention: transformers' name of the attention implementation; default the dense model's.
+        """
         layer_config = copy.copy(config)
+        if attention is not None:
+            layer_config._attn_implementation = attention
         overrides = self.layer_overrides(self.architecture(config), kv_groups, ffn_channels)
         for key, value in {**self.global_overrides(self.architecture(config)), "skip": [], **overrides}.items():
             setattr(layer_config, key, value)

@@ -1,0 +1,99 @@
+"""How an evaluator shares out the memory that it is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from nas_llm.errors import ConfigError
+from nas_llm.models import DenseModel, available_bytes
+from nas_llm.space import Architecture
+
+# Windows that run through a block together: beyond this a product gains nothing and activations leave the caches.
+_MOST_TOKENS = {"cpu": 4096, "cuda": 65536}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryPlan:
+    """Shares of a memory budget, in bytes.
+
+    Attributes:
+        total: The budget.
+        resident: Whether the dense blocks stay on the device; otherwise their weights are streamed, each block once for
+            a whole population.
+        blocks: Sliced blocks that are kept.
+        states: Hidden states that are kept.
+        batch_tokens: Tokens that run through a block together.
+    """
+
+    total: int
+    resident: bool
+    blocks: int
+    states: int
+    batch_tokens: int
+
+
+def available_memory(device: torch.device) -> int:
+    """Half of the free main memory, or four fifths of a GPU's free memory, in bytes."""
+    if device.type == "cuda":
+        free: int = torch.cuda.mem_get_info(device)[0]
+        return free * 4 // 5
+    return available_bytes() // 2
+
+
+def plan_memory(
+    dense: DenseModel, *, total: int | None, window: int, device: torch.device, dtype: torch.dtype
+) -> MemoryPlan:
+    """Share out a budget.
+
+    Half of what is left beside one batch's activations and, where they fit, the dense blocks goes to hidden states,
+    the other half to sliced blocks.
+
+    Args:
+        dense: The model.
+        total: Bytes; None takes :func:`available_memory`.
+        window: Tokens of a window, the least that can run at once.
+        device: Where candidates run.
+        dtype: Their arithmetic.
+
+    Raises:
+        ConfigError: If one window cannot pass through one dense block under the budget.
+    """
+    total = available_memory(device) if total is None else total
+    architecture, size = dense.architecture, dtype.itemsize
+    block = _block_bytes(architecture, size)
+    token = _token_bytes(architecture, size)
+    least = 2 * block + window * token + 2 * window * architecture.hidden_size * size
+    if total < least:
+        raise ConfigError(
+            f"a memory budget of {total / 1e9:.3g} GB is too small: one window of {window} tokens through one block "
+            f"takes {least / 1e9:.3g} GB; raise it or lower data.window"
+        )
+    blocks = architecture.num_layers * block
+    # A lazily read model is on disk; on the CPU the dense weights in their own dtype lie in memory anyway.
+    shared = dense.files is None and device.type == "cpu" and dense.model.dtype == dtype
+    resident = shared or 2 * blocks <= total
+    activations = min(max(window * token, total // 4), _MOST_TOKENS.get(device.type, 4096) * token)
+    left = max(total - activations - (blocks if resident and not shared else 0), 0)
+    return MemoryPlan(
+        total=total,
+        resident=resident,
+        blocks=left // 2 if resident else 2 * block,
+        states=left // 2 if resident else max(left - 2 * block, 0),
+        batch_tokens=max(activations // token, window),
+    )
+
+
+def _block_bytes(architecture: Architecture, size: int) -> int:
+    a = architecture
+    attention = a.hidden_size * a.head_dim * (2 * a.num_heads + 2 * a.num_kv_heads)
+    return (attention + (2 + a.gated_mlp) * a.hidden_size * a.intermediate_size) * size
+
+
+def _token_bytes(architecture: Architecture, size: int) -> int:
+    """Activations of one token inside one block, the larger of its sublayers, float32 norms included."""
+    a = architecture
+    attention = a.head_dim * (3 * a.num_heads + 4 * a.num_kv_heads) * size
+    ffn = (1 + 2 * a.gated_mlp) * a.intermediate_size * size
+    return max(attention, ffn) + 3 * a.hidden_size * (size + 4)
