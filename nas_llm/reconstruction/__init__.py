@@ -1,6 +1,26 @@
 """Reconstruction: refitting inherited weights so that a subnet repairs what it omits."""
 
+from nas_llm.reconstruction._admm import AdmmRefit, admm
 from nas_llm.reconstruction._block import BlockReconstructor, Residual
-from nas_llm.reconstruction._closed_form import Refit, closed_form
+from nas_llm.reconstruction._closed_form import closed_form
+from nas_llm.reconstruction._damping import DAMPING_SCALES
+from nas_llm.reconstruction._moments import TokenWeights
+from nas_llm.reconstruction._reconstruction import Reconstruction, SequentialResidual
+from nas_llm.reconstruction._refit import Refit
+from nas_llm.reconstruction._sequential import SequentialReconstructor
+from nas_llm.reconstruction._target import TARGETS
 
-__all__ = ["BlockReconstructor", "Refit", "Residual", "closed_form"]
+__all__ = [
+    "DAMPING_SCALES",
+    "TARGETS",
+    "AdmmRefit",
+    "BlockReconstructor",
+    "Reconstruction",
+    "Refit",
+    "Residual",
+    "SequentialReconstructor",
+    "SequentialResidual",
+    "TokenWeights",
+    "admm",
+    "closed_form",
+]

@@ -1,0 +1,44 @@
+"""What a sequential reconstruction results in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from nas_llm.reconstruction._block import Residual
+from nas_llm.space import Genome
+
+
+@dataclass(frozen=True)
+class SequentialResidual(Residual):
+    """Residual of a sequential refit, on the subnet's own inputs and against its own target.
+
+    Attributes:
+        damping: The damping that was used.
+        held_out: Residual on the windows held out for choosing it, solved without them; None if none were.
+    """
+
+    damping: float
+    held_out: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """The refitted weights of one subnet.
+
+    Attributes:
+        genome: Its masks.
+        layers: L state dicts with the refitted parameters of a block (weights, and biases where there are any) by
+            their names in the block, on the CPU, in the dense model's dtype; empty where nothing was refitted.
+        residuals: In the order of the refits.
+    """
+
+    genome: Genome
+    layers: tuple[dict[str, Tensor], ...]
+    residuals: tuple[SequentialResidual, ...]
+
+    def edit(self, layer: int, sliced: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A sliced block's state dict with the refitted weights; the ``edit`` of ``build_subnet``."""
+        return {**sliced, **self.layers[layer]}

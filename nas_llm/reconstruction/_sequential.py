@@ -1,0 +1,332 @@
+"""Sequential reconstruction: every projection is refitted to the inputs that the refitted layers below it produce."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nas_llm.data import WindowSet
+from nas_llm.errors import ConfigError
+from nas_llm.models import DenseModel, fast_float32
+from nas_llm.reconstruction._damping import DAMPING_SCALES, choose_damping, ridge
+from nas_llm.reconstruction._held_out import held_out_windows
+from nas_llm.reconstruction._hidden import HiddenStates, hidden_storage
+from nas_llm.reconstruction._moments import Moments, TokenWeights
+from nas_llm.reconstruction._reconstruction import Reconstruction, SequentialResidual
+from nas_llm.reconstruction._sublayer import Sublayer
+from nas_llm.reconstruction._target import upstream_share
+from nas_llm.space import BoolArray, Genome
+from nas_llm.subnet import Reconstructor
+
+
+@dataclass(eq=False)
+class _Subnet:
+    """A subnet on its way through the layers; ``hidden`` is None as long as it equals the dense model's."""
+
+    genome: Genome
+    layers: list[dict[str, Tensor]]
+    hidden: HiddenStates | None = None
+    residuals: list[SequentialResidual] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class _Step:
+    """What one sublayer of one subnet needs while the windows run through it."""
+
+    subnet: _Subnet
+    sublayer: Sublayer
+    hidden: HiddenStates
+    fresh: bool
+    train: Moments | None
+    held_out: Moments | None
+
+
+class SequentialReconstructor:
+    """Refits subnets sublayer by sublayer on calibration text (section 3.4 of the paper, carried on to the residual).
+
+    With X the inputs of o or fc2 in the subnet, whose layers below are refitted already, W_S the inherited weights and
+    Y the target, the new weights are ``W' = W_S + (Y - W_S X) X^T (X X^T + lambda I)^-1``, which is
+    ``(Y X^T + lambda W_S) (X X^T + lambda I)^-1``: lambda pulls towards the inherited weights. An output bias is
+    refitted too, without a ridge. The target is the dense model's sublayer output plus a share of the difference that
+    has built up between the dense and the subnet's residual stream: all of it for ``residual`` (Y = what the dense
+    model's stream is behind the sublayer, minus what the subnet's is before it), none for ``sublayer``. A removed
+    sublayer leaves nothing to refit; with a share above zero the next one repairs what it can.
+
+    Time: the dense model runs once for all subnets, each subnet twice (once to collect moments, once to go on), and
+    each of its projections costs tokens x n x (n + D) multiply-accumulates for its moments and about n^3 / 3 + 2 D n^2
+    a damping for the solve, with n = H d or P kept inputs.
+
+    Memory beside the model, for N tokens, G subnets, b bytes of ``hidden_dtype`` and F = 2 if several dampings are
+    tried, else 1: hidden states N x D x b x (1 + G), in memory-mapped files if that exceeds ``budget_bytes``; moments
+    8 x G x F x (n^2 + D n), and 24 n^2 + 16 D n while solving; one dense and G sliced sublayers; activations of
+    ``batch_tokens`` tokens in one sublayer, about batch_tokens x (4 P + 8 D) x 4. Only the first term grows with N.
+    The results are on the CPU: G x L x D x (H d + P) parameters at most.
+
+    Args:
+        dense: The model that subnets inherit from; untouched.
+        windows: Calibration windows.
+        target: ``residual``, ``sublayer``, or the share of the upstream error as a number between 0 and 1.
+        damping: lambda as a fraction of the scale of X X^T's diagonal. Of several, each projection takes the one with
+            the least residual on held-out windows, and is then refitted on all windows; infinity stands for keeping the
+            inherited weights. The part of the target that the inputs do not explain enters the weights as noise,
+            about n / N of its energy: large for the residual target and few tokens, so give several dampings then.
+        start: Refits the sliced weights first, on its own terms (block by block, say); what it returns then stands for
+            the inherited weights W_S, so that lambda pulls towards it. Choosing between dampings favours it if it was
+            fitted to the held-out windows too.
+        scale: What damping is a fraction of: ``mean``, ``median`` or ``trimmed`` mean of the diagonal.
+        validation: Fraction of windows, evenly spaced, held out for choosing between several dampings.
+        tokens: How much each token counts.
+        refit_full: Also refit sublayers that keep everything, once their inputs differ from the dense model's.
+        device: Where to compute; one sublayer's weights are there at a time.
+        dtype: Arithmetic of the blocks; sums over tokens and solves are float64.
+        hidden_dtype: What hidden states are kept in between sublayers.
+        batch_tokens: Tokens that run through a sublayer together (at least one window); no result depends on it but by
+            rounding.
+        budget_bytes: Memory for hidden states.
+        offload_dir: Folder for what exceeds it; the cache folder if None. A folder in memory (tmpfs) saves nothing.
+
+    Raises:
+        ConfigError: If an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        dense: DenseModel,
+        windows: WindowSet,
+        *,
+        target: str | float = "residual",
+        damping: float | Sequence[float] = 1e-2,
+        start: Reconstructor | None = None,
+        scale: str = "mean",
+        validation: float = 0.1,
+        tokens: TokenWeights | None = None,
+        refit_full: bool = True,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+        hidden_dtype: torch.dtype = torch.float32,
+        batch_tokens: int = 4096,
+        budget_bytes: int = 4 << 30,
+        offload_dir: Path | None = None,
+    ) -> None:
+        self._dense = dense
+        self._share = upstream_share(target)
+        self._dampings = (float(damping),) if isinstance(damping, (int, float)) else tuple(map(float, damping))
+        self._start = start
+        self._scale = scale
+        self._tokens = tokens or TokenWeights()
+        self._refit_full = refit_full
+        self._device = device
+        self._dtype = dtype
+        self._hidden_dtype = hidden_dtype
+        self._budget = budget_bytes
+        self._offload_dir = offload_dir
+        count, length = windows.tokens.shape
+        self._check(length)
+        choosing = len(self._dampings) > 1
+        held_out = held_out_windows(count, validation) if choosing else np.zeros(count, dtype=bool)
+        # Held-out windows go last, so that no batch is of both kinds.
+        order = np.argsort(held_out, kind="stable")
+        self._ids = torch.from_numpy(windows.tokens[order])
+        step, cut = max(1, batch_tokens // length), int((~held_out).sum())
+        self._batches = [
+            (slice(start, min(start + step, stop)), first > 0)
+            for first, stop in ((0, cut), (cut, count))
+            for start in range(first, stop, step)
+        ]
+        self._choosing = choosing
+        settings = (windows.digest(), self._share, self._dampings, scale, held_out.tobytes(), self._tokens)
+        options = (start.identity if start else None, refit_full, str(dtype), str(hidden_dtype), device.type)
+        self._digest = hashlib.sha256(repr(settings + options).encode()).hexdigest()[:32]
+
+    @property
+    def identity(self) -> str:
+        """What results depend on beside model and genome, for cache keys."""
+        return f"sequential:{self._digest}"
+
+    def reconstruct(
+        self, genome: Genome, *, on_layer: Callable[[int, Sequence[SequentialResidual]], None] | None = None
+    ) -> Reconstruction:
+        """Refit one subnet.
+
+        Args:
+            genome: Its masks.
+            on_layer: Called after each block, in order, with its index and the residuals of its refits.
+        """
+        return self.reconstruct_many([genome], on_layer=on_layer)[0]
+
+    def reconstruct_many(
+        self, genomes: Sequence[Genome], *, on_layer: Callable[[int, Sequence[SequentialResidual]], None] | None = None
+    ) -> list[Reconstruction]:
+        """Refit several subnets in one pass over the layers; the dense model runs once for all of them.
+
+        Args:
+            genomes: Their masks.
+            on_layer: Called after each block, in order, with its index and all subnets' residuals of that block.
+
+        Returns:
+            One result a genome, in the order given; none depends on the other genomes.
+
+        Raises:
+            ConfigError: If a genome is not of the model's shape.
+        """
+        shape = self._dense.architecture
+        for genome in genomes:
+            sizes = (genome.num_layers, genome.attn_mask.shape[1], genome.mlp_mask.shape[1])
+            if sizes != (shape.num_layers, shape.num_kv_heads, shape.intermediate_size):
+                raise ConfigError(f"genome of {sizes} layers, KV groups and channels does not fit the model")
+        subnets = [_Subnet(genome, [{} for _ in range(shape.num_layers)]) for genome in genomes]
+        if not subnets:
+            return []
+        room = hidden_storage(
+            (*self._ids.shape, shape.hidden_size),
+            self._hidden_dtype,
+            count=1 + len(subnets),
+            budget_bytes=self._budget,
+            folder=self._offload_dir,
+        )
+        with room as storage, torch.no_grad(), fast_float32(self._device):
+            hidden, context = self._embed(storage)
+            for layer, block in enumerate(self._dense.adapter.layers(self._dense.model)):
+                done = [len(subnet.residuals) for subnet in subnets]
+                weights = block.state_dict()
+                for attention in (True, False):
+                    last = not attention and layer == shape.num_layers - 1
+                    self._sublayer(layer, weights, attention, subnets, hidden, context, storage, last=last)
+                if on_layer is not None:
+                    new = [r for subnet, old in zip(subnets, done, strict=True) for r in subnet.residuals[old:]]
+                    on_layer(layer, new)
+        return [Reconstruction(s.genome, tuple(s.layers), tuple(s.residuals)) for s in subnets]
+
+    def _sublayer(
+        self,
+        layer: int,
+        weights: Mapping[str, Tensor],
+        attention: bool,
+        subnets: Sequence[_Subnet],
+        hidden: HiddenStates,
+        context: Mapping[str, Any],
+        storage: Callable[[], HiddenStates],
+        *,
+        last: bool,
+    ) -> None:
+        """Move the dense model and all subnets across one sublayer."""
+        steps = []
+        for subnet in subnets:
+            masks = subnet.genome.attn_mask if attention else subnet.genome.mlp_mask
+            step = self._step(layer, subnet, weights, attention, masks[layer], storage)
+            if step is not None:
+                steps.append(step)
+        full = np.ones_like(subnets[0].genome.attn_mask[0] if attention else subnets[0].genome.mlp_mask[0])
+        reference = self._make(weights, attention, full)
+        for windows, held_out in self._batches:
+            before = hidden.read(windows, self._device, self._dtype)
+            wanted = reference.trace(before, context)
+            hidden.write(windows, wanted.hidden)
+            for step in steps:
+                if step.fresh:
+                    step.hidden.write(windows, before)
+                self._collect(step, windows, held_out, before, wanted.outputs, context)
+        for step in steps:
+            self._solve(layer, step)
+            if last:
+                continue
+            for windows, _ in self._batches:
+                states = step.hidden.read(windows, self._device, self._dtype)
+                step.hidden.write(windows, step.sublayer.run(states, context))
+
+    def _step(
+        self,
+        layer: int,
+        subnet: _Subnet,
+        weights: Mapping[str, Tensor],
+        attention: bool,
+        mask: BoolArray,
+        storage: Callable[[], HiddenStates],
+    ) -> _Step | None:
+        fresh = subnet.hidden is None
+        if fresh and mask.all():
+            return None
+        sublayer = self._make(weights, attention, mask)
+        train = held_out = None
+        if mask.any() and (self._refit_full or not mask.all()):
+            if self._start is not None:
+                started = self._start.refit(layer, sublayer.state, sublayer.attn_mask, sublayer.mlp_mask)
+                sublayer.replace({key: w for key, w in started.items() if key.startswith(f"{sublayer.name}.")})
+            (outputs, inputs), bias = sublayer.weight.shape, sublayer.bias is not None
+            train = Moments(inputs, outputs, bias=bias, device=self._device)
+            held_out = Moments(inputs, outputs, bias=bias, device=self._device) if self._choosing else None
+        if subnet.hidden is None:
+            subnet.hidden = storage()
+        return _Step(subnet, sublayer, subnet.hidden, fresh, train, held_out)
+
+    def _collect(
+        self,
+        step: _Step,
+        windows: slice,
+        held_out: bool,
+        dense_hidden: Tensor,
+        dense_outputs: Tensor,
+        context: Mapping[str, Any],
+    ) -> None:
+        moments = step.held_out if held_out else step.train
+        if moments is None:
+            return
+        states = step.hidden.read(windows, self._device, self._dtype)
+        trace = step.sublayer.trace(states, context)
+        target = dense_outputs + self._share * (dense_hidden - states)
+        roots = self._tokens.roots(trace.inputs)
+        moments.add(
+            trace.inputs.flatten(0, 1),
+            (target - trace.outputs).flatten(0, 1),
+            target.flatten(0, 1),
+            None if roots is None else roots.flatten(),
+        )
+
+    def _solve(self, layer: int, step: _Step) -> None:
+        moments, name = step.train, step.sublayer.name
+        if moments is None:
+            return
+        weight, bias = step.sublayer.weight, step.sublayer.bias
+        damping, judged = self._dampings[0], None
+        if step.held_out is not None:
+            damping, judged = choose_damping(moments, step.held_out, self._dampings, scale=self._scale)
+            moments.merge(step.held_out)
+        update, constant = moments.update(ridge(moments, damping, self._scale))
+        refitted = {f"{name}.weight": (weight.to(update) + update).to(weight)}
+        if bias is not None and constant is not None:
+            refitted[f"{name}.bias"] = (bias.to(constant) + constant).to(bias)
+        step.sublayer.replace(refitted)
+        step.subnet.layers[layer].update({key: value.cpu() for key, value in refitted.items()})
+        after = moments.after(update, constant)
+        step.subnet.residuals.append(SequentialResidual(layer, name, moments.before(), after, damping, judged))
+        step.train = step.held_out = None
+
+    def _make(self, weights: Mapping[str, Tensor], attention: bool, mask: BoolArray) -> Sublayer:
+        return Sublayer(self._dense, weights, attention=attention, mask=mask, device=self._device, dtype=self._dtype)
+
+    def _embed(self, storage: Callable[[], HiddenStates]) -> tuple[HiddenStates, dict[str, Any]]:
+        adapter = self._dense.adapter
+        outer = copy.deepcopy(adapter.outer(self._dense.model)).to(self._device, self._dtype)
+        hidden = storage()
+        context: dict[str, Any] = {}
+        for windows, _ in self._batches:
+            states, context = adapter.embed(outer, self._ids[windows].to(self._device))
+            hidden.write(windows, states)
+        return hidden, context
+
+    def _check(self, length: int) -> None:
+        if not self._dampings or min(self._dampings) < 0 or any(map(math.isnan, self._dampings)):
+            raise ConfigError(f"damping must be one or more numbers of at least 0, got {self._dampings}")
+        if self._scale not in DAMPING_SCALES:
+            raise ConfigError(f"unknown damping scale '{self._scale}'; known are {', '.join(DAMPING_SCALES)}")
+        if not 0 <= self._tokens.skip_positions < length:
+            raise ConfigError(f"skip_positions is {self._tokens.skip_positions}, but windows have {length} tokens")

@@ -1,0 +1,115 @@
+"""One sublayer of a block as a module of its own: hidden state in, hidden state out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nas_llm.models import DenseModel
+from nas_llm.space import BoolArray
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """One run of a sublayer.
+
+    Attributes:
+        hidden: ``w x T x D``, the hidden state behind the sublayer.
+        inputs: ``w x T x n``, inputs of its output projection.
+        outputs: ``w x T x D``, outputs of its output projection.
+    """
+
+    hidden: Tensor
+    inputs: Tensor
+    outputs: Tensor
+
+
+class Sublayer:
+    """The attention or the FFN half of a sliced block, with its norm and its residual sum.
+
+    It is a block whose other sublayer is removed, so nothing here depends on the family. Where norms stand behind the
+    sublayers, the other one's norm is taken out as well.
+
+    Args:
+        dense: The model.
+        weights: State dict of its dense block.
+        attention: Attention, else FFN.
+        mask: What the sublayer keeps: ``K`` bool for attention, ``P`` bool for the FFN; may be all False.
+        device: Where it runs.
+        dtype: Its arithmetic.
+
+    Attributes:
+        attn_mask: ``K`` bool, all False for an FFN.
+        mlp_mask: ``P`` bool, all False for attention.
+        state: Its state dict, where and in what it was given.
+    """
+
+    def __init__(
+        self,
+        dense: DenseModel,
+        weights: Mapping[str, Tensor],
+        *,
+        attention: bool,
+        mask: BoolArray,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        adapter, architecture = dense.adapter, dense.architecture
+        none = np.zeros(architecture.intermediate_size if attention else architecture.num_kv_heads, dtype=bool)
+        attn_mask, mlp_mask = (mask, none) if attention else (none, mask)
+        state = adapter.slice_block(architecture, weights, attn_mask, mlp_mask)
+        self._block = adapter.block(dense.model.config, int(attn_mask.sum()), int(mlp_mask.sum()))
+        self._block.load_state_dict({name: w.to(device, dtype) for name, w in state.items()}, assign=True)
+        self._block.requires_grad_(False)
+        if architecture.norm_outside:
+            other = adapter.names.mlp_norm if attention else adapter.names.attn_norm
+            self._block.set_submodule(other, nn.Identity())
+        self._name = adapter.names.o if attention else adapter.names.fc2
+        self.attn_mask, self.mlp_mask, self.state = attn_mask, mlp_mask, state
+
+    @property
+    def name(self) -> str:
+        """Name of the output projection."""
+        return self._name
+
+    @property
+    def weight(self) -> Tensor:
+        """``D x n``, weight of the output projection, where and in what it was given."""
+        return self.state[f"{self._name}.weight"]
+
+    @property
+    def bias(self) -> Tensor | None:
+        """``D``, its bias, if it has one."""
+        return self.state.get(f"{self._name}.bias")
+
+    def run(self, hidden: Tensor, context: Mapping[str, Any]) -> Tensor:
+        """Hidden state behind the sublayer, ``w x T x D``."""
+        result: Tensor = self._block(hidden, **context)
+        return result
+
+    def trace(self, hidden: Tensor, context: Mapping[str, Any]) -> Trace:
+        """The same, with what went into the output projection and came out of it."""
+        seen: list[tuple[Tensor, Tensor]] = []
+        hook = self._block.get_submodule(self._name).register_forward_hook(
+            lambda module, args, output: seen.append((args[0], output))
+        )
+        try:
+            result = self.run(hidden, context)
+        finally:
+            hook.remove()
+        windows = hidden.shape[:2]
+        inputs, outputs = (part.reshape(*windows, part.shape[-1]) for part in seen[0])
+        return Trace(result, inputs, outputs)
+
+    def replace(self, refitted: Mapping[str, Tensor]) -> None:
+        """Exchange weights of the output projection, by their names in the block."""
+        self.state.update(refitted)
+        self._block.load_state_dict(
+            {name: w.to(self._block.get_parameter(name)) for name, w in refitted.items()}, strict=False, assign=True
+        )
+        self._block.requires_grad_(False)
