@@ -92,7 +92,7 @@ def remove_empty(out: Path, points: list[str]) -> None:
 
 
 def write_index(out: Path, run: Run) -> None:
-    """Write ``front.json`` and ``README.md``: what is finished in a folder, from whichever call.
+    """Write ``front.json`` and ``README.md``: what is finished in a folder, from whichever call; if anything is.
 
     ``front.json`` is the run's front with one more key, ``exports``: point to format to what was written.
 
@@ -100,6 +100,8 @@ def write_index(out: Path, run: Run) -> None:
         RunError: If they cannot be written.
     """
     exports = _finished(out, run.front)
+    if not exports and not (out / INDEX_FILE).exists():
+        return
     document = json.loads(run.front.to_json()) | {"exports": exports}
     write_atomic(out / INDEX_FILE, json.dumps(document, indent=1))
     write_atomic(out / TABLE_FILE, _table(run.front, exports))
