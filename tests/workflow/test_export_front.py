@@ -392,3 +392,38 @@ def test_genomes_are_read_from_a_run_a_folder_of_exports_or_one_export(run: Run,
     export_points(run, run.front.points[:1], out=part, max_shard_size="200kB")
     assert read_genomes(part) == genomes[:3] + genomes[4:]
     assert open_run(run.directory).front == run.front
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--format", "hff"), "error: unknown export format 'hff'; did you mean 'hf'? formats are "),
+        (("--dtype", "float15"), "error: unknown dtype 'float15' for hf; did you mean 'float16'? take "),
+        (("--dtype", "float32"), "models/p01/hf exists and was exported with dtype keep, it is now float32; replace "),
+        (("--max-shard-size", "big"), "error: max-shard-size 'big' is no size; write e.g. 5GB"),
+        (("--jobs", "0"), "error: jobs = 0 should be at least 1"),
+    ],
+)
+def test_the_command_line_says_it_in_one_line(run: Run, whole: Path, words: tuple[str, ...], message: str) -> None:
+    from typer.testing import CliRunner
+
+    from nas_llm.cli import app
+
+    command = ["export", str(run.directory), "--out", str(whole), "--max-shard-size", "200kB", *words]
+    outcome = CliRunner().invoke(app, [*command, "--point", "p01"])
+    assert outcome.exit_code == 2
+    assert outcome.stdout == ""
+    assert message in outcome.stderr
+    assert outcome.stderr.count("\n") == 1
+
+
+def test_the_command_line_skips_what_is_done(run: Run, whole: Path) -> None:
+    from typer.testing import CliRunner
+
+    from nas_llm.cli import app
+
+    command = ["export", str(run.directory), "--out", str(whole), "--max-shard-size", "200kB", "--point", "all"]
+    outcome = CliRunner().invoke(app, command)
+    assert outcome.exit_code == 0
+    assert outcome.stderr.count("is already exported") == POINTS
+    assert "p05 (knee)" in outcome.stdout
