@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from pathlib import Path
 
 from transformers import PreTrainedModel
 
-from nas_llm.errors import ExportError
 from nas_llm.export._card import Provenance, model_card
+from nas_llm.export._staging import staged_directory
 from nas_llm.models import DenseModel
 
 GENOME_FILE = "genome.bin"
@@ -38,23 +35,8 @@ def export_hf(
     Raises:
         ExportError: If the directory exists and ``force`` is not given, or it cannot be written.
     """
-    if directory.exists() and not force:
-        raise ExportError(f"{directory} exists; replace it with --force or export to another place with --out")
-    staging: Path | None = None
-    try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}-"))
+    with staged_directory(directory, force=force) as staging:
         _write(subnet, dense, staging, provenance)
-        # mkdtemp makes a private folder; an export is meant to be read.
-        staging.chmod(0o755)
-        if directory.exists():
-            shutil.rmtree(directory)
-        os.replace(staging, directory)
-    except OSError as error:
-        raise ExportError(f"cannot write {directory}: {error.strerror or error}") from error
-    finally:
-        if staging is not None:
-            shutil.rmtree(staging, ignore_errors=True)
     return directory
 
 
