@@ -120,7 +120,8 @@ def interleaved(weight: Tensor, head_dim: int) -> Tensor:
         head_dim: d.
     """
     halves = weight.unflatten(0, (-1, 2, head_dim // 2))
-    return halves.transpose(1, 2).reshape(weight.shape)
+    rows: Tensor = halves.transpose(1, 2).reshape(weight.shape)
+    return rows
 
 
 def rope_factors(subnet: PreTrainedModel, head_dim: int) -> Tensor | None:
@@ -131,7 +132,8 @@ def rope_factors(subnet: PreTrainedModel, head_dim: int) -> Tensor | None:
     # The model's own buffer may have been cast to a shorter type.
     scaled: Tensor = type(subnet.model.rotary_emb)(subnet.config).inv_freq
     exponents = torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim
-    return (1.0 / parameters["rope_theta"] ** exponents) / scaled.float()
+    unscaled: Tensor = 1.0 / parameters["rope_theta"] ** exponents
+    return unscaled / scaled.float()
 
 
 def _stand_ins(block: GgufBlock, hidden_size: int, head_dim: int) -> Iterator[tuple[str, Tensor]]:

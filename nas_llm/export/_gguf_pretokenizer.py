@@ -63,8 +63,11 @@ def _steps(pre_tokenizer: Mapping[str, Any] | None) -> Iterator[_Step]:
         case {"type": "Sequence", "pretokenizers": parts}:
             for part in parts:
                 yield from _steps(part)
+        case {"type": "ByteLevel", "add_prefix_space": False, "use_regex": words}:
+            yield ("bytes", words)
         case {"type": "ByteLevel", "add_prefix_space": False}:
-            yield ("bytes", bool(pre_tokenizer.get("use_regex", True)))
+            # Older files do not write the default.
+            yield _WORDS
         case {"type": "Digits", "individual_digits": individual}:
             yield ("digits", individual)
         case {"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": False}:

@@ -130,8 +130,8 @@ def _space_prefix(tokenizer: Mapping[str, Any]) -> bool:
     if splitter is None and steps == [replace]:
         return False
     match splitter:
-        case {"type": "Metaspace", "replacement": "▁", "split": False} if normalizer is None:
-            return bool(splitter.get("prepend_scheme", "always") != "never")
+        case {"type": "Metaspace", "replacement": "▁", "split": False, "prepend_scheme": scheme} if not normalizer:
+            return bool(scheme != "never")
     raise _refusal(
         f"its normalizer is {normalizer} and its pre-tokenizer {splitter}, not those of a SentencePiece model"
     )
