@@ -1,6 +1,7 @@
 """Exports: one format a file."""
 
 from nas_llm.export._card import Provenance, model_card
+from nas_llm.export._decilm import export_decilm
 from nas_llm.export._expressible import Problem, expressible
 from nas_llm.export._gguf import export_gguf
 from nas_llm.export._gguf_types import GGUF_TYPES, GgufType
@@ -19,6 +20,7 @@ __all__ = [
     "Problem",
     "Provenance",
     "Servability",
+    "export_decilm",
     "export_gguf",
     "export_hf",
     "expressible",

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from transformers import PretrainedConfig
 
+from nas_llm.export._decilm import FFN_MULT_GRAIN
 from nas_llm.export._expressible import model_problems
 from nas_llm.space import SearchSpace
 
@@ -95,8 +96,7 @@ def _quantised(space: SearchSpace) -> Iterator[Hindrance]:
                 f"{architecture.hidden_size}: most matrices take {instead}",
                 blocks=False,
             )
-        widths = {count for layer in range(architecture.num_layers) for count in space.ffn_counts(layer)}
-        if any(width % block for width in widths):
+        if any(width % block for width in _ffn_widths(space)):
             helps = architecture.intermediate_size % block == 0
             reason = f"{name} need FFN widths of a multiple of {block}: down projections of others take {instead}"
             if not helps:
@@ -132,11 +132,24 @@ def _decilm(space: SearchSpace, config: PretrainedConfig) -> Servability:
                 value=str(sorted({0, *space.protected_layers})),
             )
         )
+    blocking = bool(found)
+    widths = _ffn_widths(space)
+    if any(width % FFN_MULT_GRAIN for width in widths):
+        helps = architecture.intermediate_size % FFN_MULT_GRAIN == 0
+        found.append(
+            Hindrance(
+                reason=f"SGLang, unlike vLLM, reads FFN widths in multiples of {FFN_MULT_GRAIN} only"
+                + ("" if helps else f", and the dense width {architecture.intermediate_size} is none"),
+                setting="space.ffn_multiple" if helps else None,
+                value=str(_least_multiple(space.ffn_multiple, FFN_MULT_GRAIN)) if helps else None,
+                blocks=False,
+            )
+        )
     full = space.attn_high == groups
     possible = bool(full[0]) and np.count_nonzero(full) >= space.min_attn_layers
     return Servability(
         format="decilm",
-        genomes="all" if not found else "some" if possible else "none",
+        genomes="all" if not blocking else "some" if possible else "none",
         hindrances=tuple(found),
     )
 
@@ -146,6 +159,11 @@ def _model_hindrances(format: str, space: SearchSpace, config: PretrainedConfig)
         Hindrance(reason=f"{problem.reason}; {problem.accepted}")
         for problem in model_problems(format, config, space.architecture)
     )
+
+
+def _ffn_widths(space: SearchSpace) -> set[int]:
+    """Widths that a present FFN may have."""
+    return {count for layer in range(space.architecture.num_layers) for count in space.ffn_counts(layer)}
 
 
 def _least_multiple(multiple: int, block: int) -> int:
