@@ -9,8 +9,11 @@ from typing import Literal
 import numpy as np
 from transformers import PretrainedConfig
 
+from nas_llm.errors import ExportError
 from nas_llm.export._decilm import FFN_MULT_GRAIN
 from nas_llm.export._expressible import model_problems
+from nas_llm.export._gguf_tokenizer import tokenizer_fields
+from nas_llm.models import DenseModel
 from nas_llm.space import SearchSpace
 
 # Weights along a row of one block of llama.cpp's quantised types.
@@ -49,25 +52,33 @@ class Servability:
     hindrances: tuple[Hindrance, ...] = ()
 
 
-def servable(space: SearchSpace, config: PretrainedConfig) -> dict[str, Servability]:
+def servable(
+    space: SearchSpace, config: PretrainedConfig, *, dense: DenseModel | None = None
+) -> dict[str, Servability]:
     """For each format: which of a space's genomes it can hold, and which setting would widen that.
 
     Args:
         space: The genomes that a search may visit.
         config: Configuration of the dense model.
+        dense: The model itself, if it is loaded: then its tokenizer is judged too.
 
     Returns:
         Format name to its answer, in the order of :data:`nas_llm.export.FORMATS`.
     """
     return {
         "hf": Servability(format="hf", genomes="all"),
-        "gguf": _gguf(space, config),
+        "gguf": _gguf(space, config, dense),
         "decilm": _decilm(space, config),
     }
 
 
-def _gguf(space: SearchSpace, config: PretrainedConfig) -> Servability:
+def _gguf(space: SearchSpace, config: PretrainedConfig, dense: DenseModel | None) -> Servability:
     blocked = _model_hindrances("gguf", space, config)
+    if dense is not None:
+        try:
+            tokenizer_fields(dense)
+        except ExportError as error:
+            blocked += (Hindrance(reason=str(error)),)
     if blocked:
         return Servability(format="gguf", genomes="none", hindrances=blocked)
     if space.min_attn_layers == 0 and not space.protected_layers:

@@ -201,6 +201,8 @@ def test_rotary_scaling_is_kept(tmp_path: Path) -> None:
     dense = dense_model("llama-gqa-tied")
     subnet = build_subnet(dense, Genome.dense(dense.architecture))
     scaling = {"rope_type": "linear", "factor": 2.0, "rope_theta": 500.0}
+    # The helper's configurations are shared between tests.
+    dense.model.config = copy.deepcopy(dense.model.config)
     dense.model.config.rope_parameters = scaling
     facts = provenance(dense, Genome.dense(dense.architecture))
     config = json.loads((export_decilm(subnet, dense, tmp_path / "m", provenance=facts) / "config.json").read_text())

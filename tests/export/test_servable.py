@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from transformers import LlamaConfig
 
 from nas_llm.errors import ExportError
 from nas_llm.export import FORMATS, Problem, Servability, expressible, servable
-from nas_llm.models import adapter_for
+from nas_llm.models import adapter_for, load_model
 from nas_llm.space import Genome, SearchSpace
 
 
@@ -87,6 +88,16 @@ def test_a_family_that_a_runtime_lacks_is_no_setting(format: str) -> None:
     assert "model type 'opt'" in answer.hindrances[0].reason
 
 
+def test_a_loaded_model_answers_for_its_tokenizer() -> None:
+    dense = dense_model("llama-gqa-tied")
+    space = SearchSpace(dense.architecture, ffn_multiple=16)
+    answer = servable(space, dense.model.config, dense=dense)["gguf"]
+    assert answer.genomes == "none"
+    assert "needs a tokenizer" in answer.hindrances[0].reason
+    tiny = load_model("tiny-llama")
+    assert servable(SearchSpace(tiny.architecture), tiny.model.config, dense=tiny)["gguf"].genomes == "all"
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_all_means_that_nothing_is_refused(seed: int) -> None:
     dense = dense_model("llama-gqa-tied")
@@ -113,7 +124,8 @@ def test_problems_are_data() -> None:
 def test_other_activations_and_formats_are_named() -> None:
     dense = dense_model("llama-gqa-tied")
     genome = Genome.dense(dense.architecture)
-    dense.model.config.hidden_act = "gelu"
-    assert "activation is 'gelu'" in str(expressible("gguf", genome, dense.model.config)[0])
+    config = copy.deepcopy(dense.model.config)
+    config.hidden_act = "gelu"
+    assert "activation is 'gelu'" in str(expressible("gguf", genome, config)[0])
     with pytest.raises(ExportError, match="unknown export format 'onnx'; formats are hf, gguf, decilm"):
         expressible("onnx", genome, dense.model.config)
