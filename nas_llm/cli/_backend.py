@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from nas_llm.config import LoadedProblem, Problem
     from nas_llm.events import EventHandler
-    from nas_llm.workflow import ExportRecord, FrontPoint, ModelRow, Run, RunSummary, Servability
+    from nas_llm.export import Servability
+    from nas_llm.workflow import ExportRecord, FrontPoint, ModelRow, Run, RunSummary
 
 
 def _quiet() -> None:

@@ -16,7 +16,7 @@ from nas_llm.cli._run_directory import is_run
 
 if TYPE_CHECKING:
     from nas_llm.config import Problem
-    from nas_llm.workflow import Servability
+    from nas_llm.export import Servability
 
 
 def servable(
@@ -51,7 +51,7 @@ def _table(answers: Mapping[str, Servability]) -> Table:
     for name in ("format", "genomes", "what is in the way", "what would widen it"):
         table.add_column(name, overflow="fold")
     for name, answer in answers.items():
-        hindrances = list(answer.hindrances)
+        hindrances = answer.hindrances
         if not hindrances:
             table.add_row(name, answer.genomes, "", "")
         for index, hindrance in enumerate(hindrances):

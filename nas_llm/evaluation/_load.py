@@ -39,6 +39,8 @@ def load(directory: str | Path, *, dtype: torch.dtype | None = None) -> tuple[Pr
         inside = path / "hf"
         hint = f"; did you mean {inside}?" if (inside / "config.json").is_file() else ""
         raise ModelError(f"{path} is no export: it has no config.json; {accepted}{hint}")
+    if (path / "configuration_decilm.py").is_file():
+        raise ModelError(f"{path} is DeciLM, which vLLM and SGLang run; {accepted}")
     if not any((path / name).is_file() for name in _TOKENIZER_FILES):
         raise ModelError(f"{path} has no tokenizer; copy the dense model's tokenizer files there")
     return load_any(str(path), dtype=dtype)

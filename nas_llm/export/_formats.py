@@ -12,6 +12,9 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from nas_llm.errors import ConfigError
 from nas_llm.export._card import Provenance
+from nas_llm.export._decilm import export_decilm
+from nas_llm.export._expressible import expressible
+from nas_llm.export._gguf import export_gguf
 from nas_llm.export._hf import HF_TYPES, MAX_SHARD_SIZE, export_hf
 from nas_llm.models import DenseModel
 from nas_llm.space import Genome
@@ -102,6 +105,31 @@ def _write_hf(
     )
 
 
+def _write_gguf(
+    subnet: PreTrainedModel, dense: DenseModel, directory: Path, *, provenance: Provenance, settings: WriteSettings
+) -> None:
+    export_gguf(
+        subnet,
+        dense,
+        directory,
+        provenance=provenance,
+        dtype=settings.dtype,  # type: ignore[arg-type] # validated by the registry
+    )
+
+
+def _write_decilm(
+    subnet: PreTrainedModel, dense: DenseModel, directory: Path, *, provenance: Provenance, settings: WriteSettings
+) -> None:
+    export_decilm(subnet, dense, directory, provenance=provenance)
+
+
+def _refusal(name: str) -> Callable[[Genome, PretrainedConfig], str | None]:
+    def refusal(genome: Genome, config: PretrainedConfig) -> str | None:
+        return ". ".join(str(problem) for problem in expressible(name, genome, config)) or None
+
+    return refusal
+
+
 EXPORT_FORMATS: dict[str, ExportFormat] = {
     "hf": ExportFormat(
         name="hf",
@@ -110,6 +138,22 @@ EXPORT_FORMATS: dict[str, ExportFormat] = {
         write=_write_hf,
         loads="nas_llm.load(DIRECTORY), or AutoModelForCausalLM.from_pretrained(DIRECTORY, trust_remote_code=True)",
         splits=True,
+    ),
+    "gguf": ExportFormat(
+        name="gguf",
+        summary="a file for llama.cpp",
+        dtypes=("f16", "f32", "bf16", "q8_0"),
+        write=_write_gguf,
+        refusal=_refusal("gguf"),
+        loads="llama-cli -m DIRECTORY/model-TYPE.gguf",
+    ),
+    "decilm": ExportFormat(
+        name="decilm",
+        summary="a directory for vLLM and SGLang",
+        dtypes=("keep",),
+        write=_write_decilm,
+        refusal=_refusal("decilm"),
+        loads="vllm serve DIRECTORY --trust-remote-code",
     ),
 }
 

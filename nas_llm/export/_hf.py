@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import copy
-import errno
 import json
-import os
 import re
 from pathlib import Path
 from typing import Literal, get_args
 
 import torch
-from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from nas_llm.errors import ExportError
@@ -64,10 +61,7 @@ def export_hf(
     stock = stock_model(subnet, dense, provenance.genome)
     model = cast_weights(stock or subnet, dtype)
     with staged_directory(directory, force=force) as staging:
-        try:
-            _write(model, dense, staging, provenance, stock=stock is not None, shard_bytes=shard_bytes)
-        except SafetensorError as error:
-            raise _as_os_error(error) from error
+        _write(model, dense, staging, provenance, stock=stock is not None, shard_bytes=shard_bytes)
     return directory
 
 
@@ -119,18 +113,8 @@ def _write(
         (directory / f"{module}.py").write_text(dense.adapter.modeling_source(model_type), encoding="utf-8")
     with quiet_transformers():
         model.save_pretrained(directory, max_shard_size=shard_bytes)
-    # safetensors makes private files; an export is meant to be read.
-    for weights in directory.glob("*.safetensors"):
-        weights.chmod(0o644)
     if dense.tokenizer is not None:
         dense.tokenizer.save_pretrained(directory)
     (directory / GENOME_FILE).write_bytes(provenance.genome.to_bytes())
     (directory / PROVENANCE_FILE).write_text(json.dumps(provenance.to_dict(), indent=2) + "\n", encoding="utf-8")
     (directory / "README.md").write_text(model_card(provenance, remote_code=not stock), encoding="utf-8")
-
-
-def _as_os_error(error: SafetensorError) -> OSError:
-    """safetensors names the system's error in its message only."""
-    match = re.search(r"os error (\d+)", str(error))
-    number = int(match[1]) if match else errno.EIO
-    return OSError(number, os.strerror(number) if match else str(error))

@@ -7,7 +7,7 @@ from nas_llm.workflow._prepare import Prepared, prepare
 from nas_llm.workflow._run_files import open_run
 from nas_llm.workflow._search import build_front, run_search
 from nas_llm.workflow._select import select_points
-from nas_llm.workflow._servable import Servability, what_is_servable
+from nas_llm.workflow._servable import what_is_servable
 from nas_llm.workflow._types import ExportRecord, Front, FrontPoint, ModelRow, Run, RunSummary
 
 __all__ = [
@@ -19,7 +19,6 @@ __all__ = [
     "Prepared",
     "Run",
     "RunSummary",
-    "Servability",
     "build_front",
     "evaluate_models",
     "export_points",

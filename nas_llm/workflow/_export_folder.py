@@ -14,6 +14,7 @@ from typing import Any
 
 from nas_llm import _format
 from nas_llm.errors import ExportError, RunError
+from nas_llm.export import EXPORT_FORMATS
 from nas_llm.workflow._export_point import WORK_PREFIX
 from nas_llm.workflow._export_task import read_completion
 from nas_llm.workflow._run_files import PROBLEM_FILE, write_atomic
@@ -110,12 +111,13 @@ def write_index(out: Path, run: Run) -> None:
 def _finished(out: Path, front: Front) -> dict[str, dict[str, Any]]:
     exports: dict[str, dict[str, Any]] = {}
     for point in front.points:
-        for directory in sorted((out / point.id).glob("*")):
+        for form in EXPORT_FORMATS:
+            directory = out / point.id / form
             document = read_completion(directory)
             if document is None or document["identity"]["genome"] != point.digest:
                 continue
-            exports.setdefault(point.id, {})[document["format"]] = {
-                "path": f"{point.id}/{directory.name}",
+            exports.setdefault(point.id, {})[form] = {
+                "path": f"{point.id}/{form}",
                 "dtype": document["identity"]["dtype"],
                 "weights": document["weights"],
                 "fitness_perplexity": document["fitness_perplexity"],

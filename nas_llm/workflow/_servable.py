@@ -2,30 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Protocol
-
 from nas_llm.config import Problem
-from nas_llm.errors import ExportError
+from nas_llm.export import Servability, servable
 from nas_llm.models import load_model
 from nas_llm.space import SearchSpace
-
-
-class Hindrance(Protocol):
-    """What keeps genomes of a space out of a format, or makes them worse there."""
-
-    reason: str
-    setting: str | None
-    value: str | None
-    blocks: bool
-
-
-class Servability(Protocol):
-    """How much of a space one format can hold: ``all``, ``some`` or ``none`` of its genomes."""
-
-    format: str
-    genomes: str
-    hindrances: Iterable[Hindrance]
 
 
 def what_is_servable(problem: Problem) -> dict[str, Servability]:
@@ -47,14 +27,4 @@ def what_is_servable(problem: Problem) -> dict[str, Servability]:
         min_mlp_layers=problem.space.min_mlp_layers,
         protected_layers=problem.space.protected_layers,
     )
-    answers: dict[str, Servability] = _servable(space, dense.model.config)
-    return answers
-
-
-def _servable(space: SearchSpace, config: Any) -> Any:
-    from nas_llm import export
-
-    check = getattr(export, "servable", None)
-    if check is None:
-        raise ExportError("this version of nas-llm knows one format, hf, and every genome can be exported to it")
-    return check(space, config)
+    return servable(space, dense.model.config, dense=dense)

@@ -19,7 +19,7 @@ import torch
 from whole_fronts import POINTS, make_run
 
 import nas_llm
-from nas_llm.errors import ConfigError, ExportError
+from nas_llm.errors import ConfigError, ExportError, ModelError
 from nas_llm.events import Event, Notice, StageStarted
 from nas_llm.export import EXPORT_FORMATS, ExportFormat
 from nas_llm.workflow import ExportRefused, Run, export_points, open_run, read_genomes
@@ -261,7 +261,7 @@ def test_a_refused_point_is_reported_and_the_others_are_done(
     assert names == ["p01/hf", "p01/flat", "p02/hf", "p03/hf", "p04/hf", "p04/flat"]
     assert (out / "p04" / "flat" / "model-q8_0.gguf").is_file()
     assert not (out / "p03" / "flat").exists()
-    assert list(json.loads((out / "front.json").read_text())["exports"]["p01"]) == ["flat", "hf"]
+    assert list(json.loads((out / "front.json").read_text())["exports"]["p01"]) == ["hf", "flat"]
     with pytest.raises(ExportRefused) as caught:
         export_points(run, run.front.points[:4], **options)
     assert caught.value.refusals == refusals
@@ -269,6 +269,27 @@ def test_a_refused_point_is_reported_and_the_others_are_done(
     with pytest.raises(ExportRefused):
         export_points(run, run.front.points[1:2], out=tmp_path / "none", formats=["flat"])
     assert not (tmp_path / "none").exists()
+
+
+def test_the_formats_of_the_package_lie_side_by_side(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "models"
+    points = [run.front.points[index] for index in (0, 1, 3)]
+    options: dict[str, Any] = {"formats": ["hf", "gguf", "decilm"], "dtype": {"gguf": "f32"}}
+    with pytest.raises(ExportRefused) as caught:
+        export_points(run, points, out=out, **options)
+    assert len(caught.value.refusals) == 1
+    assert caught.value.refusals[0].startswith("p02/decilm: layer 1: attention with a part of its query heads")
+    assert (out / "p01" / "gguf" / "model-f32.gguf").is_file()
+    assert (out / "p04" / "decilm" / "model.safetensors").is_file()
+    before = contents(out)
+    shutil.rmtree(out / "p02" / "gguf")
+    shutil.rmtree(out / "p04" / "decilm")
+    with pytest.raises(ExportRefused):
+        export_points(run, points, out=out, jobs=2, **options)
+    assert contents(out) == before
+    with pytest.raises(ModelError, match="is DeciLM, which vLLM and SGLang run"):
+        nas_llm.load(out / "p01" / "decilm")
+    assert read_genomes(out / "p02" / "gguf") == [run.front.points[1].genome]
 
 
 def test_a_full_disk_in_the_middle_keeps_what_is_finished(
