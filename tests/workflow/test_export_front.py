@@ -144,6 +144,33 @@ def test_side_by_side_gives_the_same_as_one_by_one(run: Run, whole: Path, tmp_pa
     assert contents(tmp_path / "models") == contents(whole)
 
 
+def test_fewer_are_done_at_a_time_where_memory_is_short(
+    run: Run, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nas_llm.workflow._export_workers.available_memory", lambda: 20_000_000)
+    told: list[Event] = []
+    points = run.front.points[:3]
+    export_points(run, points, out=tmp_path, max_shard_size="200kB", jobs=3, on_event=told.append)
+    assert Notice("memory is enough for 1 of 3 points at a time") in told
+    assert weights(tmp_path) == {
+        name: data for name, data in weights(whole).items() if name[:3] in ("p01", "p02", "p03")
+    }
+
+
+def _die(*arguments: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_that_dies_is_told_from_a_finished_one(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("nas_llm.workflow._export_workers.export_point", _die)
+        with pytest.raises(ExportError, match="an export process was killed, most likely for want of memory"):
+            export_points(run, run.front.points[:3], out=tmp_path / "models", jobs=2)
+    assert not (tmp_path / "models").exists()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
