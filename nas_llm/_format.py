@@ -43,3 +43,11 @@ def text_of(windows: Mapping[str, Any]) -> str:
     names = [str(source.get("source", "?")) for source in windows.get("sources", ())]
     size = f"{windows['windows']} windows of {windows['window']} tokens" if "windows" in windows else ""
     return ", ".join(part for part in (" + ".join(names), size) if part)
+
+
+def size(value: float) -> str:
+    """``270123456`` bytes as ``270.1 MB``."""
+    for limit, suffix in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if value >= limit:
+            return f"{value / limit:.1f} {suffix}"
+    return f"{value:g} B"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nas_llm.config import LoadedProblem
+    from nas_llm.config import LoadedProblem, Problem
     from nas_llm.events import EventHandler
+    from nas_llm.export import Servability
     from nas_llm.workflow import ExportRecord, FrontPoint, ModelRow, Run, RunSummary
 
 
@@ -55,20 +57,63 @@ def open_run(run_dir: Path) -> Run:
     return workflow.open_run(run_dir)
 
 
+@dataclass(frozen=True)
+class Exported:
+    """What came of an export.
+
+    Attributes:
+        records: What lies on disk now.
+        refusals: What no format took, with the reason.
+        loads: How to load each format that was written.
+    """
+
+    records: Sequence[ExportRecord]
+    refusals: Sequence[str] = ()
+    loads: Sequence[str] = ()
+
+
 def export_points(
     run: Run,
     points: Sequence[FrontPoint],
     *,
     out: Path | None,
     formats: Sequence[str],
+    dtype: Mapping[str, str],
+    max_shard_size: str,
+    jobs: int,
     force: bool,
     on_event: EventHandler,
-) -> list[ExportRecord]:
+) -> Exported:
     """Reconstruct, write and measure points."""
     _quiet()
     from nas_llm import workflow
+    from nas_llm.export import EXPORT_FORMATS
 
-    return workflow.export_points(run, list(points), out=out, formats=formats, force=force, on_event=on_event)
+    refusals: Sequence[str] = ()
+    try:
+        records = workflow.export_points(
+            run,
+            list(points),
+            out=out,
+            formats=formats,
+            dtype=dtype,
+            max_shard_size=max_shard_size,
+            jobs=jobs,
+            force=force,
+            on_event=on_event,
+        )
+    except workflow.ExportRefused as refused:
+        records, refusals = refused.records, refused.refusals
+    names = dict.fromkeys(record.format for record in records)
+    return Exported(records, refusals, [EXPORT_FORMATS[name].loads for name in names])
+
+
+def what_is_servable(problem: Problem) -> Mapping[str, Servability]:
+    """Which formats a problem's genomes can be exported to."""
+    _quiet()
+    from nas_llm import workflow
+
+    return workflow.what_is_servable(problem)
 
 
 def evaluate_models(

@@ -41,16 +41,17 @@ def front_table(front: Front, points: Sequence[FrontPoint]) -> Table:
 
 
 def export_table(front: Front, records: Sequence[ExportRecord]) -> Table:
-    """The dense model and what was exported, as measured from disk."""
-    table = _table("point", "ratio", "MACs/token", "params", "fitness ppl", "held-out ppl")
+    """The dense model and what was exported, as measured."""
+    table = _table("point", "ratio", "MACs/token", "params", "fitness ppl", "held-out ppl", "format", "weights")
     table.add_column("directory", justify="left", overflow="fold")
     dense = front.dense
     scores = (_format.perplexity(dense.fitness_perplexity), _format.perplexity(dense.held_out_perplexity))
-    table.add_row("dense", *_costs(dense), *scores, "", style="dim")
+    table.add_row("dense", *_costs(dense), *scores, "", "", "", style="dim")
     for record in records:
         scores = (_format.perplexity(record.fitness_perplexity), _format.perplexity(record.held_out_perplexity))
         name = f"{record.point.id} (knee)" if record.point.knee else record.point.id
-        table.add_row(name, *_costs(record), *scores, str(record.path))
+        written = (f"{record.format}, {record.dtype}", _format.size(record.size))
+        table.add_row(name, *_costs(record), *scores, *written, str(record.path))
     table.caption = measured_on(front)
     return table
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 import torch
+from safetensors import SafetensorError
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -36,7 +37,7 @@ def load_any(
                 where, config=config, dtype=dtype or "auto", attn_implementation="sdpa"
             )
             tokenizer = AutoTokenizer.from_pretrained(where)
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"cannot load model '{source}': {first_line(error)}") from error
     return model.eval(), tokenizer
 

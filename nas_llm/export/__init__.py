@@ -1,8 +1,48 @@
-"""Exports: one format a file. Only ``hf`` so far."""
+"""Exports: one format a file, one entry each in the registry."""
 
 from nas_llm.export._card import Provenance, model_card
-from nas_llm.export._hf import GENOME_FILE, PROVENANCE_FILE, export_hf
+from nas_llm.export._decilm import export_decilm
+from nas_llm.export._expressible import Problem, expressible
+from nas_llm.export._formats import EXPORT_FORMATS, ExportFormat, WriteSettings, export_format
+from nas_llm.export._gguf import export_gguf
+from nas_llm.export._gguf_types import GGUF_TYPES, GgufType
+from nas_llm.export._hf import (
+    GENOME_FILE,
+    HF_TYPES,
+    MAX_SHARD_SIZE,
+    PROVENANCE_FILE,
+    cast_weights,
+    export_hf,
+    parse_size,
+)
+from nas_llm.export._servable import Hindrance, Servability, servable
+from nas_llm.export._staging import staged_directory
 
-FORMATS = ("hf",)
+FORMATS = tuple(EXPORT_FORMATS)
 
-__all__ = ["FORMATS", "GENOME_FILE", "PROVENANCE_FILE", "Provenance", "export_hf", "model_card"]
+__all__ = [
+    "EXPORT_FORMATS",
+    "FORMATS",
+    "GENOME_FILE",
+    "GGUF_TYPES",
+    "HF_TYPES",
+    "MAX_SHARD_SIZE",
+    "PROVENANCE_FILE",
+    "ExportFormat",
+    "GgufType",
+    "Hindrance",
+    "Problem",
+    "Provenance",
+    "Servability",
+    "WriteSettings",
+    "cast_weights",
+    "export_decilm",
+    "export_format",
+    "export_gguf",
+    "export_hf",
+    "expressible",
+    "model_card",
+    "parse_size",
+    "servable",
+    "staged_directory",
+]

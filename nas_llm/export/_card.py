@@ -111,7 +111,7 @@ training: problem `{p.problem}`, seed {p.seed}, point `{p.point}`, genome `{p.ge
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 model = AutoModelForCausalLM.from_pretrained(DIRECTORY{trust})
-tokenizer = AutoTokenizer.from_pretrained(DIRECTORY)
+tokenizer = AutoTokenizer.from_pretrained(DIRECTORY{trust})
 ```
 
 | | dense | this model | ratio |

@@ -2,75 +2,119 @@
 
 from __future__ import annotations
 
+import copy
 import json
-import os
-import shutil
-import tempfile
+import re
 from pathlib import Path
+from typing import Literal, get_args
 
+import torch
 from transformers import PreTrainedModel
 
 from nas_llm.errors import ExportError
 from nas_llm.export._card import Provenance, model_card
-from nas_llm.models import DenseModel
+from nas_llm.export._staging import staged_directory
+from nas_llm.export._stock import stock_model
+from nas_llm.models import DenseModel, quiet_transformers
 
 GENOME_FILE = "genome.bin"
 PROVENANCE_FILE = "nas_llm.json"
+HfType = Literal["keep", "float32", "bfloat16", "float16"]
+HF_TYPES: tuple[str, ...] = get_args(HfType)
+MAX_SHARD_SIZE = "5GB"
 
 
 def export_hf(
-    subnet: PreTrainedModel, dense: DenseModel, directory: Path, *, provenance: Provenance, force: bool = False
+    subnet: PreTrainedModel,
+    dense: DenseModel,
+    directory: Path,
+    *,
+    provenance: Provenance,
+    dtype: HfType = "keep",
+    max_shard_size: str = MAX_SHARD_SIZE,
+    force: bool = False,
 ) -> Path:
-    """Write a subnet as safetensors, configuration, modelling file, tokenizer and model card.
+    """Write a subnet as safetensors, configuration, tokenizer, generation settings and model card.
 
-    The directory appears whole or not at all.
+    A subnet whose layers are all alike becomes a model of the dense model's own class and needs no code beside
+    transformers; any other carries one small modelling file. The directory appears whole or not at all.
 
     Args:
-        subnet: What :func:`nas_llm.subnet.build_subnet` returned.
+        subnet: What :func:`nas_llm.subnet.build_subnet` returned; left as it is.
         dense: The model that it inherits from.
         directory: Where to; its parents are created.
-        provenance: For the card and ``nas_llm.json``.
+        provenance: For the card and ``nas_llm.json``; its genome is the subnet's.
+        dtype: Type of the weights; ``keep`` = the dense checkpoint's own.
+        max_shard_size: Largest weight file, e.g. ``5GB``; larger models become several files.
         force: Replace an earlier export.
 
     Returns:
         The directory.
 
     Raises:
-        ExportError: If the directory exists and ``force`` is not given, or it cannot be written.
+        ExportError: If the directory exists and ``force`` is not given, it cannot be written, or an argument is not
+            usable.
     """
-    if directory.exists() and not force:
-        raise ExportError(f"{directory} exists; replace it with --force or export to another place with --out")
-    staging: Path | None = None
-    try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}-"))
-        _write(subnet, dense, staging, provenance)
-        # mkdtemp makes a private folder; an export is meant to be read.
-        staging.chmod(0o755)
-        if directory.exists():
-            shutil.rmtree(directory)
-        os.replace(staging, directory)
-    except OSError as error:
-        raise ExportError(f"cannot write {directory}: {error.strerror or error}") from error
-    finally:
-        if staging is not None:
-            shutil.rmtree(staging, ignore_errors=True)
+    if dtype not in HF_TYPES:
+        raise ExportError(f"unknown dtype '{dtype}' for hf; take {', '.join(HF_TYPES)}")
+    shard_bytes = parse_size(max_shard_size)
+    stock = stock_model(subnet, dense, provenance.genome)
+    model = cast_weights(stock or subnet, dtype)
+    with staged_directory(directory, force=force) as staging:
+        _write(model, dense, staging, provenance, stock=stock is not None, shard_bytes=shard_bytes)
     return directory
 
 
-def _write(subnet: PreTrainedModel, dense: DenseModel, directory: Path, provenance: Provenance) -> None:
-    model_type = dense.model.config.model_type
-    module = f"modeling_nas_{model_type}"
-    config = subnet.config
-    config.architectures = [type(subnet).__name__]
-    config.auto_map = {
-        "AutoConfig": f"{module}.{type(config).__name__}",
-        "AutoModelForCausalLM": f"{module}.{type(subnet).__name__}",
-    }
-    subnet.save_pretrained(directory)
-    (directory / f"{module}.py").write_text(dense.adapter.modeling_source(model_type), encoding="utf-8")
+def cast_weights(model: PreTrainedModel, dtype: str) -> PreTrainedModel:
+    """The model itself under ``keep`` or in its own type, else a copy with weights of another type.
+
+    Buffers stay: rotary tables are float32 in every loaded model, whatever its weights are.
+    """
+    wanted = model.dtype if dtype == "keep" else getattr(torch, dtype)
+    if wanted == model.dtype:
+        return model
+    cast = copy.deepcopy(model)
+    for parameter in cast.parameters():
+        parameter.data = parameter.data.to(wanted)
+    return cast
+
+
+def parse_size(text: str) -> int:
+    """``5GB``, ``200MB`` or ``100000`` as bytes.
+
+    Raises:
+        ExportError: If it is none of these, or zero.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", text.strip(), flags=re.IGNORECASE)
+    size = int(float(match[1]) * 1000 ** " KMGT".index(match[2].upper() or " ")) if match else 0
+    if size < 1:
+        raise ExportError(f"max-shard-size '{text}' is no size; write e.g. 5GB or 200MB")
+    return size
+
+
+def _write(
+    model: PreTrainedModel,
+    dense: DenseModel,
+    directory: Path,
+    provenance: Provenance,
+    *,
+    stock: bool,
+    shard_bytes: int,
+) -> None:
+    config = model.config
+    config.architectures = [type(model).__name__]
+    if not stock:
+        model_type = dense.model.config.model_type
+        module = f"modeling_nas_{model_type}"
+        config.auto_map = {
+            "AutoConfig": f"{module}.{type(config).__name__}",
+            "AutoModelForCausalLM": f"{module}.{type(model).__name__}",
+        }
+        (directory / f"{module}.py").write_text(dense.adapter.modeling_source(model_type), encoding="utf-8")
+    with quiet_transformers():
+        model.save_pretrained(directory, max_shard_size=shard_bytes)
     if dense.tokenizer is not None:
         dense.tokenizer.save_pretrained(directory)
     (directory / GENOME_FILE).write_bytes(provenance.genome.to_bytes())
     (directory / PROVENANCE_FILE).write_text(json.dumps(provenance.to_dict(), indent=2) + "\n", encoding="utf-8")
-    (directory / "README.md").write_text(model_card(provenance, remote_code=True), encoding="utf-8")
+    (directory / "README.md").write_text(model_card(provenance, remote_code=not stock), encoding="utf-8")

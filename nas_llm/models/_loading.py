@@ -11,6 +11,7 @@ from typing import Literal
 
 import torch
 from huggingface_hub import snapshot_download
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
@@ -86,7 +87,7 @@ def load_model(source: str, *, revision: str | None = None, offload: bool | Lite
             else:
                 model = load_skeleton(files, config, adapter)
             tokenizer = AutoTokenizer.from_pretrained(where, **kwargs)
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"cannot load model '{source}': {first_line(error)}") from error
     if files is None and any(parameter.device.type == "meta" for parameter in model.parameters()):
         raise ModelError(f"model '{source}' did not load whole: some weights are missing")

@@ -1,29 +1,39 @@
-"""Points of a front become models on disk: reconstructed, written, reloaded, measured."""
+"""Points of a front become models on disk: each point and format whole or not at all, and never done twice."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-import torch
-from torch import Tensor
-from transformers import PreTrainedModel
-
-from nas_llm.data import WindowSet
-from nas_llm.errors import ConfigError, ExportError
-from nas_llm.evaluation import load_any, model_perplexity
-from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted, ignore
-from nas_llm.export import FORMATS, Provenance, export_hf
-from nas_llm.models import on_device
-from nas_llm.reconstruction import BlockReconstructor, Residual
-from nas_llm.subnet import build_subnet
+from nas_llm import _format
+from nas_llm.errors import ConfigError, ExportError, NasLlmError
+from nas_llm.events import EventHandler, Notice, StageAdvanced, StageFinished, StageStarted, ignore
+from nas_llm.export import MAX_SHARD_SIZE, ExportFormat, WriteSettings, export_format, parse_size
+from nas_llm.workflow._export_folder import check_folder, locked_folder, remove_empty, write_index
+from nas_llm.workflow._export_point import Refusal
+from nas_llm.workflow._export_task import ExportTask, finished, make_task
+from nas_llm.workflow._export_workers import export_all
 from nas_llm.workflow._prepare import Prepared, prepare
-from nas_llm.workflow._run_files import check_same_inputs, package_versions, read_problem, write_atomic
+from nas_llm.workflow._run_files import check_same_inputs, read_problem, resolved_dtype
 from nas_llm.workflow._types import ExportRecord, FrontPoint, Run
 
-INDEX_FILE = "front.json"
-RESIDUALS_FILE = "reconstruction.csv"
+_BYTES = {"float32": 4.0, "f32": 4.0, "float16": 2.0, "f16": 2.0, "bfloat16": 2.0, "bf16": 2.0, "q8_0": 34 / 32}
+
+
+class ExportRefused(ExportError):
+    """Some points have no form in some formats; everything else was written.
+
+    Attributes:
+        records: What was written.
+        refusals: ``p03/gguf: reason``, one a point and format.
+    """
+
+    def __init__(self, records: Sequence[ExportRecord], refusals: Sequence[str]) -> None:
+        super().__init__("; ".join(refusals))
+        self.records = list(records)
+        self.refusals = list(refusals)
 
 
 def export_points(
@@ -32,131 +42,148 @@ def export_points(
     *,
     out: Path | None = None,
     formats: Sequence[str] = ("hf",),
+    dtype: str | Mapping[str, str] | None = None,
+    max_shard_size: str = MAX_SHARD_SIZE,
+    jobs: int = 1,
     force: bool = False,
     on_event: EventHandler = ignore,
 ) -> list[ExportRecord]:
-    """Finish points of a run and write them as ``OUT/<point>/<format>``.
+    """Finish points of a run and write them as ``OUT/<point>/<format>``, with an index of all of OUT at its top.
+
+    May be killed at any time and called again: what is finished is recognised and kept, what was half-written is
+    swept away. Model and calibration are loaded once, and only if something is left to do.
 
     Args:
         run: The run, from :func:`open_run`.
         points: Points of its front.
         out: Where to; default ``exports`` inside the run directory.
-        formats: Formats to write; ``hf`` so far.
-        force: Replace earlier exports of these points.
+        formats: Formats to write, see :data:`nas_llm.export.EXPORT_FORMATS`.
+        dtype: Type of the weights: one for all formats, or by format; default each format's own.
+        max_shard_size: Largest weight file of formats that can split.
+        jobs: Points at a time, in processes that share the loaded model; fewer where memory is short.
+        force: Replace what lies at the targets.
         on_event: Told what happens.
 
     Returns:
-        One record a point; every export is loaded back from disk and compared bit for bit with what was measured.
+        One record a point and format, points first. Every ``hf`` export was loaded back from disk and compared bit
+        for bit with what was measured before it appeared.
 
     Raises:
-        ConfigError: If a format is unknown or no point is given.
-        ExportError: If an export exists, or cannot be written.
+        ConfigError: If an argument is not usable.
+        ExportRefused: If a format has no form for some points; the others are done.
+        ExportError: If another export is in the way, or the disk does not take it; what was finished stays.
         RunError: If the run's model or text changed.
     """
-    unknown = [name for name in formats if name not in FORMATS]
-    if unknown or not formats or not points:
-        wrong = f"unknown export format '{unknown[0]}'" if unknown else "nothing to export"
-        raise ConfigError(f"{wrong}; formats are {', '.join(FORMATS)}, points are those of nas-llm front")
+    chosen = _formats(formats, dtype, max_shard_size)
+    if not points:
+        raise ConfigError("nothing to export: no point was chosen; points are those of nas-llm front")
+    if jobs < 1:
+        raise ConfigError(f"jobs = {jobs} should be at least 1")
     out = run.directory / "exports" if out is None else out
-    targets = {point.id: out / point.id / "hf" for point in points}
-    for target in targets.values():
-        if target.exists() and not force:
-            raise ExportError(f"{target} exists; replace it with --force or export to another place with --out")
-    _, resolved = read_problem(run.directory)
-    prepared = prepare(run.problem, base_dir=Path(resolved["base_dir"]), on_event=on_event)
-    check_same_inputs(run.directory, prepared)
-    on_event(StageStarted("export", f"{len(points)} points to {out}", len(points)))
-    records = []
-    for done, point in enumerate(points, start=1):
-        records.append(_export(run, point, prepared, targets[point.id], force=force))
-        on_event(StageAdvanced("export", done))
-    write_atomic(out / INDEX_FILE, run.front.to_json())
-    on_event(StageFinished("export", str(out)))
+    check_folder(out, run)
+    tasks = [make_task(run, point, form, settings, out) for point in points for form, settings in chosen]
+    with locked_folder(out):
+        done = {} if force else _done(tasks, on_event)
+        todo = [task for task in tasks if task.name not in done]
+        refusals: dict[str, str] = {}
+        if todo:
+            try:
+                _export(run, points, todo, out, done, refusals, jobs=jobs, force=force, on_event=on_event)
+            except BaseException:
+                with suppress(NasLlmError):
+                    write_index(out, run)
+                raise
+            finally:
+                remove_empty(out, [point.id for point in points])
+        if done:
+            write_index(out, run)
+    records = [done[task.name] for task in tasks if task.name in done]
+    if refusals:
+        raise ExportRefused(records, [refusals[task.name] for task in tasks if task.name in refusals])
     return records
 
 
-def _export(run: Run, point: FrontPoint, prepared: Prepared, target: Path, *, force: bool) -> ExportRecord:
-    reconstructor = None
-    if run.problem.reconstruction.method == "closed_form":
-        reconstructor = prepared.reconstructor(residuals=True)
-
-    def edit(layer: int, sliced: dict[str, Tensor]) -> dict[str, Tensor]:
-        if reconstructor is None:
-            return sliced
-        return reconstructor.refit(layer, sliced, point.genome.attn_mask[layer], point.genome.mlp_mask[layer])
-
-    subnet = build_subnet(prepared.dense, point.genome, edit=edit)
-    # Measured in the arithmetic of the search, on a copy: the export keeps the dense model's dtype.
-    measured = subnet if subnet.dtype == prepared.dtype else copy.deepcopy(subnet)
-    on_device(measured, prepared.device, prepared.dtype)
-    splits = prepared.splits
-    fitness, held_out = (model_perplexity(measured, windows) for windows in (splits.fitness, splits.held_out))
-    on_device(subnet, torch.device("cpu"))
-    dense = run.front.dense
-    perplexities = {
-        name: (before, after)
-        for name, before, after in (
-            ("fitness", dense.fitness_perplexity, fitness),
-            ("held_out", dense.held_out_perplexity, held_out),
-        )
-        if before is not None
-    }
-    provenance = Provenance(
-        base_model=prepared.dense.source,
-        base_revision=prepared.dense.revision,
-        problem=run.problem.name,
-        seed=run.problem.seed,
-        point=point.id,
-        genome=point.genome,
-        cost=point.cost,
-        dense_cost=prepared.cost_model.dense,
-        sequence_length=run.problem.sequence_length,
-        weights=_weights(reconstructor, run),
-        texts=run.front.data,
-        perplexities=perplexities,
-        reproduce=(
-            f"pip install nas-llm=={package_versions()['nas-llm']}",
-            "# problem.toml is the file of that name in the run directory",
-            f"nas-llm search problem.toml --run runs/{run.problem.name}",
-            f"nas-llm export runs/{run.problem.name} --point {point.id}",
-        ),
-        versions=package_versions(),
+def _export(
+    run: Run,
+    points: Sequence[FrontPoint],
+    todo: Sequence[ExportTask],
+    out: Path,
+    done: dict[str, ExportRecord],
+    refusals: dict[str, str],
+    *,
+    jobs: int,
+    force: bool,
+    on_event: EventHandler,
+) -> None:
+    _, resolved = read_problem(run.directory)
+    prepared = prepare(
+        run.problem, base_dir=Path(resolved["base_dir"]), on_event=on_event, dtype=resolved_dtype(run.directory)
     )
-    export_hf(subnet, prepared.dense, target, provenance=provenance, force=force)
-    if reconstructor is not None:
-        write_atomic(target.parent / RESIDUALS_FILE, _residual_table(reconstructor.residuals))
-    _check_reload(subnet, target, splits.held_out)
-    return ExportRecord(
-        point=point,
-        path=target,
-        cost=point.cost,
-        fitness_perplexity=fitness,
-        held_out_perplexity=held_out,
-    )
+    check_same_inputs(run.directory, prepared)
+    check_space(out, todo, prepared)
+    names = ", ".join(dict.fromkeys(task.format.name for task in todo))
+    count = len({task.point.id for task in todo})
+    on_event(StageStarted("export", f"{count} point{'s' if count > 1 else ''} as {names} to {out}", len(todo)))
+    groups = [[task for task in todo if task.point.id == point.id] for point in points]
+    answered = 0
+    try:
+        for tasks, answers in export_all(
+            run, [group for group in groups if group], prepared, jobs=jobs, on_event=on_event
+        ):
+            for task, answer in zip(tasks, answers, strict=True):
+                if isinstance(answer, Refusal):
+                    refusals[task.name] = str(answer)
+                else:
+                    done[task.name] = answer
+            answered += len(answers)
+            on_event(StageAdvanced("export", answered))
+    except ExportError as error:
+        if not done:
+            raise
+        again = "say the same again to go on" if not force else "say the same again without --force to go on"
+        raise ExportError(f"{error}; {len(done)} exports are finished and kept, {again}") from error
+    on_event(StageFinished("export", str(out)))
 
 
-def _check_reload(subnet: PreTrainedModel, target: Path, windows: WindowSet) -> None:
-    """Load an export back and compare it bit for bit: what was measured is what lies on disk."""
-    reloaded, _ = load_any(str(target), dtype=None)
-    wanted, found = subnet.state_dict(), reloaded.state_dict()
-    ids = torch.from_numpy(windows.tokens[:1].copy())
-    with torch.inference_mode():
-        same = wanted.keys() == found.keys() and all(torch.equal(found[name], value) for name, value in wanted.items())
-        same = same and torch.equal(reloaded(ids).logits, subnet(ids).logits)
-    if not same:
+def check_space(out: Path, tasks: Iterable[ExportTask], prepared: Prepared) -> None:
+    """Refuse to begin what cannot end.
+
+    Raises:
+        ExportError: If the disk has less room than the weights need.
+    """
+    own = prepared.dense.model.dtype.itemsize
+    needed = sum(int(task.point.cost.params * _BYTES.get(task.settings.dtype, own)) for task in tasks)
+    free = shutil.disk_usage(out).free
+    if needed > free:
         raise ExportError(
-            f"{target} does not reload to what was written; please report this with your versions of torch, "
-            f"transformers and safetensors"
+            f"{out} has {_format.size(free)} left and the exports need {_format.size(needed)}; make room, choose "
+            f"fewer points or name another place with --out"
         )
 
 
-def _weights(reconstructor: BlockReconstructor | None, run: Run) -> str:
-    if reconstructor is None:
-        return "inherited as they are"
-    return f"inherited, output projections refitted in closed form (damping {run.problem.reconstruction.damping:g})"
+def _formats(
+    names: Sequence[str], dtype: str | Mapping[str, str] | None, max_shard_size: str
+) -> list[tuple[ExportFormat, WriteSettings]]:
+    chosen = [export_format(name) for name in dict.fromkeys(names)]
+    if not chosen:
+        raise ConfigError("nothing to export: no format was chosen")
+    try:
+        parse_size(max_shard_size)
+    except ExportError as error:
+        raise ConfigError(str(error)) from error
+    by_format = dict(dtype) if isinstance(dtype, Mapping) else {} if dtype is None else dict.fromkeys(names, dtype)
+    stray = [name for name in by_format if name not in names]
+    if stray:
+        raise ConfigError(f"dtype {by_format[stray[0]]} is for format '{stray[0]}', which is not among the chosen ones")
+    return [
+        (form, WriteSettings(dtype=form.dtype(by_format.get(form.name)), max_shard_size=max_shard_size))
+        for form in chosen
+    ]
 
 
-def _residual_table(residuals: Sequence[Residual]) -> str:
-    lines = ["layer,projection,residual_before,residual_after"]
-    lines += [f"{r.layer},{r.projection},{r.before:.6g},{r.after:.6g}" for r in residuals]
-    return "\n".join(lines) + "\n"
+def _done(tasks: Sequence[ExportTask], on_event: EventHandler) -> dict[str, ExportRecord]:
+    records = {task.name: finished(task) for task in tasks}
+    kept = {name: record for name, record in records.items() if record is not None}
+    for name, record in kept.items():
+        on_event(Notice(f"{name} is already exported: {record.path}"))
+    return kept

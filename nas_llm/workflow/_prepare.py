@@ -146,7 +146,7 @@ def prepare(
     device = resolve_device(problem.model.device)
     dense = load_model(problem.model.source, revision=problem.model.revision, offload=problem.model.offload)
     architecture = dense.architecture
-    space = _space(problem, architecture)
+    space = search_space(problem, architecture)
     cost_model = CostModel(architecture, sequence_length=problem.sequence_length)
     check_feasible(space, cost_model, CostConstraints(problem.constraints))
     on_event(
@@ -252,7 +252,7 @@ def _load_worker(
             damping=problem.calibration.damping,
             device=device,
         ),
-        space=_space(problem, dense.architecture),
+        space=search_space(problem, dense.architecture),
         cost_model=CostModel(dense.architecture, sequence_length=problem.sequence_length),
         resources=resources,
     )
@@ -262,7 +262,8 @@ def _build_evaluator(host: Prepared, *, windows: WindowSet, metric: str, weights
     return host.local_evaluator(windows, metric=metric, weights=weights)
 
 
-def _space(problem: Problem, architecture: Architecture) -> SearchSpace:
+def search_space(problem: Problem, architecture: Architecture) -> SearchSpace:
+    """The genomes that a problem allows."""
     return SearchSpace(
         architecture,
         ffn_multiple=problem.space.ffn_multiple,

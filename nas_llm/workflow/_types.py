@@ -155,7 +155,7 @@ class RunSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class ExportRecord:
-    """One exported point, measured and found on disk as it was measured.
+    """One exported point in one format, measured and found on disk as it was measured.
 
     Attributes:
         point: The point of the front.
@@ -163,6 +163,10 @@ class ExportRecord:
         cost: Its exact cost.
         fitness_perplexity: Perplexity on the windows that the search saw.
         held_out_perplexity: Perplexity on windows that the search never saw.
+        format: Name of the format.
+        dtype: Type of the weights, in the format's own words.
+        size: Bytes of the weight files.
+        already: Whether an earlier call had finished it.
     """
 
     point: FrontPoint
@@ -170,6 +174,10 @@ class ExportRecord:
     cost: Cost
     fitness_perplexity: float | None
     held_out_perplexity: float | None
+    format: str = "hf"
+    dtype: str = "keep"
+    size: int = 0
+    already: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

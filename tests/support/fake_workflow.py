@@ -9,7 +9,8 @@ from typing import Any
 
 from example_fronts import example_front
 
-from nas_llm.config import LoadedProblem, load_problem
+from nas_llm.cli._backend import Exported
+from nas_llm.config import LoadedProblem, Problem, load_problem
 from nas_llm.events import CandidateEvaluated, EventHandler, GenerationFinished, Notice, StageFinished, StageStarted
 from nas_llm.workflow import ExportRecord, FrontPoint, ModelRow, Run, RunSummary
 
@@ -29,6 +30,8 @@ class FakeWorkflow:
 
     calls: list[dict[str, Any]] = field(default_factory=list)
     during_search: Callable[[], None] = lambda: None
+    refused: tuple[str, ...] = ()
+    servable: dict[str, Any] = field(default_factory=dict)
 
     def run_search(
         self,
@@ -66,22 +69,32 @@ class FakeWorkflow:
         points: Sequence[FrontPoint],
         *,
         out: Path | None,
-        formats: Sequence[str],
-        force: bool,
         on_event: EventHandler,
-    ) -> list[ExportRecord]:
-        self.calls.append({"points": [point.id for point in points], "out": out, "formats": formats, "force": force})
+        **options: Any,
+    ) -> Exported:
+        self.calls.append({"points": [point.id for point in points], "out": out} | options)
         target = out or run.directory / "exports"
-        return [
+        records = [
             ExportRecord(
                 point=point,
-                path=target / point.id / "hf",
+                path=target / point.id / name,
                 cost=point.cost,
                 fitness_perplexity=point.fitness_perplexity,
                 held_out_perplexity=point.held_out_perplexity,
+                format=name,
+                dtype=options["dtype"].get(name, "keep"),
+                size=270_123_456,
             )
             for point in points
+            for name in options["formats"]
+            if f"{point.id}/{name}" not in self.refused
         ]
+        refusals = [f"{name}: has no form there" for name in self.refused]
+        return Exported(records, refusals, [f"load_{name}(DIRECTORY)" for name in options["formats"]])
+
+    def what_is_servable(self, problem: Problem) -> dict[str, Any]:
+        self.calls.append({"problem": problem})
+        return self.servable
 
     def evaluate_models(self, models: Sequence[str], **options: Any) -> list[ModelRow]:
         self.calls.append({"models": list(models)} | options)

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 
 from nas_llm.cache import cache_dir
 from nas_llm.config import LoadedProblem, load_problem
@@ -264,8 +265,11 @@ def test_exports_are_finished_measured_and_what_the_front_promised(opened: Run, 
         assert rows
         assert all(float(row["residual_after"]) <= float(row["residual_before"]) for row in rows)
     with pytest.raises(ExportError, match="exists"):
-        export_points(opened, points, out=tmp_path / "out")
-    export_points(opened, points[:1], out=tmp_path / "out", force=True)
+        export_points(opened, points, out=tmp_path / "out", dtype="float32")
+    kept = export_points(opened, points, out=tmp_path / "out")
+    assert all(record.already for record in kept)
+    replaced = export_points(opened, points[:1], out=tmp_path / "out", dtype="float32", force=True)[0]
+    assert load_any(str(replaced.path), dtype=None)[0].dtype == torch.float32
 
 
 def test_reconstruction_pays(opened: Run, run: Path, tmp_path: Path) -> None:

@@ -1,0 +1,146 @@
+"""DeciLM directories, which vLLM and SGLang serve with blocks of different sizes."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from transformers import PreTrainedModel
+
+from nas_llm.export._card import Provenance
+from nas_llm.export._expressible import refuse_inexpressible
+from nas_llm.export._hf import GENOME_FILE, PROVENANCE_FILE
+from nas_llm.export._staging import staged_directory
+from nas_llm.models import DenseModel
+from nas_llm.space import Architecture, Genome
+
+_CONFIGURATION = "configuration_decilm"
+# Widths given as ``ffn_mult`` are rounded up to a multiple of this.
+FFN_MULT_GRAIN = 256
+# Keys of the dense configuration that mean the same in the export.
+_KEPT = (
+    "attention_bias",
+    "attention_dropout",
+    "bos_token_id",
+    "eos_token_id",
+    "head_dim",
+    "hidden_act",
+    "hidden_size",
+    "initializer_range",
+    "mlp_bias",
+    "num_attention_heads",
+    "num_hidden_layers",
+    "pad_token_id",
+    "rms_norm_eps",
+    "tie_word_embeddings",
+    "vocab_size",
+)
+
+
+def export_decilm(
+    subnet: PreTrainedModel, dense: DenseModel, directory: Path, *, provenance: Provenance, force: bool = False
+) -> Path:
+    """Write a subnet as ``DeciLMForCausalLM``: safetensors, configuration with ``block_configs``, tokenizer.
+
+    The directory appears whole or not at all. transformers itself reads its configuration, but has no such model.
+
+    Args:
+        subnet: What :func:`nas_llm.subnet.build_subnet` returned.
+        dense: The model that it inherits from.
+        directory: Where to; its parents are created.
+        provenance: For ``nas_llm.json``; its genome is the subnet's.
+        force: Replace an earlier export.
+
+    Returns:
+        The directory.
+
+    Raises:
+        ExportError: If the format has no form for the subnet, the directory exists and ``force`` is not given, or it
+            cannot be written.
+    """
+    refuse_inexpressible("decilm", provenance.genome, dense.model.config)
+    with staged_directory(directory, force=force) as staging:
+        _save_weights(subnet, staging / "model.safetensors")
+        (staging / "config.json").write_text(_json(_configuration(subnet, dense, provenance.genome)), encoding="utf-8")
+        source = resources.files(__package__).joinpath(f"{_CONFIGURATION}.py").read_text(encoding="utf-8")
+        (staging / f"{_CONFIGURATION}.py").write_text(source, encoding="utf-8")
+        if subnet.generation_config is not None:
+            subnet.generation_config.save_pretrained(staging)
+        if dense.tokenizer is not None:
+            dense.tokenizer.save_pretrained(staging)
+        (staging / GENOME_FILE).write_bytes(provenance.genome.to_bytes())
+        (staging / PROVENANCE_FILE).write_text(_json(provenance.to_dict()), encoding="utf-8")
+    return directory
+
+
+def block_configs(genome: Genome, architecture: Architecture) -> list[dict[str, Any]]:
+    """One entry a layer.
+
+    vLLM takes any FFN width, but where there is ``ffn_mult`` that wins and is rounded up to 256; SGLang knows only
+    ``ffn_mult``. So it stands where it says exactly what ``intermediate_size`` does.
+
+    Args:
+        genome: The masks; a present attention has all of its KV groups.
+        architecture: The dense model's.
+    """
+    return [
+        {
+            "attention": {
+                "no_op": not groups,
+                "n_heads_in_group": architecture.heads_per_group if groups else None,
+                "replace_with_linear": False,
+            },
+            "ffn": {
+                "no_op": not channels,
+                "intermediate_size": channels or None,
+                **_multiplier(channels, architecture.hidden_size),
+                "replace_with_linear": False,
+            },
+        }
+        for groups, channels in zip(genome.kv_groups.tolist(), genome.ffn_channels.tolist(), strict=True)
+    ]
+
+
+def _multiplier(channels: int, hidden_size: int) -> dict[str, float]:
+    if not channels or channels % FFN_MULT_GRAIN:
+        return {}
+    # Readers take two thirds of it.
+    return {"ffn_mult": 1.5 * channels / hidden_size}
+
+
+def _configuration(subnet: PreTrainedModel, dense: DenseModel, genome: Genome) -> dict[str, Any]:
+    config, architecture = dense.model.config, dense.architecture
+    values = config.to_dict()
+    scaling = {key: value for key, value in config.rope_parameters.items() if key != "rope_theta"}
+    return {
+        "architectures": ["DeciLMForCausalLM"],
+        "model_type": "nemotron-nas",
+        "auto_map": {"AutoConfig": f"{_CONFIGURATION}.DeciLMConfig"},
+        **{key: values[key] for key in _KEPT if key in values},
+        "head_dim": architecture.head_dim,
+        "num_key_value_heads": architecture.num_kv_heads,
+        "intermediate_size": architecture.intermediate_size,
+        "max_position_embeddings": architecture.max_positions,
+        # Read by runtimes old and new; transformers turns it into rope_parameters.
+        "rope_theta": config.rope_parameters["rope_theta"],
+        "rope_scaling": None if scaling["rope_type"] == "default" else scaling,
+        "dtype": str(subnet.dtype).removeprefix("torch."),
+        "torch_dtype": str(subnet.dtype).removeprefix("torch."),
+        "use_cache": True,
+        "block_configs": block_configs(genome, architecture),
+    }
+
+
+def _save_weights(subnet: PreTrainedModel, path: Path) -> None:
+    state = {name: weight.contiguous() for name, weight in subnet.state_dict().items()}
+    if subnet.lm_head.weight is subnet.model.embed_tokens.weight:
+        # The loader ties it again.
+        del state["lm_head.weight"]
+    save_file(state, path, metadata={"format": "pt"})
+
+
+def _json(values: Any) -> str:
+    return json.dumps(values, indent=2) + "\n"

@@ -1,0 +1,149 @@
+"""What keeps a subnet out of a format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from transformers import PretrainedConfig
+
+from nas_llm.errors import ExportError
+from nas_llm.models import adapter_for
+from nas_llm.space import Architecture, Genome
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One thing that a format has no form for.
+
+    Attributes:
+        format: Name of the format.
+        layers: Layers at fault, ascending; empty if it is the model as a whole.
+        reason: What the format cannot say, and why.
+        accepted: What it would take instead.
+    """
+
+    format: str
+    layers: tuple[int, ...]
+    reason: str
+    accepted: str
+
+    def __str__(self) -> str:
+        where = f"layer{'s' if len(self.layers) > 1 else ''} {_ranges(self.layers)}: " if self.layers else ""
+        return f"{where}{self.reason}; {self.accepted}"
+
+
+def expressible(format: str, genome: Genome, config: PretrainedConfig) -> list[Problem]:
+    """Everything that keeps one subnet out of a format; empty if the format can hold it.
+
+    Args:
+        format: One of :data:`nas_llm.export.FORMATS`.
+        genome: The masks.
+        config: Configuration of the dense model.
+
+    Raises:
+        ExportError: If there is no such format.
+        ModelError: If the model's family is not supported at all.
+    """
+    architecture = adapter_for(config.model_type).architecture(config)
+    return [*model_problems(format, config, architecture), *_genome_problems(format, genome, architecture)]
+
+
+def refuse_inexpressible(format: str, genome: Genome, config: PretrainedConfig) -> None:
+    """Raise what :func:`expressible` finds.
+
+    Raises:
+        ExportError: If it finds anything; the message holds all of it.
+    """
+    problems = expressible(format, genome, config)
+    if problems:
+        raise ExportError(f"{format} cannot express this subnet. " + ". ".join(str(problem) for problem in problems))
+
+
+def model_problems(format: str, config: PretrainedConfig, architecture: Architecture) -> list[Problem]:
+    """What keeps every subnet of a dense model out of a format.
+
+    Args:
+        format: One of :data:`nas_llm.export.FORMATS`.
+        config: Configuration of the dense model.
+        architecture: Its sizes.
+
+    Raises:
+        ExportError: If there is no such format.
+    """
+    if format == "hf":
+        return []
+    if format not in _ROPE_TYPES:
+        raise ExportError(f"unknown export format '{format}'; formats are hf, {', '.join(_ROPE_TYPES)}")
+    found = []
+    if architecture.family != "llama":
+        found.append(
+            _whole(
+                format,
+                f"{_LOADERS[format]} runs blocks of different sizes for Llama-like models only, not for model type "
+                f"'{config.model_type}'",
+                "model types llama and mistral are accepted; hf takes every family",
+            )
+        )
+        return found
+    if config.hidden_act != "silu":
+        found.append(
+            _whole(format, f"the activation is '{config.hidden_act}' and the format knows one", "silu is accepted")
+        )
+    rope_type = config.rope_parameters["rope_type"]
+    if rope_type not in _ROPE_TYPES[format]:
+        found.append(
+            _whole(
+                format,
+                f"rotary positions of type '{rope_type}' have no form in it here",
+                f"types {', '.join(_ROPE_TYPES[format])} are accepted",
+            )
+        )
+    return found
+
+
+def _genome_problems(format: str, genome: Genome, architecture: Architecture) -> Iterator[Problem]:
+    groups = genome.kv_groups
+    if format == "gguf" and not groups.any():
+        yield _whole(format, "no attention is left, and llama.cpp needs one", "keep the attention of any layer")
+    if format != "decilm":
+        return
+    reduced = np.flatnonzero((groups > 0) & (groups < architecture.num_kv_heads))
+    if reduced.size:
+        yield Problem(
+            format=format,
+            layers=tuple(reduced.tolist()),
+            reason="attention with a part of its query heads: the format has one number of query heads for all layers",
+            accepted="an attention with all of its KV groups or none is accepted (space.attn_ratio = [1.0, 1.0])",
+        )
+    if not groups[0]:
+        yield Problem(
+            format=format,
+            layers=(0,),
+            reason="the first block has no attention, with which vLLM begins its sum of residuals",
+            accepted="keep it (space.protected_layers = [0])",
+        )
+
+
+def _whole(format: str, reason: str, accepted: str) -> Problem:
+    return Problem(format=format, layers=(), reason=reason, accepted=accepted)
+
+
+def _ranges(layers: tuple[int, ...]) -> str:
+    """``(0, 1, 2, 5)`` as ``0-2, 5``."""
+    runs: list[list[int]] = []
+    for layer in layers:
+        if runs and runs[-1][-1] == layer - 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
+_LOADERS = {"gguf": "llama.cpp", "decilm": "vLLM"}
+# Kinds of rotary positions that can be written faithfully.
+_ROPE_TYPES = {
+    "gguf": ("default", "linear", "llama3"),
+    "decilm": ("default", "linear", "llama3"),
+}

@@ -1,0 +1,182 @@
+"""Which formats a search space leads to, before anything is searched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from transformers import PretrainedConfig
+
+from nas_llm.errors import ExportError
+from nas_llm.export._decilm import FFN_MULT_GRAIN
+from nas_llm.export._expressible import model_problems
+from nas_llm.export._gguf_tokenizer import tokenizer_fields
+from nas_llm.models import DenseModel
+from nas_llm.space import SearchSpace
+
+# Weights along a row of one block of llama.cpp's quantised types.
+_Q8_BLOCK, _K_BLOCK = 32, 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hindrance:
+    """What keeps genomes of a space out of a format, or makes them worse there.
+
+    Attributes:
+        reason: What happens, and to which genomes.
+        setting: Key of the problem file that would change it; None if the model itself is in the way.
+        value: What to set it to, as TOML.
+        blocks: Whether the genomes cannot be written at all; otherwise they load, only larger or slower than could be.
+    """
+
+    reason: str
+    setting: str | None = None
+    value: str | None = None
+    blocks: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Servability:
+    """How much of a space one format can hold.
+
+    Attributes:
+        format: Name of the format.
+        genomes: ``all``, ``some`` or ``none`` of the space's genomes can be written.
+        hindrances: What is in the way, and the setting that would remove it.
+    """
+
+    format: str
+    genomes: Literal["all", "some", "none"]
+    hindrances: tuple[Hindrance, ...] = ()
+
+
+def servable(
+    space: SearchSpace, config: PretrainedConfig, *, dense: DenseModel | None = None
+) -> dict[str, Servability]:
+    """For each format: which of a space's genomes it can hold, and which setting would widen that.
+
+    Args:
+        space: The genomes that a search may visit.
+        config: Configuration of the dense model.
+        dense: The model itself, if it is loaded: then its tokenizer is judged too.
+
+    Returns:
+        Format name to its answer, in the order of :data:`nas_llm.export.FORMATS`.
+    """
+    return {
+        "hf": Servability(format="hf", genomes="all"),
+        "gguf": _gguf(space, config, dense),
+        "decilm": _decilm(space, config),
+    }
+
+
+def _gguf(space: SearchSpace, config: PretrainedConfig, dense: DenseModel | None) -> Servability:
+    blocked = _model_hindrances("gguf", space, config)
+    if dense is not None:
+        try:
+            tokenizer_fields(dense)
+        except ExportError as error:
+            blocked += (Hindrance(reason=str(error)),)
+    if blocked:
+        return Servability(format="gguf", genomes="none", hindrances=blocked)
+    if space.min_attn_layers == 0 and not space.protected_layers:
+        return Servability(
+            format="gguf",
+            genomes="some",
+            hindrances=(
+                Hindrance(
+                    reason="genomes without any attention cannot be written",
+                    setting="space.min_attn_layers",
+                    value="1",
+                ),
+                *_quantised(space),
+            ),
+        )
+    return Servability(format="gguf", genomes="all", hindrances=tuple(_quantised(space)))
+
+
+def _quantised(space: SearchSpace) -> Iterator[Hindrance]:
+    architecture = space.architecture
+    for kind, block, instead in (("Q8_0", _Q8_BLOCK, "F16"), ("K", _K_BLOCK, "a type of more bits")):
+        name = "type Q8_0" if kind == "Q8_0" else "llama.cpp's K types (Q4_K_M, Q6_K, ...)"
+        if architecture.hidden_size % block:
+            yield Hindrance(
+                reason=f"{name} need rows of a multiple of {block} weights, and the hidden size is "
+                f"{architecture.hidden_size}: most matrices take {instead}",
+                blocks=False,
+            )
+        if any(width % block for width in _ffn_widths(space)):
+            helps = architecture.intermediate_size % block == 0
+            reason = f"{name} need FFN widths of a multiple of {block}: down projections of others take {instead}"
+            if not helps:
+                reason += f"; the dense width {architecture.intermediate_size} is none itself"
+            yield Hindrance(
+                reason=reason,
+                setting="space.ffn_multiple" if helps else None,
+                value=str(_least_multiple(space.ffn_multiple, block)) if helps else None,
+                blocks=False,
+            )
+
+
+def _decilm(space: SearchSpace, config: PretrainedConfig) -> Servability:
+    blocked = _model_hindrances("decilm", space, config)
+    if blocked:
+        return Servability(format="decilm", genomes="none", hindrances=blocked)
+    architecture = space.architecture
+    groups = architecture.num_kv_heads
+    found = []
+    if (space.attn_low < groups).any():
+        found.append(
+            Hindrance(
+                reason=f"an attention that keeps some of its {groups} KV groups cannot be written; all or none can",
+                setting="space.attn_ratio",
+                value="[1.0, 1.0]",
+            )
+        )
+    if space.removable(0) and space.min_attn_layers < architecture.num_layers:
+        found.append(
+            Hindrance(
+                reason="a first block without attention cannot be written",
+                setting="space.protected_layers",
+                value=str(sorted({0, *space.protected_layers})),
+            )
+        )
+    blocking = bool(found)
+    widths = _ffn_widths(space)
+    if any(width % FFN_MULT_GRAIN for width in widths):
+        helps = architecture.intermediate_size % FFN_MULT_GRAIN == 0
+        found.append(
+            Hindrance(
+                reason=f"SGLang, unlike vLLM, reads FFN widths in multiples of {FFN_MULT_GRAIN} only"
+                + ("" if helps else f", and the dense width {architecture.intermediate_size} is none"),
+                setting="space.ffn_multiple" if helps else None,
+                value=str(_least_multiple(space.ffn_multiple, FFN_MULT_GRAIN)) if helps else None,
+                blocks=False,
+            )
+        )
+    full = space.attn_high == groups
+    possible = bool(full[0]) and np.count_nonzero(full) >= space.min_attn_layers
+    return Servability(
+        format="decilm",
+        genomes="all" if not blocking else "some" if possible else "none",
+        hindrances=tuple(found),
+    )
+
+
+def _model_hindrances(format: str, space: SearchSpace, config: PretrainedConfig) -> tuple[Hindrance, ...]:
+    return tuple(
+        Hindrance(reason=f"{problem.reason}; {problem.accepted}")
+        for problem in model_problems(format, config, space.architecture)
+    )
+
+
+def _ffn_widths(space: SearchSpace) -> set[int]:
+    """Widths that a present FFN may have."""
+    return {count for layer in range(space.architecture.num_layers) for count in space.ffn_counts(layer)}
+
+
+def _least_multiple(multiple: int, block: int) -> int:
+    """The least multiple of both."""
+    return int(np.lcm(multiple, block))

@@ -1,0 +1,118 @@
+"""Points exported one after another, or side by side in forked processes that share the loaded model."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import torch
+
+from nas_llm.errors import ExportError
+from nas_llm.events import EventHandler, Notice
+from nas_llm.workflow._export_point import Refusal, export_point
+from nas_llm.workflow._export_task import ExportTask
+from nas_llm.workflow._prepare import Prepared
+from nas_llm.workflow._types import ExportRecord, Run
+
+Answer = ExportRecord | Refusal
+_PR_SET_PDEATHSIG = 1
+
+
+def export_all(
+    run: Run, groups: Sequence[Sequence[ExportTask]], prepared: Prepared, *, jobs: int, on_event: EventHandler
+) -> Iterator[tuple[Sequence[ExportTask], list[Answer]]]:
+    """Export groups of tasks, one point a group.
+
+    Args:
+        run: The run.
+        groups: Tasks by point.
+        prepared: Its model and calibration, loaded once.
+        jobs: Points at a time.
+        on_event: Told if fewer are done at a time.
+
+    Yields:
+        Each group with its answers, as they are finished.
+
+    Raises:
+        ExportError: If a point cannot be written; no further ones are begun.
+    """
+    jobs = _allowed(min(jobs, len(groups)), prepared, on_event)
+    if jobs == 1:
+        for tasks in groups:
+            yield tasks, export_point(run, tasks, prepared)
+        return
+
+    def work(index: int) -> list[Answer]:
+        return export_point(run, groups[index], prepared)
+
+    # Forked, not spawned: the children see the loaded model and calibration without loading or copying them.
+    global _work
+    _work = work
+    executor = ProcessPoolExecutor(
+        jobs, mp_context=multiprocessing.get_context("fork"), initializer=_begin, initargs=(os.getpid(),)
+    )
+    try:
+        futures = {executor.submit(_do, index): tasks for index, tasks in enumerate(groups)}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    except BrokenProcessPool as error:
+        raise ExportError(
+            "an export process was killed, most likely for want of memory; say the same again with fewer --jobs, "
+            "finished exports are kept"
+        ) from error
+    finally:
+        executor.shutdown(cancel_futures=True)
+        _work = None
+
+
+_work: Callable[[int], list[Answer]] | None = None
+
+
+def _do(index: int) -> list[Answer]:
+    assert _work is not None
+    return _work(index)
+
+
+def _begin(parent: int) -> None:
+    """In a fresh child: no thread pools over a fork, and no life after the parent, who holds the folder's lock."""
+    torch.set_num_threads(1)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _allowed(jobs: int, prepared: Prepared, on_event: EventHandler) -> int:
+    """As many jobs as device and memory take."""
+    if jobs > 1 and prepared.device.type != "cpu":
+        on_event(Notice(f"points are exported one at a time on {prepared.device.type}"))
+        return 1
+    available = available_memory()
+    if jobs > 1 and available is not None:
+        # A subnet, its copies in other types, what is loaded back, and the solves in float64.
+        dense = sum(parameter.numel() * 4 for parameter in prepared.dense.model.parameters())
+        architecture = prepared.dense.architecture
+        widest = max(architecture.intermediate_size, architecture.num_heads * architecture.head_dim)
+        fitting = max(1, int(available // (3 * dense + 4 * 8 * widest**2)))
+        if fitting < jobs:
+            on_event(Notice(f"memory is enough for {fitting} of {jobs} points at a time"))
+        jobs = min(jobs, fitting)
+    return jobs
+
+
+def available_memory() -> int | None:
+    """Bytes that can be had without swapping; None where the system does not say."""
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return None
