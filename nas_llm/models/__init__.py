@@ -1,6 +1,6 @@
 """Dense models and their families."""
 
-from nas_llm.models._attention import attention_for, blocked_causal_attention
+from nas_llm.models._attention import blocked_causal_attention
 from nas_llm.models._dense import DenseModel
 from nas_llm.models._lazy import WeightFiles, available_bytes
 from nas_llm.models._loading import (
@@ -13,16 +13,16 @@ from nas_llm.models._loading import (
 )
 from nas_llm.models._packaged import PACKAGED_MODELS, PackagedModel
 from nas_llm.models._precision import fast_float32, matmul_rate
-from nas_llm.models.families import FamilyAdapter, adapter_for, supported_model_types
+from nas_llm.models.families import Block, FamilyAdapter, adapter_for, supported_model_types
 
 __all__ = [
     "PACKAGED_MODELS",
+    "Block",
     "DenseModel",
     "FamilyAdapter",
     "PackagedModel",
     "WeightFiles",
     "adapter_for",
-    "attention_for",
     "available_bytes",
     "blocked_causal_attention",
     "fast_float32",

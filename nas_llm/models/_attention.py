@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
-from transformers import AttentionInterface
-
-BLOCKED_ATTENTION = "nas_llm_blocked"
+from torch import Tensor
 
 # Queries that are handled together: large enough for the matrix units, small enough to waste little above the diagonal.
 _QUERY_BLOCK = 128
@@ -47,24 +44,6 @@ def blocked_causal_attention(query: Tensor, key: Tensor, value: Tensor, *, scali
     return result.view(batch, length, heads, -1)
 
 
-def attention_for(device: torch.device, dtype: torch.dtype) -> str:
-    """transformers' name of the attention implementation that is fastest for full causal windows."""
-    return BLOCKED_ATTENTION if device.type == "cpu" and dtype == torch.bfloat16 else "sdpa"
-
-
-def _forward(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    **_: object,
-) -> tuple[Tensor, None]:
-    """The same under transformers' attention interface; for blocks that run on full windows without a mask."""
-    assert attention_mask is None
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return blocked_causal_attention(query, key, value, scaling=scale), None
-
-
-AttentionInterface.register(BLOCKED_ATTENTION, _forward)
+def blocked_attention_is_faster(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether :func:`blocked_causal_attention` beats torch's own kernel: for bfloat16 on a CPU it does."""
+    return device.type == "cpu" and dtype == torch.bfloat16

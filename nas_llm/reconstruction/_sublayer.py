@@ -63,7 +63,7 @@ class Sublayer:
         none = np.zeros(architecture.intermediate_size if attention else architecture.num_kv_heads, dtype=bool)
         attn_mask, mlp_mask = (mask, none) if attention else (none, mask)
         state = adapter.slice_block(architecture, weights, attn_mask, mlp_mask)
-        self._block = adapter.block(dense.model.config, int(attn_mask.sum()), int(mlp_mask.sum()))
+        self._block = adapter.block_module(dense.model.config, int(attn_mask.sum()), int(mlp_mask.sum()))
         self._block.load_state_dict({name: w.to(device, dtype) for name, w in state.items()}, assign=True)
         self._block.requires_grad_(False)
         if architecture.norm_outside:

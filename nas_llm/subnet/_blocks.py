@@ -6,9 +6,9 @@ from collections import OrderedDict
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from nas_llm.models import DenseModel, attention_for
+from nas_llm.models import Block, DenseModel
 from nas_llm.space import BoolArray, Genome
 
 
@@ -51,18 +51,17 @@ class BlockCache:
         self._dense = dense
         self._device = device
         self._dtype = dtype
-        self._attention = attention_for(device, dtype)
         self._reconstructor = reconstructor
         self._budget = budget_bytes
         self._states: list[dict[str, Tensor]] = []
         if resident and reconstructor is None:
             layers = range(dense.architecture.num_layers)
             self._states = [self._placed(dense.block_state(layer)) for layer in layers]
-        self._blocks: OrderedDict[tuple[int, bytes], tuple[nn.Module, int]] = OrderedDict()
+        self._blocks: OrderedDict[tuple[int, bytes], tuple[Block, int]] = OrderedDict()
         self.bytes = 0
         self.peak_bytes = 0
 
-    def get(self, genome: Genome, layer: int) -> nn.Module:
+    def get(self, genome: Genome, layer: int) -> Block:
         """The block that a genome has at a layer."""
         key = (layer, genome.layer_key(layer))
         if key in self._blocks:
@@ -77,18 +76,14 @@ class BlockCache:
         self.peak_bytes = max(self.peak_bytes, self.bytes)
         return block
 
-    def _make(self, layer: int, attn_mask: BoolArray, mlp_mask: BoolArray) -> tuple[nn.Module, int]:
+    def _make(self, layer: int, attn_mask: BoolArray, mlp_mask: BoolArray) -> tuple[Block, int]:
         adapter, architecture = self._dense.adapter, self._dense.architecture
         source = self._states[layer] if self._states else self._dense.block_state(layer)
         state = adapter.slice_block(architecture, source, attn_mask, mlp_mask)
         if self._reconstructor is not None:
             state = self._reconstructor.refit(layer, state, attn_mask, mlp_mask)
         state = self._placed(state)
-        block = adapter.block(
-            self._dense.model.config, int(attn_mask.sum()), int(mlp_mask.sum()), attention=self._attention
-        )
-        block.load_state_dict(state, assign=True)
-        return block.requires_grad_(False), sum(weight.nbytes for weight in state.values())
+        return adapter.block(self._dense.model.config, state), sum(weight.nbytes for weight in state.values())
 
     def _placed(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: weight.to(self._device, self._dtype) for name, weight in state.items()}

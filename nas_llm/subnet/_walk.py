@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from nas_llm.models import Block
 from nas_llm.space import Genome
 from nas_llm.subnet._blocks import BlockCache
 from nas_llm.subnet._states import HiddenStates
@@ -231,7 +232,7 @@ class LayerMajorWalk:
         }
 
     def _run_block(
-        self, block: nn.Module, nodes: Sequence[list[Tensor]], contexts: Sequence[dict[str, Any]]
+        self, block: Block, nodes: Sequence[list[Tensor]], contexts: Sequence[dict[str, Any]]
     ) -> list[list[Tensor]]:
         """Run several nodes' hidden states through one block."""
         results: list[list[Tensor]] = [[] for _ in nodes]
@@ -244,7 +245,7 @@ class LayerMajorWalk:
                     results[first + offset].append(state)
         return results
 
-    def _run_batch(self, block: nn.Module, batch: list[Tensor], context: dict[str, Any]) -> Sequence[Tensor]:
+    def _run_batch(self, block: Block, batch: list[Tensor], context: dict[str, Any]) -> Sequence[Tensor]:
         if len(batch) == 1 or self._joining_is_exact is False:
             return [block(state, **context) for state in batch]
         joined: Sequence[Tensor] = block(torch.cat(batch), **context).split(len(batch[0]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, ClassVar
@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
+from transformers.initialization import no_init_weights
 
 from nas_llm.models.families._modeling import modeling_module
 from nas_llm.space import Architecture, BoolArray, Genome
@@ -47,6 +48,10 @@ class BlockNames:
     def mlp(self) -> tuple[str, ...]:
         """All projections of the FFN sublayer."""
         return (*self.fc1, self.fc2)
+
+
+Block = Callable[..., Tensor]
+"""Takes ``B x T x D`` hidden states and what :meth:`FamilyAdapter.embed` gave beside them; returns the next."""
 
 
 class FamilyAdapter(ABC):
@@ -144,26 +149,31 @@ class FamilyAdapter(ABC):
         subnet._attn_implementation = config._attn_implementation
         return subnet
 
-    def block(
-        self, config: PretrainedConfig, kv_groups: int, ffn_channels: int, *, attention: str | None = None
-    ) -> nn.Module:
-        """An empty block (on the meta device) of the given sizes.
+    def block(self, config: PretrainedConfig, state: dict[str, Tensor]) -> Block:
+        """A sliced block that is ready to run on full causal windows.
 
         Args:
             config: The dense model's.
-            kv_groups: KV groups of the block; 0 = no attention.
-            ffn_channels: FFN channels of the block; 0 = no FFN.
-            attention: transformers' name of the attention implementation; default the dense model's.
+            state: Its state dict, as :meth:`slice_block` returns it, on its device in its dtype.
         """
+        layer = self.block_module(config, *self._sizes(self.architecture(config), state))
+        layer.load_state_dict(state, assign=True)
+        return layer.requires_grad_(False)
+
+    def block_module(self, config: PretrainedConfig, kv_groups: int, ffn_channels: int) -> nn.Module:
+        """An empty block (on the meta device) of the given sizes, as the family's modelling file has it."""
         layer_config = copy.copy(config)
-        if attention is not None:
-            layer_config._attn_implementation = attention
         overrides = self.layer_overrides(self.architecture(config), kv_groups, ffn_channels)
         for key, value in {**self.global_overrides(self.architecture(config)), "skip": [], **overrides}.items():
             setattr(layer_config, key, value)
-        with torch.device("meta"):
+        with torch.device("meta"), no_init_weights():
             layer: nn.Module = self.modeling(config.model_type).LAYER_CLASS(layer_config, 0)
         return layer.eval()
+
+    def _sizes(self, architecture: Architecture, state: Mapping[str, Tensor]) -> tuple[int, int]:
+        """KV groups and FFN channels of a sliced block."""
+        k, fc2 = state.get(f"{self.names.k}.weight"), state.get(f"{self.names.fc2}.weight")
+        return 0 if k is None else k.shape[0] // architecture.head_dim, 0 if fc2 is None else fc2.shape[1]
 
     def slice_block(
         self, architecture: Architecture, weights: Mapping[str, Tensor], attn_mask: BoolArray, mlp_mask: BoolArray
@@ -177,8 +187,8 @@ class FamilyAdapter(ABC):
             mlp_mask: ``P`` bool, FFN channels to inherit.
 
         Returns:
-            State dict of the smaller block; a removed sublayer takes its biases (and, where norms stand before the
-            sublayer, its norm) with it.
+            State dict of the smaller block, sharing what is kept whole; a removed sublayer takes its biases (and, where
+            norms stand before the sublayer, its norm) with it.
         """
         names, head_dim = self.names, architecture.head_dim
         kv_rows = torch.from_numpy(attn_mask.repeat(head_dim).nonzero()[0])
@@ -199,9 +209,9 @@ class FamilyAdapter(ABC):
             module, _, kind = key.rpartition(".")
             if module in removed:
                 continue
-            if module in rows:
+            if module in rows and len(rows[module]) < weight.shape[0]:
                 weight = weight.index_select(0, rows[module].to(weight.device))
-            elif module in columns and kind == "weight":
+            elif module in columns and kind == "weight" and len(columns[module]) < weight.shape[1]:
                 weight = weight.index_select(1, columns[module].to(weight.device))
             sliced[key] = weight
         return sliced

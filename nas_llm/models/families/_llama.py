@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from nas_llm.models.families._base import BlockNames, FamilyAdapter
+from nas_llm.models.families._base import Block, BlockNames, FamilyAdapter
+from nas_llm.models.families._llama_block import LlamaBlock
 from nas_llm.models.families._modeling import modeling_source
 from nas_llm.space import Architecture
 
@@ -88,6 +89,10 @@ class LlamaAdapter(FamilyAdapter):
     def mlp_sizes(self, ffn_channels: int) -> dict[str, Any]:
         """FFN width under the family's name."""
         return {"intermediate_size": ffn_channels}
+
+    def block(self, config: PretrainedConfig, state: dict[str, Tensor]) -> Block:
+        """A sliced block in the package's own few-pass form."""
+        return LlamaBlock(config, self.names, self.architecture(config).head_dim, state)
 
     def modeling_source(self, model_type: str) -> str:
         """The Llama template, renamed for Mistral."""

@@ -1,0 +1,110 @@
+"""One Llama block on full causal windows, with fewer passes over memory than transformers' modules make."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import PretrainedConfig
+from transformers.activations import ACT2FN
+
+from nas_llm.models._attention import blocked_attention_is_faster, blocked_causal_attention
+from nas_llm.models.families._base import BlockNames
+
+
+class LlamaBlock:
+    """A sliced Llama block: what the family's subnet class computes, up to rounding.
+
+    Residuals are added within the output projections (one rounding instead of two), q, k and v are one product, rotary
+    embedding is applied to q and k together, activations are changed in place.
+
+    Args:
+        config: The dense model's.
+        names: Module names of the family.
+        head_dim: d.
+        state: State dict of the sliced block, on its device in its dtype.
+    """
+
+    def __init__(self, config: PretrainedConfig, names: BlockNames, head_dim: int, state: Mapping[str, Tensor]) -> None:
+        self._names = names
+        self._head_dim = head_dim
+        self._eps = float(config.rms_norm_eps)
+        self._activation = functional.silu if config.hidden_act == "silu" else ACT2FN[config.hidden_act]
+        self._in_place = config.hidden_act == "silu"
+        self._state = state
+        self._has_attention = f"{names.q}.weight" in state
+        self._has_mlp = f"{names.fc2}.weight" in state
+        if self._has_attention:
+            self._heads = state[f"{names.q}.weight"].shape[0] // head_dim
+            self._groups = state[f"{names.k}.weight"].shape[0] // head_dim
+            self._qkv = torch.cat([state[f"{name}.weight"] for name in (names.q, names.k, names.v)])
+            biases = [state[f"{name}.bias"] for name in (names.q, names.k, names.v) if f"{name}.bias" in state]
+            self._qkv_bias = torch.cat(biases) if biases else None
+
+    def __call__(self, hidden: Tensor, *, position_embeddings: tuple[Tensor, Tensor], **_: Any) -> Tensor:
+        """Run the block.
+
+        Args:
+            hidden: ``B x T x D``; left as it is.
+            position_embeddings: Cosines and sines, each ``1 x T x d``.
+
+        Returns:
+            ``B x T x D``.
+        """
+        states = hidden.flatten(0, 1)
+        if self._has_attention:
+            mixed = self._attention(self._norm(states, self._names.attn_norm), hidden.shape, *position_embeddings)
+            states = self._project(states, mixed, self._names.o)
+        if self._has_mlp:
+            normed = self._norm(states, self._names.mlp_norm)
+            gate, up = (self._linear(normed, name) for name in self._names.fc1)
+            gate = functional.silu(gate, inplace=True) if self._in_place else self._activation(gate)
+            states = self._project(states, gate.mul_(up), self._names.fc2)
+        return states.view(hidden.shape)
+
+    def _attention(self, normed: Tensor, shape: torch.Size, cosines: Tensor, sines: Tensor) -> Tensor:
+        batch, length, _ = shape
+        qkv = functional.linear(normed, self._qkv, self._qkv_bias).view(batch, length, -1, self._head_dim)
+        rotated = _rotate(qkv[:, :, : self._heads + self._groups], cosines, sines)
+        query = rotated[:, :, : self._heads].transpose(1, 2)
+        key = rotated[:, :, self._heads :].transpose(1, 2)
+        value = qkv[:, :, self._heads + self._groups :].transpose(1, 2)
+        scaling = self._head_dim**-0.5
+        if blocked_attention_is_faster(qkv.device, qkv.dtype):
+            mixed = blocked_causal_attention(query, key, value, scaling=scaling)
+        else:
+            mixed = functional.scaled_dot_product_attention(
+                query, key, value, is_causal=True, scale=scaling, enable_gqa=self._groups != self._heads
+            ).transpose(1, 2)
+        return mixed.reshape(batch * length, -1)
+
+    def _norm(self, states: Tensor, name: str) -> Tensor:
+        """RMSNorm in float32."""
+        exact = states.float()
+        scale = torch.linalg.vector_norm(exact, dim=-1, keepdim=True).square_().div_(states.shape[-1])
+        scale = scale.add_(self._eps).rsqrt_()
+        normed = exact * scale if exact is states else exact.mul_(scale)
+        return normed.to(states.dtype).mul_(self._state[f"{name}.weight"])
+
+    def _linear(self, inputs: Tensor, name: str) -> Tensor:
+        return functional.linear(inputs, self._state[f"{name}.weight"], self._state.get(f"{name}.bias"))
+
+    def _project(self, residual: Tensor, inputs: Tensor, name: str) -> Tensor:
+        """``residual + inputs W^T + b``."""
+        result = torch.addmm(residual, inputs, self._state[f"{name}.weight"].T)
+        bias = self._state.get(f"{name}.bias")
+        return result if bias is None else result.add_(bias)
+
+
+def _rotate(heads: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    """Rotary embedding of ``B x T x heads x d``; both halves of a table are equal."""
+    half = heads.shape[-1] // 2
+    cosines, sines = cosines[..., :half].unsqueeze(2), sines[..., :half].unsqueeze(2)
+    first, second = heads[..., :half], heads[..., half:]
+    result = torch.empty_like(heads, memory_format=torch.contiguous_format)
+    torch.mul(first, cosines, out=result[..., :half]).addcmul_(second, sines, value=-1.0)
+    torch.mul(second, cosines, out=result[..., half:]).addcmul_(first, sines)
+    return result
