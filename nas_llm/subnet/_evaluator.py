@@ -86,7 +86,7 @@ class PopulationEvaluator:
         device: Where to compute.
         dtype: Arithmetic of the blocks and the LM head, accumulated in float32; the loss is float32.
         reconstructor: Refits each sliced block before it is priced; None prices inherited weights.
-        memory_bytes: Budget; None takes half of the free memory, four fifths on a GPU.
+        memory_bytes: Budget; None takes half of the free memory, at most 4 GB, or four fifths of a GPU's.
         stream: Stream the blocks' weights even if they would fit.
         racing: Give candidates up that are clearly beaten (not when blocks are streamed); None scores all on all text.
 
@@ -126,7 +126,14 @@ class PopulationEvaluator:
         self._adapter = dense.adapter
         self._metric = metric
         self._device = device
-        self.plan: MemoryPlan = plan_memory(dense, total=memory_bytes, window=length, device=device, dtype=dtype)
+        self.plan: MemoryPlan = plan_memory(
+            dense,
+            total=memory_bytes,
+            window=length,
+            device=device,
+            dtype=dtype,
+            refitted=reconstructor is not None,
+        )
         resident = self.plan.resident and not stream
         self.blocks = BlockCache(
             dense,

@@ -12,6 +12,8 @@ from nas_llm.space import Architecture
 
 # Windows that run through a block together: beyond this a product gains nothing and activations leave the caches.
 _MOST_TOKENS = {"cpu": 4096, "cuda": 65536}
+# More main memory than this hardly saves a block.
+_MOST_BYTES = 4 << 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,20 +37,20 @@ class MemoryPlan:
 
 
 def available_memory(device: torch.device) -> int:
-    """Half of the free main memory, or four fifths of a GPU's free memory, in bytes."""
+    """Half of the free main memory, but no more than 4 GB, or four fifths of a GPU's free memory, in bytes."""
     if device.type == "cuda":
         free: int = torch.cuda.mem_get_info(device)[0]
         return free * 4 // 5
-    return available_bytes() // 2
+    return min(available_bytes() // 2, _MOST_BYTES)
 
 
 def plan_memory(
-    dense: DenseModel, *, total: int | None, window: int, device: torch.device, dtype: torch.dtype
+    dense: DenseModel, *, total: int | None, window: int, device: torch.device, dtype: torch.dtype, refitted: bool
 ) -> MemoryPlan:
     """Share out a budget.
 
     Half of what is left beside one batch's activations and, where they fit, the dense blocks goes to hidden states,
-    the other half to sliced blocks.
+    the other half to sliced blocks, but of blocks that are not refitted no more than one dense model's are kept.
 
     Args:
         dense: The model.
@@ -56,6 +58,7 @@ def plan_memory(
         window: Tokens of a window, the least that can run at once.
         device: Where candidates run.
         dtype: Their arithmetic.
+        refitted: Whether sliced blocks are refitted, and so dear to make again.
 
     Raises:
         ConfigError: If one window cannot pass through one dense block under the budget.
@@ -76,11 +79,13 @@ def plan_memory(
     resident = shared or 2 * blocks <= total
     activations = min(max(window * token, total // 4), _MOST_TOKENS.get(device.type, 4096) * token)
     left = max(total - activations - (blocks if resident and not shared else 0), 0)
+    # Slicing anew costs about as much as keeping: what is kept takes fresh memory, which the system has to clear.
+    kept = left // 2 if refitted else min(left // 2, blocks)
     return MemoryPlan(
         total=total,
         resident=resident,
-        blocks=left // 2 if resident else 2 * block,
-        states=left // 2 if resident else max(left - 2 * block, 0),
+        blocks=kept if resident else 2 * block,
+        states=left - kept if resident else max(left - 2 * block, 0),
         batch_tokens=max(activations // token, window),
     )
 
