@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,6 +38,10 @@ def search(
     force: Annotated[
         bool, typer.Option("--force", help="Start anew where a run lies; it is moved to DIR.old-1.")
     ] = False,
+    start_from: Annotated[
+        list[Path] | None,
+        typer.Option("--start-from", metavar="DIR", help="A run or exports whose subnets the search starts from."),
+    ] = None,
     workers: Annotated[
         int, typer.Option(metavar="N", help="Price candidates in N Ray workers (one a GPU); 0 = in this process.")
     ] = 0,
@@ -58,6 +63,7 @@ def search(
       nas-llm search problems/mine.toml --run runs/mine --seed 1
       nas-llm search smollm2-135m --set constraints.max_params=110_000_000 --evaluations 400
       nas-llm search smollm2-135m --run runs/demo --resume
+      nas-llm search smollm2-135m --run runs/more --start-from runs/demo --seed 1
 
     Ctrl-C stops after saving; the same command with --resume goes on to the same result as an unbroken run.
     """
@@ -65,6 +71,9 @@ def search(
     from nas_llm.config import load_problem
 
     overrides = list(settings or ())
+    if start_from:
+        # Absolute, because paths of a problem are relative to its file.
+        overrides.append(f"search.start_from={json.dumps([str(path.resolve()) for path in start_from])}")
     overrides += [] if seed is None else [f"seed={seed}"]
     overrides += [] if evaluations is None else [f"search.evaluations={evaluations}"]
     if resume and force:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nas_llm.config import ConstraintSection, OperatorSection
@@ -15,7 +16,7 @@ from nas_llm.search._ratio_mutation import RatioMutation
 from nas_llm.search._repair import GenomeRepair
 from nas_llm.search._sampling import ImportanceSampling
 from nas_llm.search._sensitivity import SensitivityModel
-from nas_llm.space import CostModel, SearchSpace, UnitScores
+from nas_llm.space import CostModel, Genome, SearchSpace, UnitScores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,7 @@ def build_operators(
     cost_model: CostModel,
     constraints: ConstraintSection,
     price: str = "macs_per_token",
+    start: Sequence[Genome] = (),
 ) -> Operators:
     """Build the operators of a problem.
 
@@ -48,6 +50,7 @@ def build_operators(
         cost_model: Prices genomes.
         constraints: ``[constraints]``.
         price: The cost that guided moves keep: the first cost objective.
+        start: Genomes that the first population takes in.
     """
     ratio = RatioMutation(
         space,
@@ -73,7 +76,7 @@ def build_operators(
     )
     depth = DepthMutation(space, scores, probability=section.depth_probability)
     return Operators(
-        sampling=ImportanceSampling(repair, temperature=section.temperature),
+        sampling=ImportanceSampling(repair, temperature=section.temperature, start=start),
         crossover=LayerwiseCrossover(section.crossover),
         crossover_probability=section.crossover_probability,
         mutation=GenomeMutation(mask, ratio, depth, guided),

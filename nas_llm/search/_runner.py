@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from nas_llm.search._lock import RunLock
 from nas_llm.search._loop import SearchLoop, SearchResult
 from nas_llm.search._operators import build_operators
 from nas_llm.search._problem import SubnetProblem
-from nas_llm.space import CostModel, SearchSpace, UnitScores
+from nas_llm.space import CostModel, Genome, SearchSpace, UnitScores
 
 
 class Search:
@@ -43,6 +43,7 @@ class Search:
         should_stop: Polled between candidates; True ends the search cleanly, to be resumed.
         dense: Objectives of the dense model; measured once (outside of the budget, unless the dense model is itself a
             candidate) when not given.
+        start: Genomes of an earlier search or an export that the first population takes in, repaired to this space.
 
     Raises:
         SpaceError: If no genome can meet the constraints.
@@ -62,6 +63,7 @@ class Search:
         on_event: EventHandler = ignore,
         should_stop: Callable[[], bool] = lambda: False,
         dense: Mapping[str, float] | None = None,
+        start: Sequence[Genome] = (),
     ) -> None:
         constraints = CostConstraints(problem.constraints)
         check_feasible(space, cost_model, constraints)
@@ -85,6 +87,7 @@ class Search:
             cost_model=cost_model,
             constraints=problem.constraints,
             price=next(name for name in problem.objectives if name != problem.quality),
+            start=start,
         )
         # Fails now rather than after a run directory was made.
         self._algorithm()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -24,10 +24,12 @@ class ImportanceSampling:
     Args:
         repair: Knows space, scores, cost model and constraints.
         temperature: Softness of the choice of units that leave or enter by a budget transfer.
+        start: Genomes from elsewhere that come first, repaired; for as many, the rest of the population is not drawn.
     """
 
-    def __init__(self, repair: GenomeRepair, *, temperature: float = 0.05) -> None:
+    def __init__(self, repair: GenomeRepair, *, temperature: float = 0.05, start: Sequence[Genome] = ()) -> None:
         self.repair = repair
+        self.start = tuple(start)
         # Far moves of both kinds: what the layers are worth can only be learned from subnets that differ in them.
         self._mover = RatioMutation(
             repair.space, repair.scores, ratio_step=0.3, group_probability=0.5, temperature=temperature
@@ -36,7 +38,8 @@ class ImportanceSampling:
     def draw(self, count: int, rng: np.random.Generator) -> list[Genome]:
         """Draw ``count`` distinct genomes, fewer only where the space does not yield them.
 
-        The largest genome that the constraints allow comes first: the dense model, if they allow it.
+        The largest genome that the constraints allow comes first, the dense model, if they allow it; then what
+        the search is to start from.
         """
         space = self.repair.space
         largest = self.repair(self._at_counts(space.attn_high, space.mlp_high), rng=rng)
@@ -49,6 +52,8 @@ class ImportanceSampling:
             if len(found) < count:
                 found.setdefault(repaired.digest(), repaired)
 
+        for genome in self.start:
+            add(genome)
         for ratio in np.linspace(high, low, min(max(2, count // 3), _MAX_ANCHORS))[1:]:
             add(self.anchor(float(ratio)))
         for share in (1 / 3, 2 / 3):

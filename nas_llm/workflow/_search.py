@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,18 +11,21 @@ from zipfile import BadZipFile
 import numpy as np
 
 from nas_llm.cache import cache_dir
-from nas_llm.config import LoadedProblem
-from nas_llm.errors import RunError, first_line
+from nas_llm.config import LoadedProblem, Problem
+from nas_llm.errors import RunError, SpaceError, first_line
 from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted, ignore
+from nas_llm.models import DenseModel
 from nas_llm.report import write_report
 from nas_llm.search import Evaluation, EvaluationCache, RunLock, Search, SearchResult, knee, search_scale, thin_front
 from nas_llm.space import FloatArray, Genome, UnitScores
+from nas_llm.workflow._genomes import read_genomes
 from nas_llm.workflow._prepare import Prepared, Stopped, prepare, with_workers
 from nas_llm.workflow._resources import Resources
 from nas_llm.workflow._run_files import (
     FRONT_FILE,
     REPORT_FILE,
     SCORES_FILE,
+    START_FILE,
     check_same_inputs,
     check_same_problem,
     resolved_dtype,
@@ -66,6 +70,8 @@ def run_search(
             pass
     elif run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
         raise RunError(f"{run_dir} exists and is not an empty directory; resume its run or name another one")
+    # Read before minutes of preparation, and again by whoever needs them.
+    named = [] if resume else _named_genomes(problem, loaded.base_dir)
     try:
         prepared = prepare(
             problem,
@@ -77,6 +83,7 @@ def run_search(
         )
     except Stopped:
         return _summary(run_dir, None, True, 0, started, None)
+    _check_shapes(named, prepared.dense)
     if resume:
         check_same_inputs(run_dir, prepared)
     else:
@@ -87,7 +94,14 @@ def run_search(
     write_problem(run_dir, prepared, base_dir=loaded.base_dir)
     with with_workers(prepared) as ready:
         return _run(
-            ready, run_dir, started, resume=resume, on_event=on_event, should_stop=should_stop, share=shared_cache
+            ready,
+            run_dir,
+            started,
+            base_dir=loaded.base_dir,
+            resume=resume,
+            on_event=on_event,
+            should_stop=should_stop,
+            share=shared_cache,
         )
 
 
@@ -96,12 +110,14 @@ def _run(
     run_dir: Path,
     started: float,
     *,
+    base_dir: Path,
     resume: bool,
     on_event: EventHandler,
     should_stop: Callable[[], bool],
     share: bool,
 ) -> RunSummary:
     problem = prepared.problem
+    start = _start(run_dir, prepared, base_dir)
     evaluator = prepared.evaluator(prepared.splits.fitness, metric=problem.quality)
     cache = EvaluationCache(cache_dir() / "evaluations.sqlite", identity=evaluator.identity) if share else None
     on_event(StageStarted("search", problem.search.algorithm, problem.search.evaluations))
@@ -111,6 +127,7 @@ def _run(
             space=prepared.space,
             cost_model=prepared.cost_model,
             scores=_scores(run_dir, prepared),
+            start=start,
             evaluator=evaluator,
             directory=run_dir,
             cache=cache,
@@ -143,6 +160,42 @@ def _scores(run_dir: Path, prepared: Prepared) -> UnitScores:
         return UnitScores.load(path)
     except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise RunError(f"cannot write or read {path}: {first_line(error)}; start a new run") from error
+
+
+def _start(run_dir: Path, prepared: Prepared, base_dir: Path) -> list[Genome]:
+    """Genomes that the first population takes in, as they were when the run began."""
+    if not prepared.problem.search.start_from:
+        return []
+    path = run_dir / "checkpoint" / START_FILE
+    if not path.is_file():
+        found = _named_genomes(prepared.problem, base_dir)
+        path.parent.mkdir(exist_ok=True)
+        write_atomic(path, json.dumps([genome.to_bytes().hex() for genome in found]) + "\n")
+    try:
+        return [Genome.from_bytes(bytes.fromhex(text)) for text in json.loads(path.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, SpaceError) as error:
+        raise RunError(f"cannot read {path}: {first_line(error)}; start a new run") from error
+
+
+def _named_genomes(problem: Problem, base_dir: Path) -> list[Genome]:
+    sources = [base_dir / Path(source).expanduser() for source in problem.search.start_from]
+    return list(dict.fromkeys(genome for source in sources for genome in read_genomes(source)))
+
+
+def _check_shapes(genomes: Sequence[Genome], dense: DenseModel) -> None:
+    wanted = Genome.dense(dense.architecture)
+    for genome in genomes:
+        if genome.attn_mask.shape != wanted.attn_mask.shape or genome.mlp_mask.shape != wanted.mlp_mask.shape:
+            raise RunError(
+                f"search.start_from names subnets of another model: {_shape(genome)}, but {dense.source} has "
+                f"{_shape(wanted)}"
+            )
+
+
+def _shape(genome: Genome) -> str:
+    return (
+        f"{genome.num_layers} layers of {genome.attn_mask.shape[1]} KV groups and {genome.mlp_mask.shape[1]} channels"
+    )
 
 
 def build_front(prepared: Prepared, result: SearchResult, *, on_event: EventHandler = ignore) -> Front:

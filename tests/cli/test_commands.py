@@ -49,6 +49,13 @@ def test_search_takes_overrides_and_a_run_directory(run: Command, fake: FakeWork
     assert fake.calls[0]["resume"] is False
 
 
+def test_search_takes_resources_and_where_to_start_from(run: Command, fake: FakeWorkflow) -> None:
+    options = ("--workers", "2", "--threads", "3", "--memory", "1.5", "--ray", "auto", "--start-from", "old")
+    assert run("search", "tiny-llama", *options).code == 0
+    assert fake.calls[0]["resources"] == {"workers": 2, "ray_address": "auto", "threads": 3, "memory_gb": 1.5}
+    assert fake.calls[0]["loaded"].problem.search.start_from == (str(Path("old").resolve()),)
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

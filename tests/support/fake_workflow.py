@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,9 @@ class FakeWorkflow:
         resume: bool,
         on_event: EventHandler,
         should_stop: Callable[[], bool],
+        resources: Mapping[str, Any],
     ) -> RunSummary:
-        self.calls.append({"loaded": loaded, "run_dir": run_dir, "resume": resume})
+        self.calls.append({"loaded": loaded, "run_dir": run_dir, "resume": resume, "resources": resources})
         on_event(StageStarted("data", "reading text"))
         on_event(Notice("the sample was cut [bold]short[/bold]"))
         on_event(StageFinished("data", "8 windows"))
