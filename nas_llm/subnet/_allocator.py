@@ -6,10 +6,11 @@ import ctypes
 import platform
 from functools import cache
 
-# mallopt's parameters (malloc.h) and what they are set to: blocks up to 32 MB, the most that glibc allows, come from
-# the heap instead of fresh pages; up to 2 GB of free heap is not given back to the system.
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
-_SETTINGS = {_MMAP_THRESHOLD: 32 << 20, _TRIM_THRESHOLD: (1 << 31) - 1, _TOP_PAD: 64 << 20}
+# mallopt's parameters (malloc.h) and what they are set to: threads share one heap, because their own would be cut into
+# pieces of 64 MB; blocks up to 32 MB, the most that glibc allows, come from the heap instead of fresh pages; up to 2 GB
+# of free heap is not given back to the system.
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8
+_SETTINGS = {_ARENA_MAX: 1, _MMAP_THRESHOLD: 32 << 20, _TRIM_THRESHOLD: (1 << 31) - 1, _TOP_PAD: 64 << 20}
 
 
 @cache

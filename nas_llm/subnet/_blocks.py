@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from typing import Protocol
 
@@ -26,7 +27,7 @@ class Reconstructor(Protocol):
 
 
 class BlockCache:
-    """Least-recently-used cache of sliced (and refitted) blocks under a memory budget.
+    """Least-recently-used cache of sliced (and refitted) blocks under a memory budget; threads may share it.
 
     Args:
         dense: The model to slice.
@@ -58,22 +59,28 @@ class BlockCache:
             layers = range(dense.architecture.num_layers)
             self._states = [self._placed(dense.block_state(layer)) for layer in layers]
         self._blocks: OrderedDict[tuple[int, bytes], tuple[Block, int]] = OrderedDict()
+        self._lock = threading.Lock()
         self.bytes = 0
         self.peak_bytes = 0
 
     def get(self, genome: Genome, layer: int) -> Block:
         """The block that a genome has at a layer."""
         key = (layer, genome.layer_key(layer))
-        if key in self._blocks:
-            self._blocks.move_to_end(key)
-            return self._blocks[key][0]
+        with self._lock:
+            if key in self._blocks:
+                self._blocks.move_to_end(key)
+                return self._blocks[key][0]
+        # Outside of the lock: two threads may make the same block, which costs time and nothing else.
         block, size = self._make(layer, genome.attn_mask[layer], genome.mlp_mask[layer])
-        self._blocks[key] = (block, size)
-        self.bytes += size
-        while self.bytes > self._budget and len(self._blocks) > 1:
-            _, (_, freed) = self._blocks.popitem(last=False)
-            self.bytes -= freed
-        self.peak_bytes = max(self.peak_bytes, self.bytes)
+        with self._lock:
+            if key in self._blocks:
+                return self._blocks[key][0]
+            self._blocks[key] = (block, size)
+            self.bytes += size
+            while self.bytes > self._budget and len(self._blocks) > 1:
+                _, (_, freed) = self._blocks.popitem(last=False)
+                self.bytes -= freed
+            self.peak_bytes = max(self.peak_bytes, self.bytes)
         return block
 
     def _make(self, layer: int, attn_mask: BoolArray, mlp_mask: BoolArray) -> tuple[Block, int]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,11 +20,12 @@ from nas_llm.models import DenseModel, fast_float32
 from nas_llm.space import Genome
 from nas_llm.subnet._allocator import keep_freed_memory
 from nas_llm.subnet._blocks import BlockCache, Reconstructor
+from nas_llm.subnet._lanes import in_lanes, lanes_for
 from nas_llm.subnet._loss import TokenLoss
 from nas_llm.subnet._memory import MemoryPlan, plan_memory
 from nas_llm.subnet._racing import Racing
 from nas_llm.subnet._states import HiddenStates, prefix_keys
-from nas_llm.subnet._walk import DepthFirstWalk, LayerMajorWalk, Windows
+from nas_llm.subnet._walk import DepthFirstWalk, LayerMajorWalk, Walked, Windows
 
 
 class OnResult(Protocol):
@@ -76,7 +79,8 @@ class PopulationEvaluator:
 
     Memory stays under the budget, whatever the population and the text: hidden states that do not fit are computed
     again, a population whose states do not fit beside each other is streamed in groups. Beside the budget there are
-    the model itself, the LM head's buffers (256 x vocabulary x 10 bytes) and for ``kl`` tokens x vocabulary x 4 bytes.
+    the model itself, each thread's LM head buffers (256 x vocabulary x 10 bytes) and, for ``kl``, tokens x vocabulary x
+    4 bytes.
 
     Args:
         dense: The model to slice.
@@ -146,7 +150,8 @@ class PopulationEvaluator:
         self.states = HiddenStates(self.plan.states)
         self.statistics = WalkStatistics()
         self._outer = copy.deepcopy(dense.adapter.outer(dense.model)).to(device, dtype)
-        self._loss = TokenLoss(dense.adapter.lm_head(self._outer))
+        # Buffers of its own for each thread.
+        self._local = threading.local()
         self._num_layers = dense.architecture.num_layers
         ids = torch.from_numpy(windows.tokens.copy()).to(device)
         batch_windows = max(1, self.plan.batch_tokens // length)
@@ -192,51 +197,78 @@ class PopulationEvaluator:
                 # The dense model's losses are needed whole.
                 ((_, self._dense_losses, _),) = self._losses([self._dense_genome], None)
             started = time.perf_counter()
-            for index, losses, fidelity in self._losses(genomes, bars):
-                values[index] = self._value(losses)
-                now = time.perf_counter()
-                if on_result is not None:
-                    on_result(index, values[index], now - started, fidelity)
-                started = now
+            # Closed at once when the listener raises: threads may be at work.
+            with closing(self._losses(genomes, bars)) as priced:
+                for index, losses, fidelity in priced:
+                    values[index] = self._value(losses)
+                    now = time.perf_counter()
+                    if on_result is not None:
+                        on_result(index, values[index], now - started, fidelity)
+                    started = now
         return values
 
-    def _losses(self, genomes: Sequence[Genome], bars: Sequence[float] | None) -> Iterator[tuple[int, Tensor, float]]:
+    def _losses(
+        self, genomes: Sequence[Genome], bars: Sequence[float] | None
+    ) -> Generator[tuple[int, Tensor, float], None, None]:
         """Index, ``windows x (T - 1)`` token losses and the share of windows of every genome, as soon as known."""
-        keys = [prefix_keys(genome) for genome in genomes]
         order = sorted(range(len(genomes)), key=lambda i: [genomes[i].layer_key(n) for n in range(self._num_layers)])
+        keys = [prefix_keys(genomes[index]) for index in order]
 
-        def give_up(place: int, results: list[Tensor]) -> bool:
-            if bars is None or self._racing is None or self._dense_losses is None:
-                return False
-            bar = bars[order[place]]
-            seen = torch.cat(results).view(-1)
-            return self._racing.beaten(seen, self._dense_losses.view(-1), self._loss_of(bar))
+        def walk(places: range) -> Generator[tuple[int, Walked[Tensor]], None, None]:
+            """A part of the sorted population."""
 
-        walk = self._walk.run([genomes[i] for i in order], [keys[i] for i in order], self._token_losses, give_up)
-        for found in walk:
-            losses = torch.cat(found.results)
-            fidelity = len(losses) / self._count
-            self.statistics.candidates += 1
-            self.statistics.blocks += self._num_layers * fidelity
-            self.statistics.blocks_run += found.blocks_run
-            self.statistics.tokens += round(self._tokens * fidelity)
-            yield order[found.index], losses, fidelity
+            def give_up(place: int, results: list[Tensor]) -> bool:
+                if bars is None or self._racing is None or self._dense_losses is None:
+                    return False
+                seen = torch.cat(results).view(-1)
+                bar = self._loss_of(bars[order[places[place]]])
+                return self._racing.beaten(seen, self._dense_losses.view(-1), bar)
+
+            chosen = [genomes[order[place]] for place in places]
+            run = self._walk.run(chosen, [keys[place] for place in places], self._token_losses, give_up)
+            for found in run:
+                yield order[places[found.index]], found
+
+        lanes = lanes_for(self._device, len(genomes)) if isinstance(self._walk, DepthFirstWalk) else 1
+        everything = range(len(genomes))
+        if lanes > 1:
+            # Neighbours share most, so a lane takes several; but not so many that others wait at the end.
+            size = max(1, len(genomes) // (3 * lanes))
+            chunks = [everything[first : first + size] for first in range(0, len(genomes), size)]
+            priced = in_lanes(chunks, walk, lanes=lanes)
+        else:
+            priced = walk(everything)
+        with closing(priced):
+            for index, found in priced:
+                losses = torch.cat(found.results)
+                fidelity = len(losses) / self._count
+                self.statistics.candidates += 1
+                self.statistics.blocks += self._num_layers * fidelity
+                self.statistics.blocks_run += found.blocks_run
+                self.statistics.tokens += round(self._tokens * fidelity)
+                yield index, losses, fidelity
 
     def _token_losses(self, windows: Windows, hidden: Tensor) -> Tensor:
         """``count x (T - 1)`` float64 token losses, on the CPU."""
         states = self._predicting(hidden)
         if self._reference is not None:
-            losses = self._loss.kl(states, self._reference[windows.group])
+            losses = self._loss().kl(states, self._reference[windows.group])
         else:
-            losses = self._loss.nll(states, windows.ids[:, 1:].reshape(-1))
+            losses = self._loss().nll(states, windows.ids[:, 1:].reshape(-1))
         return losses.double().view(windows.count, -1).cpu()
 
     def _dense_distribution(self) -> list[Tensor]:
         def finish(windows: Windows, hidden: Tensor) -> Tensor:
-            return self._loss.log_probabilities(self._predicting(hidden))
+            return self._loss().log_probabilities(self._predicting(hidden))
 
         (found,) = self._walk.run([self._dense_genome], [prefix_keys(self._dense_genome)], finish)
         return found.results
+
+    def _loss(self) -> TokenLoss:
+        if not hasattr(self._local, "loss"):
+            self._local.loss = TokenLoss(self._adapter.lm_head(self._outer))
+        loss: TokenLoss = self._local.loss
+        return loss
 
     def _embed(self, ids: Tensor) -> tuple[Tensor, dict[str, Any]]:
         return self._adapter.embed(self._outer, ids)

@@ -9,6 +9,7 @@ import pytest
 
 from nas_llm.config import LoadedProblem, load_problem
 from nas_llm.errors import RunError
+from nas_llm.events import CandidateEvaluated, Event
 from nas_llm.search import History
 from nas_llm.space import Genome
 from nas_llm.workflow import export_points, open_run, run_search
@@ -61,9 +62,18 @@ def test_a_resumed_run_keeps_what_it_started_from(tmp_path: Path, earlier: Path)
     source = shutil.copytree(earlier, tmp_path / "source")
     problem = _problem(f"search.start_from=['{source}']")
     run_search(problem, run_dir=tmp_path / "whole", shared_cache=False)
-    polls = iter(range(100))
+    priced: list[Event] = []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, CandidateEvaluated):
+            priced.append(event)
+
     stopped = run_search(
-        problem, run_dir=tmp_path / "cut", shared_cache=False, should_stop=lambda: next(polls) > 12 + 8
+        problem,
+        run_dir=tmp_path / "cut",
+        shared_cache=False,
+        on_event=listen,
+        should_stop=lambda: len(priced) == 3,
     )
     assert stopped.interrupted
     shutil.rmtree(source)

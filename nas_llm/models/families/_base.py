@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -49,6 +50,8 @@ class BlockNames:
         """All projections of the FFN sublayer."""
         return (*self.fc1, self.fc2)
 
+
+_MAKING_MODULES = threading.Lock()
 
 Block = Callable[..., Tensor]
 """Takes ``B x T x D`` hidden states and what :meth:`FamilyAdapter.embed` gave beside them; returns the next."""
@@ -166,7 +169,8 @@ class FamilyAdapter(ABC):
         overrides = self.layer_overrides(self.architecture(config), kv_groups, ffn_channels)
         for key, value in {**self.global_overrides(self.architecture(config)), "skip": [], **overrides}.items():
             setattr(layer_config, key, value)
-        with torch.device("meta"), no_init_weights():
+        # The context exchanges functions of torch for the whole process.
+        with _MAKING_MODULES, torch.device("meta"), no_init_weights():
             layer: nn.Module = self.modeling(config.model_type).LAYER_CLASS(layer_config, 0)
         return layer.eval()
 
