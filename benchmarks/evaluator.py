@@ -80,7 +80,7 @@ class MaskedDense:
         for layer, (outputs, originals) in enumerate(zip(self._outputs, self._originals, strict=True)):
             heads = genome.attn_mask[layer].repeat(shape.heads_per_group * shape.head_dim)
             for weight, original, mask in zip(outputs, originals, (heads, genome.mlp_mask[layer]), strict=True):
-                torch.mul(original, torch.from_numpy(mask), out=weight)
+                torch.mul(original, torch.tensor(mask), out=weight)
         hugging_face_loss(self._model, windows)
         return time.perf_counter() - started
 

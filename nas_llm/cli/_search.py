@@ -52,7 +52,7 @@ def search(
         int | None, typer.Option(metavar="N", help="CPU threads of this process or each worker.")
     ] = None,
     memory: Annotated[
-        float | None, typer.Option(metavar="GB", help="Memory for blocks and hidden states; default half of the free.")
+        float | None, typer.Option(metavar="GB", help="Memory for blocks and hidden states; see docs/evaluator.md.")
     ] = None,
 ) -> None:
     """Search a problem for subnets; re-score and report its front.

@@ -20,7 +20,7 @@ from nas_llm.models import DenseModel, fast_float32
 from nas_llm.space import Genome
 from nas_llm.subnet._allocator import keep_freed_memory
 from nas_llm.subnet._blocks import BlockCache, Reconstructor
-from nas_llm.subnet._lanes import in_lanes, lanes_for
+from nas_llm.subnet._lanes import in_lanes
 from nas_llm.subnet._loss import TokenLoss
 from nas_llm.subnet._memory import MemoryPlan, plan_memory
 from nas_llm.subnet._racing import Racing
@@ -90,7 +90,7 @@ class PopulationEvaluator:
         device: Where to compute.
         dtype: Arithmetic of the blocks and the LM head, accumulated in float32; the loss is float32.
         reconstructor: Refits each sliced block before it is priced; None prices inherited weights.
-        memory_bytes: Budget; None takes half of the free memory, at most 4 GB, or four fifths of a GPU's.
+        memory_bytes: Budget; None takes what is of use, at most half of the free memory, or four fifths of a GPU's.
         stream: Stream the blocks' weights even if they would fit.
         racing: Give candidates up that are clearly beaten (not when blocks are streamed); None scores all on all text.
 
@@ -229,7 +229,7 @@ class PopulationEvaluator:
             for found in run:
                 yield order[places[found.index]], found
 
-        lanes = lanes_for(self._device, len(genomes)) if isinstance(self._walk, DepthFirstWalk) else 1
+        lanes = min(self.plan.lanes, len(genomes)) if isinstance(self._walk, DepthFirstWalk) else 1
         everything = range(len(genomes))
         if lanes > 1:
             # Neighbours share most, so a lane takes several; but not so many that others wait at the end.

@@ -17,9 +17,9 @@ R = TypeVar("R")
 _MOST_LANES = 8
 
 
-def lanes_for(device: torch.device, candidates: int) -> int:
-    """How many candidates to run at a time: one a core, up to eight; on a GPU one."""
-    return max(1, min(candidates, torch.get_num_threads(), _MOST_LANES)) if device.type == "cpu" else 1
+def lanes_for(device: torch.device) -> int:
+    """How many candidates to run at a time at most: one a core, up to eight; on a GPU one."""
+    return min(torch.get_num_threads(), _MOST_LANES) if device.type == "cpu" else 1
 
 
 def in_lanes(chunks: Sequence[C], work: Callable[[C], Iterator[R]], *, lanes: int) -> Generator[R, None, None]:

@@ -9,11 +9,14 @@ import torch
 from nas_llm.errors import ConfigError
 from nas_llm.models import DenseModel, available_bytes
 from nas_llm.space import Architecture
+from nas_llm.subnet._lanes import lanes_for
 
 # Windows that run through a block together: beyond this a product gains nothing and activations leave the caches.
 _MOST_TOKENS = {"cpu": 4096, "cuda": 65536}
-# More main memory than this hardly saves a block.
-_MOST_BYTES = 4 << 30
+# Main memory that is of use: kept states save few blocks, and fresh memory costs time; but refits are dear, and
+# children have most of their blocks from their parents.
+_STATES = 500_000_000
+_DENSE_MODELS = {False: 3, True: 15}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +30,7 @@ class MemoryPlan:
         blocks: Sliced blocks that are kept.
         states: Hidden states that are kept.
         batch_tokens: Tokens that run through a block together.
+        lanes: Candidates at a time, each with a batch of its own.
     """
 
     total: int
@@ -34,14 +38,21 @@ class MemoryPlan:
     blocks: int
     states: int
     batch_tokens: int
+    lanes: int
 
 
-def available_memory(device: torch.device) -> int:
-    """Half of the free main memory, but no more than 4 GB, or four fifths of a GPU's free memory, in bytes."""
+def available_memory(device: torch.device, blocks: int, *, refitted: bool) -> int:
+    """Half of the free main memory, but no more than is of use, or four fifths of a GPU's free memory, in bytes.
+
+    Args:
+        device: Where candidates run.
+        blocks: Bytes of the dense blocks.
+        refitted: Whether sliced blocks are refitted.
+    """
     if device.type == "cuda":
         free: int = torch.cuda.mem_get_info(device)[0]
         return free * 4 // 5
-    return min(available_bytes() // 2, _MOST_BYTES)
+    return min(available_bytes() // 2, _DENSE_MODELS[refitted] * blocks + _STATES)
 
 
 def plan_memory(
@@ -63,9 +74,9 @@ def plan_memory(
     Raises:
         ConfigError: If one window cannot pass through one dense block under the budget.
     """
-    total = available_memory(device) if total is None else total
     architecture, size = dense.architecture, dtype.itemsize
     block = _block_bytes(architecture, size)
+    total = available_memory(device, architecture.num_layers * block, refitted=refitted) if total is None else total
     token = _token_bytes(architecture, size)
     least = 2 * block + window * token + 2 * window * architecture.hidden_size * size
     if total < least:
@@ -77,7 +88,8 @@ def plan_memory(
     # A lazily read model is on disk; on the CPU the dense weights in their own dtype lie in memory anyway.
     shared = dense.files is None and device.type == "cpu" and dense.model.dtype == dtype
     resident = shared or 2 * blocks <= total
-    activations = min(max(window * token, total // 4), _MOST_TOKENS.get(device.type, 4096) * token)
+    lanes = max(1, min(lanes_for(device), total // 4 // (window * token)))
+    activations = min(max(lanes * window * token, total // 4), lanes * _MOST_TOKENS.get(device.type, 4096) * token)
     left = max(total - activations - (blocks if resident and not shared else 0), 0)
     # Slicing anew costs about as much as keeping: what is kept takes fresh memory, which the system has to clear.
     kept = left // 2 if refitted else min(left // 2, blocks)
@@ -86,7 +98,8 @@ def plan_memory(
         resident=resident,
         blocks=kept if resident else 2 * block,
         states=left - kept if resident else max(left - 2 * block, 0),
-        batch_tokens=max(activations // token, window),
+        batch_tokens=max(activations // (lanes * token), window),
+        lanes=lanes,
     )
 
 

@@ -16,8 +16,8 @@ class Resources:
         workers: Ray actors that price candidates; 0 = this process.
         ray_address: A running Ray cluster; None starts Ray on this machine.
         threads: CPU threads of this process, or of each worker; None = all cores, shared among the workers.
-        memory_gb: Memory for sliced blocks and hidden states of one evaluator, GB (10^9 bytes); None = half of what is
-            free, four fifths on a GPU.
+        memory_gb: Memory for sliced blocks and hidden states of one evaluator, GB (10^9 bytes); None = what is of use,
+            at most half of what is free, four fifths on a GPU.
 
     Raises:
         ConfigError: If a number is out of range.

@@ -94,8 +94,14 @@ def test_an_error_in_a_lane_is_the_error_of_the_caller(three_cores: None) -> Non
     assert sorted(in_lanes(range(3), work, lanes=3)) == [0, 1, 2]
 
 
-def test_a_gpu_and_a_single_candidate_have_one_lane(three_cores: None) -> None:
-    assert lanes_for(torch.device("cuda"), 10) == 1
-    assert lanes_for(CPU, 1) == 1
-    assert lanes_for(CPU, 2) == 2
-    assert lanes_for(CPU, 10) == 3
+def test_a_gpu_has_one_lane_and_a_tight_budget_fewer(three_cores: None) -> None:
+    assert lanes_for(torch.device("cuda")) == 1
+    assert lanes_for(CPU) == 3
+    dense = dense_model("opt")
+    assert _evaluator(dense).plan.lanes == 3
+    tight = PopulationEvaluator(
+        dense, WINDOWS, metric="perplexity", device=CPU, dtype=torch.float32, memory_bytes=300_000
+    )
+    assert tight.plan.lanes < 3
+    genomes = [random_genome(dense, seed) for seed in range(4)]
+    assert tight.evaluate(genomes) == _evaluator(dense).evaluate(genomes)
