@@ -96,6 +96,10 @@ def write(dense: DenseModel, genome: Genome, folder: Path, dtype: Any) -> tuple[
 def greedy_gap(served: LlamaCpp, subnet: PreTrainedModel, prompt: list[int]) -> float | None:
     """None if both write the same 40 tokens; else how far apart PyTorch sees the two tokens where they part."""
     theirs, ours = served.greedy(prompt, 40), torch_greedy(subnet, prompt, 40)
+    ends = subnet.config.eos_token_id
+    if ends in ours:
+        # llama.cpp is asked to go on behind the end of the text, and so never writes this token.
+        theirs, ours = theirs[: ours.index(ends)], ours[: ours.index(ends)]
     if theirs == ours:
         return None
     place = next(index for index, pair in enumerate(zip(theirs, ours, strict=True)) if pair[0] != pair[1])
