@@ -71,7 +71,7 @@ def elimination_ranks(weight: Tensor, hessian: Tensor, *, width: int, at_once: i
             break
         kept = keep.repeat_interleave(width)
         gone = ~kept
-        ratio = torch.linalg.solve(inverse[gone][:, gone], inverse[gone][:, kept])
+        ratio = _solve(inverse[gone][:, gone], inverse[gone][:, kept])
         w = w[:, kept] - w[:, gone] @ ratio
         inverse = inverse[kept][:, kept] - inverse[kept][:, gone] @ ratio
     return ranks
@@ -84,4 +84,11 @@ def _costs(w: Tensor, inverse: Tensor, width: int) -> Tensor:
     count = w.shape[1] // width
     blocks = inverse.view(count, width, count, width)[torch.arange(count), :, torch.arange(count)]
     columns = w.view(-1, count, width).permute(1, 2, 0)
-    return torch.sum(columns * torch.linalg.solve(blocks, columns), dim=(1, 2))
+    # One at a time: the batched LU of some builds fails on several threads.
+    solved = torch.stack([_solve(block, part) for block, part in zip(blocks, columns, strict=True)])
+    return torch.sum(columns * solved, dim=(1, 2))
+
+
+def _solve(matrix: Tensor, right: Tensor) -> Tensor:
+    """``matrix^-1 right`` for a symmetric positive definite matrix."""
+    return torch.cholesky_solve(right, torch.linalg.cholesky(matrix))

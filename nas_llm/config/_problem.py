@@ -162,6 +162,9 @@ class SearchSection(_Section):
     algorithm_args: dict[str, int | float | str | bool] = Field(default_factory=dict)
     population: PositiveInt = 40
     evaluations: PositiveInt = Field(200, description="Budget of evaluated genomes, the first population included.")
+    target_ratios: tuple[Ratio, ...] = Field(
+        (), description="Inheriting ratios that all candidates are brought to, from below; none = any ratio."
+    )
     start_from: tuple[str, ...] = Field(
         (), description="Runs, exports or folders of exports whose genomes the first population takes in."
     )

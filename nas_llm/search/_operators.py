@@ -16,6 +16,7 @@ from nas_llm.search._ratio_mutation import RatioMutation
 from nas_llm.search._repair import GenomeRepair
 from nas_llm.search._sampling import ImportanceSampling
 from nas_llm.search._sensitivity import SensitivityModel
+from nas_llm.search._target_repair import TargetRepair
 from nas_llm.space import CostModel, Genome, SearchSpace, UnitScores
 
 
@@ -40,6 +41,7 @@ def build_operators(
     constraints: ConstraintSection,
     price: str = "macs_per_token",
     start: Sequence[Genome] = (),
+    targets: Sequence[float] = (),
 ) -> Operators:
     """Build the operators of a problem.
 
@@ -51,6 +53,7 @@ def build_operators(
         constraints: ``[constraints]``.
         price: The cost that guided moves keep: the first cost objective.
         start: Genomes that the first population takes in.
+        targets: Inheriting ratios that all genomes are brought to; none = any ratio.
     """
     ratio = RatioMutation(
         space,
@@ -63,7 +66,11 @@ def build_operators(
     mask = MaskMutation(
         scores, probability=section.mask_probability, alpha=section.alpha, temperature=section.temperature
     )
-    repair = GenomeRepair(space, scores, cost_model, CostConstraints(constraints))
+    repair = (
+        TargetRepair(targets, space, scores, cost_model, constraints)
+        if targets
+        else GenomeRepair(space, scores, cost_model, CostConstraints(constraints))
+    )
     sensitivities = SensitivityModel(space.architecture)
     guided = GuidedMutation(
         space,

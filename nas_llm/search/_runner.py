@@ -88,6 +88,7 @@ class Search:
             constraints=problem.constraints,
             price=next(name for name in problem.objectives if name != problem.quality),
             start=start,
+            targets=problem.search.target_ratios,
         )
         # Fails now rather than after a run directory was made.
         self._algorithm()
