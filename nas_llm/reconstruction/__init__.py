@@ -1,7 +1,7 @@
 """Reconstruction: refitting inherited weights so that a subnet repairs what it omits."""
 
 from nas_llm.reconstruction._admm import AdmmRefit, admm
-from nas_llm.reconstruction._block import BlockReconstructor, Residual
+from nas_llm.reconstruction._block import BlockReconstructor, BlockResidual, GramSource, Residual, Solver
 from nas_llm.reconstruction._closed_form import closed_form
 from nas_llm.reconstruction._damping import DAMPING_SCALES
 from nas_llm.reconstruction._moments import TokenWeights
@@ -15,11 +15,14 @@ __all__ = [
     "TARGETS",
     "AdmmRefit",
     "BlockReconstructor",
+    "BlockResidual",
+    "GramSource",
     "Reconstruction",
     "Refit",
     "Residual",
     "SequentialReconstructor",
     "SequentialResidual",
+    "Solver",
     "TokenWeights",
     "admm",
     "closed_form",

@@ -101,7 +101,7 @@ class Prepared:
         return BlockReconstructor(
             self.dense,
             self.calibration,
-            damping=self.problem.reconstruction.damping,
+            damping=self.problem.reconstruction.pricing_damping,
             device=self.device,
             dtype=dtype,
             residuals=residuals,
