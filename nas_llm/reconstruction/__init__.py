@@ -4,6 +4,7 @@ from nas_llm.reconstruction._admm import AdmmRefit, admm
 from nas_llm.reconstruction._block import BlockReconstructor, BlockResidual, GramSource, Residual, Solver
 from nas_llm.reconstruction._closed_form import closed_form
 from nas_llm.reconstruction._damping import DAMPING_SCALES
+from nas_llm.reconstruction._held_out import held_out_windows
 from nas_llm.reconstruction._moments import TokenWeights
 from nas_llm.reconstruction._reconstruction import Reconstruction, SequentialResidual
 from nas_llm.reconstruction._refit import Refit
@@ -26,4 +27,5 @@ __all__ = [
     "TokenWeights",
     "admm",
     "closed_form",
+    "held_out_windows",
 ]
