@@ -81,7 +81,7 @@ def reconstruct(
     console = output()
     console.print(reconstruction_table(opened.front, records))
     for record in records:
-        if layers or len(records) == 1:
+        if record.residuals and (layers or len(records) == 1):
             console.print(residual_table(record))
         line(console, f"residuals: {record.path}")
 

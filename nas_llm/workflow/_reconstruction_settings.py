@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -50,12 +51,8 @@ def with_reconstruction(
 
 def settings(problem: Problem) -> dict[str, Any]:
     """Everything of ``[reconstruction]`` that the weights depend on, as plain data."""
-    section, split = problem.reconstruction.model_dump(mode="json"), problem.reconstruction_split
-    names = ["method", "damping", *_SETTINGS.get(section["method"], ())]
-    if isinstance(section["damping"], list):
-        names.append("validation")
-    own = {} if split is None else split.model_dump(mode="json")
-    return {name: section[name] for name in names} | own
+    split = problem.reconstruction_split
+    return _how(problem) | ({} if split is None else split.model_dump(mode="json"))
 
 
 def describe(problem: Problem, windows: WindowSet) -> dict[str, Any]:
@@ -67,7 +64,7 @@ def describe(problem: Problem, windows: WindowSet) -> dict[str, Any]:
     """
     if problem.reconstruction.method == "none":
         return {"method": "none"}
-    return settings(problem) | {"tokens": windows.num_tokens, "text": windows.describe()}
+    return _how(problem) | {"tokens": windows.num_tokens, "text": windows.describe()}
 
 
 def as_options(problem: Problem) -> str:
@@ -96,3 +93,13 @@ def in_words(problem: Problem, windows: WindowSet) -> str:
     }[section.method]
     text = _format.text_of(windows.describe())
     return f"inherited, output projections refitted {how} on {windows.num_tokens:,} tokens: {text}"
+
+
+def _how(problem: Problem) -> dict[str, Any]:
+    section = problem.reconstruction.model_dump(mode="json")
+    names = ["method", "damping", *_SETTINGS.get(section["method"], ())]
+    if isinstance(section["damping"], list):
+        names.append("validation")
+        # JSON has no infinity.
+        section["damping"] = [value if math.isfinite(value) else "inf" for value in section["damping"]]
+    return {name: section[name] for name in names}
