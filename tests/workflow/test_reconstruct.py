@@ -5,16 +5,21 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from typer.testing import CliRunner
 from whole_fronts import make_run
 
 import nas_llm
+from nas_llm.cache import cache_dir
 from nas_llm.calibration import calibrate
+from nas_llm.cli import app
 from nas_llm.config import load_problem, override_problem
 from nas_llm.data import Splits, build_splits, packaged_sample, read_texts
 from nas_llm.errors import ConfigError, DataError, ExportError, RunError
@@ -109,7 +114,7 @@ def test_the_default_is_the_closed_form_on_the_cached_grams(run: Run, dense: Den
 def test_long_admm_is_the_closed_form_and_the_papers_thirty_iterations_are_on_the_way(
     tmp_path_factory: pytest.TempPathFactory, run: Run, tmp_path: Path
 ) -> None:
-    settings = ("method='admm'", "iterations=5000", "damping=0.1")
+    settings = ("method='admm'", "iterations=1000", "damping=1.0")
     long = make_run(tmp_path_factory.mktemp("runs") / "long", *(f"reconstruction.{text}" for text in settings))
     point = long.front.points[4]
     found = _exported(long, point, tmp_path / "admm")
@@ -304,3 +309,67 @@ def test_what_cannot_be_done_is_said(run: Run, tmp_path: Path) -> None:
     (copy / "reconstruction").write_text("mine")
     with pytest.raises(RunError, match=r"cannot write .*/reconstruction"):
         reconstruct_points(replace(run, directory=copy), run.front.points[:1])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("reconstruct", "--method", "sequental"), 'error: reconstruction.method = "sequental" is not known; did you'),
+        (("reconstruct", "--samples", "0"), "error: samples = 0 should be at least 1"),
+        (("reconstruct", "--damping", "-1"), "error: reconstruction.damping = -1.0 should be a number above 0, or a"),
+        (("reconstruct", "--target", "2"), "error: reconstruction.target = 2.0 is not known; known are residual, sub"),
+        (("export", "--method", "closed"), 'error: reconstruction.method = "closed" is not known; did you mean "clos'),
+        (("export", "--samples", "-3"), "error: samples = -3 should be at least 1"),
+    ],
+)
+def test_the_command_line_says_it_in_one_line(run: Run, words: tuple[str, ...], message: str) -> None:
+    command, *options = words
+    outcome = CliRunner().invoke(app, [command, str(run.directory), *options])
+    assert (outcome.exit_code, outcome.stdout) == (2, "")
+    assert outcome.stderr.startswith(message)
+    assert outcome.stderr.count("\n") == 1
+
+
+def test_the_command_line_needs_a_front(run: Run, tmp_path: Path) -> None:
+    shutil.copy(run.directory / "problem.toml", tmp_path)
+    outcome = CliRunner().invoke(app, ["reconstruct", str(tmp_path)])
+    assert outcome.exit_code == 2
+    assert "has no front yet; finish it with nas-llm search" in outcome.stderr
+    assert outcome.stderr.count("\n") == 1
+
+
+def test_the_command_shows_layers_and_leaves_a_table(run: Run) -> None:
+    words = ["--point", "p02", "--method", "sequential", "--samples", "8", "--damping", "0.001,0.1"]
+    outcome = CliRunner().invoke(app, ["reconstruct", str(run.directory), *words])
+    assert outcome.exit_code == 0, outcome.output
+    rows = _rows(run.directory / "reconstruction" / "p02-sequential.csv")
+    for row in rows:
+        numbers = [f"{float(row[name]):.4g}" for name in ("residual_before", "residual_after", "damping", "held_out")]
+        assert " ".join([row["layer"], row["projection"], *numbers]) in " ".join(outcome.stdout.split())
+    assert "reconstruction: p02: sequential on 1,024 tokens" in outcome.stderr
+
+
+def test_an_interrupted_command_leaves_nothing_half_done(run: Run) -> None:
+    """Stopped in the middle of the layers, with hidden states in files."""
+    stop = """
+import os, signal, sys
+from nas_llm.cli import main
+from nas_llm.workflow import _finish
+_finish.available_bytes = lambda: 0
+whole = _finish._advance
+def advance(on_event, before, passes, layer):
+    whole(on_event, before, passes, layer)
+    if layer == 2:
+        os.kill(os.getpid(), signal.SIGINT)
+_finish._advance = advance
+sys.argv = ["nas-llm", "reconstruct", sys.argv[1], "--point", "p09", "--method", "sequential"]
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", stop, str(run.directory)], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 130
+    assert done.stderr.endswith("reconstruction: p09: sequential on 1,024 tokens\nerror: interrupted\n")
+    assert not list((run.directory / "reconstruction").glob("p09*"))
+    assert not list((run.directory / "reconstruction").glob(".*"))
+    assert not list(cache_dir().glob(".hidden-*"))
