@@ -34,7 +34,9 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return make_run(tmp_path_factory.mktemp("runs") / "made-up")
+    """Its settings are spelled out: the defaults are free to change."""
+    settings = ("method='closed_form'", "damping=0.01", "target='residual'")
+    return make_run(tmp_path_factory.mktemp("runs") / "made-up", *(f"reconstruction.{text}" for text in settings))
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +79,9 @@ def test_a_sequential_export_is_bit_for_bit_what_the_reconstructor_gives(
     found = _exported(run, point, tmp_path, method="sequential")
     windows = _splits(run, dense).calibration
     assert windows.digest() == run.front.data["calibration"]["digest"]
-    result = SequentialReconstructor(dense, windows, damping=0.01, device=CPU).reconstruct(point.genome)
+    result = SequentialReconstructor(dense, windows, target="residual", damping=0.01, device=CPU).reconstruct(
+        point.genome
+    )
     assert _same(found, build_subnet(dense, point.genome, edit=result.edit).state_dict())
     rows = _rows(tmp_path / point.id / "reconstruction.csv")
     places = [(str(residual.layer), residual.projection) for residual in result.residuals]
@@ -95,11 +99,14 @@ def test_samples_are_windows_apart_from_those_that_judge(run: Run, dense: DenseM
         assert getattr(splits, name).digest() == run.front.data[name]["digest"]
     assert splits.reconstruction is not None
     assert splits.reconstruction.tokens.shape == (12, 128)
-    result = SequentialReconstructor(dense, splits.reconstruction, damping=0.01, device=CPU).reconstruct(point.genome)
+    windows = splits.reconstruction
+    result = SequentialReconstructor(dense, windows, target="residual", damping=0.01, device=CPU).reconstruct(
+        point.genome
+    )
     assert _same(found, build_subnet(dense, point.genome, edit=result.edit).state_dict())
 
 
-def test_the_default_is_the_closed_form_on_the_cached_grams(run: Run, dense: DenseModel, tmp_path: Path) -> None:
+def test_the_closed_form_takes_the_cached_grams(run: Run, dense: DenseModel, tmp_path: Path) -> None:
     point = run.front.points[1]
     found = _exported(run, point, tmp_path)
     calibration = calibrate(dense, _splits(run, dense).calibration, scorer="obs", damping=0.01, device=CPU)
@@ -267,6 +274,7 @@ def test_a_search_finds_too_little_text_before_it_begins_and_may_be_finished_oth
     (tmp_path / "text.txt").write_text("A house by the sea. " * 400)
     small = ["search.population=4", "search.evaluations=4", "data.calibration.tokens=512", "data.fitness.tokens=256"]
     small += ["data.held_out.tokens=256", "front.size=2"]
+    small += ["reconstruction.method='closed_form'", "reconstruction.damping=0.01"]
     own = [*small, f"reconstruction.sources=[{{source='{tmp_path}/text.txt'}}]"]
     long = load_problem("tiny-llama", overrides=[*own, "reconstruction.tokens=100000"])
     with pytest.raises(DataError, match=r"text.txt' is too short: .* needed are 99968 \(reconstruction 99968\)"):
