@@ -3,6 +3,7 @@
 from nas_llm.calibration._calibrate import SCORERS, Calibration, Scorer, calibrate
 from nas_llm.calibration._gram import BlockGrams, Gram, damped, stream_grams
 from nas_llm.calibration._importance import importance
+from nas_llm.calibration._kept_grams import KeptGrams, keep_grams
 from nas_llm.calibration._obs import elimination_ranks, obs
 from nas_llm.calibration._store import GramStore
 
@@ -12,11 +13,13 @@ __all__ = [
     "Calibration",
     "Gram",
     "GramStore",
+    "KeptGrams",
     "Scorer",
     "calibrate",
     "damped",
     "elimination_ranks",
     "importance",
+    "keep_grams",
     "obs",
     "stream_grams",
 ]

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +15,13 @@ from torch import Tensor
 from nas_llm.cache import cache_dir
 from nas_llm.calibration._gram import BlockGrams, Gram, stream_grams
 from nas_llm.calibration._importance import importance
+from nas_llm.calibration._make_once import make_once
 from nas_llm.calibration._obs import obs
 from nas_llm.calibration._store import GramStore
 from nas_llm.data import WindowSet
-from nas_llm.errors import ConfigError, RunError
+from nas_llm.errors import ConfigError
 from nas_llm.models import DenseModel
 from nas_llm.space import UnitScores
-
-logger = logging.getLogger(__name__)
 
 # Raised whenever the meaning of what is kept changes.
 _FORMAT = 1
@@ -99,43 +94,18 @@ def calibrate(
     }
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
     target = cache_dir() / "calibration" / key
-    if not (target / "scores.npz").is_file():
-        try:
-            _compute(dense, windows, SCORERS[scorer], damping, device, target, on_layer)
-        except OSError as error:
-            raise RunError(
-                f"cannot keep the calibration in {target.parent}: {error}; free some space or set NAS_LLM_CACHE"
-            ) from error
-    return Calibration(UnitScores.load(target / "scores.npz"), key, windows.num_tokens, GramStore(target))
 
-
-def _compute(
-    dense: DenseModel,
-    windows: WindowSet,
-    score: Scorer,
-    damping: float,
-    device: torch.device,
-    target: Path,
-    on_layer: Callable[[int], None],
-) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=".calibrating-"))
-    try:
-        store = GramStore(staging)
+    def make(folder: Path) -> None:
+        store = GramStore(folder)
         attn, mlp = [], []
         for layer, grams in stream_grams(dense, windows, device=device):
             weights = {name: weight.to(device) for name, weight in dense.block_state(layer).items()}
-            attn_scores, mlp_scores = score(dense, weights, grams, damping=damping)
+            attn_scores, mlp_scores = SCORERS[scorer](dense, weights, grams, damping=damping)
             attn.append(attn_scores)
             mlp.append(mlp_scores)
             store.put(layer, grams.o_in, grams.fc2_in)
             on_layer(layer)
-        UnitScores(torch.stack(attn).numpy(), torch.stack(mlp).numpy()).save(staging / "scores.npz")
-        try:
-            os.replace(staging, target)
-        except OSError:
-            # Another process may have finished the same calibration in the meantime.
-            if not (target / "scores.npz").is_file():
-                raise
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        UnitScores(torch.stack(attn).numpy(), torch.stack(mlp).numpy()).save(folder / "scores.npz")
+
+    make_once(target, make, witness="scores.npz")
+    return Calibration(UnitScores.load(target / "scores.npz"), key, windows.num_tokens, GramStore(target))

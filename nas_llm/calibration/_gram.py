@@ -34,6 +34,10 @@ class Gram:
         """The same moments on another device."""
         return Gram(self.matrix.to(device), self.total.to(device), self.tokens)
 
+    def merged(self, other: Gram) -> Gram:
+        """The moments of both texts."""
+        return Gram(self.matrix + other.matrix, self.total + other.total, self.tokens + other.tokens)
+
 
 @dataclass(frozen=True, eq=False)
 class BlockGrams:

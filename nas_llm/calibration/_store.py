@@ -39,5 +39,10 @@ class GramStore:
         )
         return o_in, fc2_in
 
+    @staticmethod
+    def file_name(layer: int) -> str:
+        """Name of a block's file."""
+        return f"layer-{layer:03d}.safetensors"
+
     def _path(self, layer: int) -> Path:
-        return self.directory / f"layer-{layer:03d}.safetensors"
+        return self.directory / self.file_name(layer)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from nas_llm.config import LoadedProblem, Problem
     from nas_llm.events import EventHandler
     from nas_llm.export import Servability
-    from nas_llm.workflow import ExportRecord, FrontPoint, ModelRow, Run, RunSummary
+    from nas_llm.workflow import ExportRecord, FrontPoint, ModelRow, ReconstructionRecord, Run, RunSummary
 
 
 def _quiet() -> None:
@@ -80,6 +80,8 @@ def export_points(
     formats: Sequence[str],
     dtype: Mapping[str, str],
     max_shard_size: str,
+    method: str | None,
+    samples: int | None,
     jobs: int,
     force: bool,
     on_event: EventHandler,
@@ -98,6 +100,8 @@ def export_points(
             formats=formats,
             dtype=dtype,
             max_shard_size=max_shard_size,
+            method=method,
+            samples=samples,
             jobs=jobs,
             force=force,
             on_event=on_event,
@@ -106,6 +110,25 @@ def export_points(
         records, refusals = refused.records, refused.refusals
     names = dict.fromkeys(record.format for record in records)
     return Exported(records, refusals, [EXPORT_FORMATS[name].loads for name in names])
+
+
+def reconstruct_points(
+    run: Run,
+    points: Sequence[FrontPoint],
+    *,
+    method: str | None,
+    samples: int | None,
+    damping: float | Sequence[float] | None,
+    target: str | float | None,
+    on_event: EventHandler,
+) -> list[ReconstructionRecord]:
+    """Finish points and measure them."""
+    _quiet()
+    from nas_llm import workflow
+
+    return workflow.reconstruct_points(
+        run, points, method=method, samples=samples, damping=damping, target=target, on_event=on_event
+    )
 
 
 def what_is_servable(problem: Problem) -> Mapping[str, Servability]:

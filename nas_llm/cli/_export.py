@@ -11,7 +11,15 @@ import typer
 from nas_llm.cli import _backend
 from nas_llm.cli._console import fail, line, output
 from nas_llm.cli._counts import parse_count
-from nas_llm.cli._options import MaxMacsOption, MaxParamsOption, MinRatioOption, PointOption, RunArgument
+from nas_llm.cli._options import (
+    MaxMacsOption,
+    MaxParamsOption,
+    MethodOption,
+    MinRatioOption,
+    PointOption,
+    RunArgument,
+    SamplesOption,
+)
 from nas_llm.cli._run_directory import find_run
 from nas_llm.errors import ConfigError
 
@@ -39,6 +47,8 @@ def export(
             help="Type of the weights, e.g. float16, for all formats or for one: gguf=q8_0; may be repeated.",
         ),
     ] = None,
+    method: MethodOption = None,
+    samples: SamplesOption = None,
     max_shard_size: Annotated[
         str, typer.Option("--max-shard-size", metavar="SIZE", help="Largest weight file of a Hugging Face directory.")
     ] = "5GB",
@@ -57,6 +67,7 @@ def export(
       nas-llm export runs/demo
       nas-llm export runs/demo --point knee --point ratio=0.9 --point p02
       nas-llm export runs/demo --max-macs 140M --out models/small
+      nas-llm export runs/demo --point p03 --method sequential --samples 128 --out models/sequential
       nas-llm export runs/demo --point all --format hf,gguf --dtype gguf=q8_0 --jobs 2
     """
     from nas_llm.cli._progress import progress
@@ -75,6 +86,8 @@ def export(
             formats=wanted,
             dtype=types,
             max_shard_size=max_shard_size,
+            method=method,
+            samples=samples,
             jobs=jobs,
             force=force,
             on_event=on_event,

@@ -20,9 +20,9 @@ class SearchMonitor:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._first: tuple[float, int] | None = None
-        self.stage: StageStarted | None = None
+        self._stages: list[StageStarted] = []
         self._began: dict[str, float] = {}
-        self.stage_done = 0
+        self._done: dict[str, int] = {}
         self.generation = 0
         self.evaluations = 0
         self.budget = 0
@@ -32,13 +32,13 @@ class SearchMonitor:
     def update(self, event: Event) -> None:
         """Take an event in."""
         match event:
-            case StageStarted():
-                self.stage, self.stage_done = event, 0
-                self._began[event.stage] = self._clock()
-            case StageAdvanced(stage=stage, done=done) if self.stage is not None and stage == self.stage.stage:
-                self.stage_done = done
-            case StageFinished(stage=stage) if self.stage is not None and stage == self.stage.stage:
-                self.stage = None
+            case StageStarted(stage=stage):
+                self._stages = [*self._open_without(stage), event]
+                self._began[stage], self._done[stage] = self._clock(), 0
+            case StageAdvanced(stage=stage, done=done):
+                self._done[stage] = done
+            case StageFinished(stage=stage):
+                self._stages = self._open_without(stage)
             case CandidateEvaluated(evaluations=evaluations, budget=budget, seconds=seconds):
                 if self._first is None:
                     # The clock of the rate starts when the first candidate began, not when it was done.
@@ -48,8 +48,21 @@ class SearchMonitor:
                 self.generation, self.evaluations = event.generation, event.evaluations
                 self.budget, self.hypervolume, self.front = event.budget, event.hypervolume, event.front
 
+    @property
+    def stage(self) -> StageStarted | None:
+        """The innermost stage that is under way; stages may lie inside of others."""
+        return self._stages[-1] if self._stages else None
+
+    @property
+    def stage_done(self) -> int:
+        """Steps of it that are done."""
+        return self._done[self._stages[-1].stage] if self._stages else 0
+
+    def _open_without(self, stage: str) -> list[StageStarted]:
+        return [other for other in self._stages if other.stage != stage]
+
     def seconds_in(self, stage: str) -> float:
-        """Time since a stage began; stages may lie inside of others."""
+        """Time since a stage began."""
         return self._clock() - self._began.get(stage, self._clock())
 
     @property

@@ -17,4 +17,16 @@ PointOption = Annotated[
 ]
 MaxMacsOption = Annotated[str | None, typer.Option("--max-macs", metavar="N", help="Most MACs per token, e.g. 100M.")]
 MaxParamsOption = Annotated[str | None, typer.Option("--max-params", metavar="N", help="Most parameters, e.g. 110M.")]
+MethodOption = Annotated[
+    str | None,
+    typer.Option(
+        "--method",
+        metavar="NAME",
+        help="How weights are refitted: sequential, closed_form, admm or none; default the problem's.",
+    ),
+]
+SamplesOption = Annotated[
+    int | None,
+    typer.Option("--samples", metavar="N", help="Calibration windows to refit on; default as the problem says."),
+]
 MinRatioOption = Annotated[float | None, typer.Option("--min-ratio", help="Least inheriting ratio, in (0, 1].")]

@@ -11,13 +11,13 @@ from rich.table import Table
 from nas_llm import _format
 
 if TYPE_CHECKING:
-    from nas_llm.workflow import ExportRecord, Front, FrontPoint, ModelRow
+    from nas_llm.workflow import ExportRecord, Front, FrontPoint, ModelRow, ReconstructionRecord
 
 
 def front_table(front: Front, points: Sequence[FrontPoint]) -> Table:
     """The dense model and some points, with what the numbers were measured on."""
     kl = front.quality == "kl"
-    table = _table("point", "ratio", "MACs/token", "params", "KV bytes/token", *(["KL"] if kl else []))
+    table = plain_table("point", "ratio", "MACs/token", "params", "KV bytes/token", *(["KL"] if kl else []))
     for name in ("fitness ppl", "held-out ppl", "attention", "FFN"):
         table.add_column(name, justify="right")
     table.add_column("", justify="left")
@@ -26,7 +26,7 @@ def front_table(front: Front, points: Sequence[FrontPoint]) -> Table:
         ffn = sum(layer["ffn_channels"] > 0 for layer in point.layers)
         table.add_row(
             point.id,
-            *_costs(point),
+            *costs(point),
             _format.count(point.cost.kv_cache_bytes),
             *([_format.objective("kl", point.objectives["kl"])] if kl else []),
             _format.perplexity(point.fitness_perplexity),
@@ -42,23 +42,23 @@ def front_table(front: Front, points: Sequence[FrontPoint]) -> Table:
 
 def export_table(front: Front, records: Sequence[ExportRecord]) -> Table:
     """The dense model and what was exported, as measured."""
-    table = _table("point", "ratio", "MACs/token", "params", "fitness ppl", "held-out ppl", "format", "weights")
+    table = plain_table("point", "ratio", "MACs/token", "params", "fitness ppl", "held-out ppl", "format", "weights")
     table.add_column("directory", justify="left", overflow="fold")
     dense = front.dense
     scores = (_format.perplexity(dense.fitness_perplexity), _format.perplexity(dense.held_out_perplexity))
-    table.add_row("dense", *_costs(dense), *scores, "", "", "", style="dim")
+    table.add_row("dense", *costs(dense), *scores, "", "", "", style="dim")
     for record in records:
         scores = (_format.perplexity(record.fitness_perplexity), _format.perplexity(record.held_out_perplexity))
         name = f"{record.point.id} (knee)" if record.point.knee else record.point.id
         written = (f"{record.format}, {record.dtype}", _format.size(record.size))
-        table.add_row(name, *_costs(record), *scores, *written, str(record.path))
+        table.add_row(name, *costs(record), *scores, *written, str(record.path))
     table.caption = measured_on(front)
     return table
 
 
 def model_table(rows: Sequence[ModelRow]) -> Table:
     """Measured models, with the protocol."""
-    table = _table("model", "ratio", "MACs/token", "params", "block params", "perplexity")
+    table = plain_table("model", "ratio", "MACs/token", "params", "block params", "perplexity")
     for row in rows:
         ratio = "-" if row.inheriting_ratio is None else f"{row.inheriting_ratio:.4f}"
         numbers = (_format.count(row.macs_per_token), _format.count(row.params), _format.count(row.block_params))
@@ -81,7 +81,8 @@ def measured_on(front: Front) -> str:
     return "; ".join(parts)
 
 
-def _table(first: str, *columns: str) -> Table:
+def plain_table(first: str, *columns: str) -> Table:
+    """An empty table: text in the first column, numbers in the others."""
     table = Table(box=SIMPLE_HEAD, caption_justify="left", caption_style="dim", header_style="bold")
     table.add_column(first, justify="left", overflow="fold")
     for column in columns:
@@ -89,6 +90,7 @@ def _table(first: str, *columns: str) -> Table:
     return table
 
 
-def _costs(priced: FrontPoint | ExportRecord) -> tuple[str, str, str]:
+def costs(priced: FrontPoint | ExportRecord | ReconstructionRecord) -> tuple[str, str, str]:
+    """Inheriting ratio, MACs per token and parameters."""
     cost = priced.cost
     return f"{cost.inheriting_ratio:.4f}", _format.count(cost.macs_per_token), _format.count(cost.params)

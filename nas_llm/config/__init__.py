@@ -1,7 +1,7 @@
 """Problem definitions: pydantic models read from TOML."""
 
 from nas_llm.config._dump import dump_problem
-from nas_llm.config._load import LoadedProblem, load_problem
+from nas_llm.config._load import LoadedProblem, load_problem, override_problem
 from nas_llm.config._packaged import PackagedProblem, list_problems, problems_directory
 from nas_llm.config._problem import (
     COST_OBJECTIVES,
@@ -46,5 +46,6 @@ __all__ = [
     "dump_problem",
     "list_problems",
     "load_problem",
+    "override_problem",
     "problems_directory",
 ]

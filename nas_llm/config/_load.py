@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,22 +95,51 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
 
 
+def override_problem(problem: Problem, values: Mapping[str, Any]) -> Problem:
+    """A definition with some keys replaced, validated anew.
+
+    Args:
+        problem: The definition.
+        values: Dotted key to value, e.g. ``{"reconstruction.method": "admm"}``.
+
+    Raises:
+        ConfigError: If a key or value is wrong; always one line.
+    """
+    if not values:
+        return problem
+    data = problem.model_dump(exclude_none=True)
+    for key, value in values.items():
+        apply_override(data, key, value)
+    try:
+        return _parsed(data)
+    except ValidationError as error:
+        raise ConfigError(_said(faults(error, Problem, data))) from error
+
+
 def _validated(data: dict[str, Any], path: Path, overridden: tuple[str, ...]) -> Problem:
     try:
-        # By way of JSON because pydantic's strict mode takes arrays for tuples there: 40.0, "40" and true are
-        # no integers, as in any other TOML reader.
-        return Problem.model_validate_json(json.dumps(data, default=str), strict=True)
+        return _parsed(data)
     except ValidationError as error:
         found = faults(error, Problem, data)
-    lines = [fault.message for fault in found[:_SHOWN_FAULTS]]
-    if len(found) > _SHOWN_FAULTS:
-        lines.append(f"and {len(found) - _SHOWN_FAULTS} more")
     origin = str(path)
     if all(_within(fault, overridden) for fault in found):
         origin = "--set"
     elif overridden and not all(fault.path for fault in found):
         origin = f"{path} with --set"
-    raise ConfigError(f"{origin}: {'; '.join(lines)}")
+    raise ConfigError(f"{origin}: {_said(found)}")
+
+
+def _parsed(data: dict[str, Any]) -> Problem:
+    # By way of JSON because pydantic's strict mode takes arrays for tuples there: 40.0, "40" and true are
+    # no integers, as in any other TOML reader.
+    return Problem.model_validate_json(json.dumps(data, default=str), strict=True)
+
+
+def _said(found: Sequence[Fault]) -> str:
+    lines = [fault.message for fault in found[:_SHOWN_FAULTS]]
+    if len(found) > _SHOWN_FAULTS:
+        lines.append(f"and {len(found) - _SHOWN_FAULTS} more")
+    return "; ".join(lines)
 
 
 def _within(fault: Fault, keys: tuple[str, ...]) -> bool:

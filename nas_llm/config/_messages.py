@@ -52,9 +52,9 @@ def _fault(detail: ErrorDetails, location: Sequence[int | str], model: type[Base
         case "value_error":
             return Fault("", str(detail["ctx"]["error"]))
         case "literal_error":
-            return Fault(path, f"{path} = {_toml(value)} is not known; {_choice_hint(str(value), location, model)}")
+            return Fault(path, f"{path} = {shown(value)} is not known; {_choice_hint(str(value), location, model)}")
         case "model_type" | "dict_type":
-            return Fault(path, f"{path} = {_toml(value)} should be a section, [{path}]")
+            return Fault(path, f"{path} = {shown(value)} should be a section, [{path}]")
         case "tuple_type":
             expected = "should be a list"
         case "too_short":
@@ -63,7 +63,7 @@ def _fault(detail: ErrorDetails, location: Sequence[int | str], model: type[Base
             expected = "should be one number, string, true or false"
         case _:
             expected = detail["msg"].removeprefix("Input ").removeprefix("String ").partition(", ")[0]
-    return Fault(path, f"{path} = {_toml(value)} {expected}")
+    return Fault(path, f"{path} = {shown(value)} {expected}")
 
 
 def _existing(location: tuple[int | str, ...], data: Any, kind: str) -> tuple[int | str, ...]:
@@ -82,7 +82,8 @@ def _dotted(location: Sequence[int | str]) -> str:
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location).lstrip(".")
 
 
-def _toml(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value as in a definition, cut if it is long."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else f"{text[:57]}..."
 

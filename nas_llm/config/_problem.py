@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from math import isfinite
+from statistics import median_low
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+from nas_llm.config._refit_values import Damping, Target
 
 COST_OBJECTIVES = ("macs_per_token", "params", "block_params", "kv_cache_bytes")
 QUALITY_OBJECTIVES = ("perplexity", "kl")
@@ -12,6 +16,7 @@ QUALITY_OBJECTIVES = ("perplexity", "kl")
 Ratio = Annotated[float, Field(gt=0.0, le=1.0)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Objective = Literal["perplexity", "kl", "macs_per_token", "params", "block_params", "kv_cache_bytes"]
+Method = Literal["sequential", "closed_form", "admm", "none"]
 
 
 class _Section(BaseModel):
@@ -180,8 +185,42 @@ class FrontSection(_Section):
 class ReconstructionSection(_Section):
     """``[reconstruction]``: how chosen points are finished."""
 
-    method: Literal["closed_form", "none"] = "closed_form"
-    damping: float = Field(1e-2, gt=0.0, description="Ridge on the weight update, fraction of the mean diagonal.")
+    method: Method = Field(
+        "closed_form",
+        description="sequential = block by block on the subnet's own inputs; closed_form = each block for itself; "
+        "admm = the same by the paper's iteration; none = inherited weights.",
+    )
+    tokens: PositiveInt | None = Field(
+        None, description="Calibration tokens of the finish; default: the windows of data.calibration."
+    )
+    sources: tuple[SourceSection, ...] | None = Field(
+        None, min_length=1, description="Their text; default: the sources of data.calibration."
+    )
+    damping: Damping = Field(
+        1e-2,
+        description="Ridge on the weight update, fraction of the mean diagonal; of a list, each projection takes the "
+        "one that does best on held-out windows.",
+    )
+    target: Target = Field(
+        "residual",
+        description="What sequential aims at: the dense residual stream, the dense sublayer output, or a number from "
+        "0 (sublayer) to 1 (residual).",
+    )
+    validation: float = Field(
+        0.1, gt=0.0, lt=1.0, description="Share of the windows held out to choose between dampings."
+    )
+    rho: float = Field(1.0, gt=0.0, allow_inf_nan=False, description="Penalty of ADMM.")
+    iterations: PositiveInt = Field(30, description="Iterations of ADMM.")
+
+    @property
+    def dampings(self) -> tuple[float, ...]:
+        """All dampings, as they were given."""
+        return self.damping if isinstance(self.damping, tuple) else (self.damping,)
+
+    @property
+    def pricing_damping(self) -> float:
+        """The damping of the closed form that candidates are priced with: the middle finite one of a list."""
+        return median_low(damping for damping in self.dampings if isfinite(damping))
 
 
 class Problem(_Section):
@@ -217,6 +256,21 @@ class Problem(_Section):
                 f"({self.search.population}); the first population alone needs that many"
             )
         return self
+
+    @model_validator(mode="after")
+    def _whole_window(self) -> Problem:
+        tokens = self.reconstruction.tokens
+        if tokens is not None and tokens < self.data.window:
+            raise ValueError(f"reconstruction.tokens ({tokens}) is less than one window ({self.data.window})")
+        return self
+
+    @property
+    def reconstruction_split(self) -> SplitSection | None:
+        """Text of the finish where it asks for its own; None where it takes the calibration windows, or none."""
+        own, calibration = self.reconstruction, self.data.calibration
+        if own.method == "none" or (own.tokens is None and own.sources is None):
+            return None
+        return SplitSection(tokens=own.tokens or calibration.tokens, sources=own.sources or calibration.sources)
 
     @property
     def quality(self) -> str:

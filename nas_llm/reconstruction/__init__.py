@@ -1,9 +1,10 @@
 """Reconstruction: refitting inherited weights so that a subnet repairs what it omits."""
 
 from nas_llm.reconstruction._admm import AdmmRefit, admm
-from nas_llm.reconstruction._block import BlockReconstructor, Residual
+from nas_llm.reconstruction._block import BlockReconstructor, BlockResidual, GramSource, Residual, Solver
 from nas_llm.reconstruction._closed_form import closed_form
 from nas_llm.reconstruction._damping import DAMPING_SCALES
+from nas_llm.reconstruction._held_out import held_out_windows
 from nas_llm.reconstruction._moments import TokenWeights
 from nas_llm.reconstruction._reconstruction import Reconstruction, SequentialResidual
 from nas_llm.reconstruction._refit import Refit
@@ -15,12 +16,16 @@ __all__ = [
     "TARGETS",
     "AdmmRefit",
     "BlockReconstructor",
+    "BlockResidual",
+    "GramSource",
     "Reconstruction",
     "Refit",
     "Residual",
     "SequentialReconstructor",
     "SequentialResidual",
+    "Solver",
     "TokenWeights",
     "admm",
     "closed_form",
+    "held_out_windows",
 ]

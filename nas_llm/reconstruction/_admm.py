@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -50,7 +52,8 @@ def admm(
         bias: ``out`` or None; with a bias, X is centred and the bias takes up the mean.
         gram: Second moments of the n inputs.
         kept: ``n`` bool, at least one True.
-        damping: lambda as a fraction of the mean diagonal of H; 0 is the paper's own objective.
+        damping: lambda as a fraction of the mean diagonal of H; 0 is the paper's own objective,
+            infinity keeps the inherited weights.
         dtype: Arithmetic of the iteration.
         residuals: Whether to compute the residuals (two more products).
         rho: Penalty of the splitting; moves the speed, not the limit.
@@ -58,8 +61,9 @@ def admm(
     """
     problem = Projection(weight, bias, gram, kept, dtype)
     if not len(problem.omitted):
-        same = problem.unchanged()
-        return AdmmRefit(same.weight, same.bias, 0.0, 0.0, (), ())
+        return _with_history(problem.unchanged(), [], [])
+    if math.isinf(damping):
+        return _with_history(problem.refit(problem.inherited, residuals=residuals), [], [])
     hessian = problem.hessian.clone()
     hessian.diagonal().add_(problem.ridge(damping))
     scale = hessian.diagonal().clamp_min(torch.finfo(dtype).tiny).sqrt()
@@ -71,7 +75,8 @@ def admm(
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian))
     keep = problem.mask.to(dtype)
     z, u = w * keep, torch.zeros_like(w)
-    primal, dual = [], []
+    primal: list[float] = []
+    dual: list[float] = []
     for _ in range(iterations):
         v = (pull + rho * (z - u)) @ inverse
         previous, z = z, (v + u) * keep
@@ -80,6 +85,8 @@ def admm(
         primal.append(float(gap.norm()) / norm)
         dual.append(rho * float((z - previous).norm()) / norm)
     result = problem.refit((z / scale).index_select(1, problem.kept), residuals=residuals)
-    return AdmmRefit(
-        result.weight, result.bias, result.residual_before, result.residual_after, tuple(primal), tuple(dual)
-    )
+    return _with_history(result, primal, dual)
+
+
+def _with_history(refit: Refit, primal: Sequence[float], dual: Sequence[float]) -> AdmmRefit:
+    return AdmmRefit(refit.weight, refit.bias, refit.residual_before, refit.residual_after, tuple(primal), tuple(dual))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -31,7 +33,7 @@ def closed_form(
         bias: ``out`` or None.
         gram: Second moments of the n inputs.
         kept: ``n`` bool, at least one True.
-        damping: Ridge as a fraction of the mean diagonal.
+        damping: Ridge as a fraction of the mean diagonal; infinity keeps the inherited weights.
         dtype: Arithmetic of the solve.
         residuals: Whether to compute the residuals (two more products).
     """
@@ -39,6 +41,8 @@ def closed_form(
     s, r = problem.kept, problem.omitted
     if not len(r):
         return problem.unchanged()
+    if math.isinf(damping):
+        return problem.refit(problem.inherited, residuals=residuals)
     columns = problem.hessian.index_select(1, s)
     missing = problem.weight.index_select(1, r) @ columns.index_select(0, r)
     update = ridge_solve(columns.index_select(0, s), missing, problem.ridge(damping))

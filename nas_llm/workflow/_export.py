@@ -15,8 +15,10 @@ from nas_llm.workflow._export_folder import check_folder, locked_folder, remove_
 from nas_llm.workflow._export_point import Refusal
 from nas_llm.workflow._export_task import ExportTask, finished, make_task
 from nas_llm.workflow._export_workers import export_all
-from nas_llm.workflow._prepare import Prepared, prepare
-from nas_llm.workflow._run_files import check_same_inputs, read_problem, resolved_dtype
+from nas_llm.workflow._finish import Finisher
+from nas_llm.workflow._prepare import Prepared
+from nas_llm.workflow._reconstruction_settings import with_reconstruction
+from nas_llm.workflow._reopen import reopen
 from nas_llm.workflow._types import ExportRecord, FrontPoint, Run
 
 _BYTES = {"float32": 4.0, "f32": 4.0, "float16": 2.0, "f16": 2.0, "bfloat16": 2.0, "bf16": 2.0, "q8_0": 34 / 32}
@@ -44,6 +46,8 @@ def export_points(
     formats: Sequence[str] = ("hf",),
     dtype: str | Mapping[str, str] | None = None,
     max_shard_size: str = MAX_SHARD_SIZE,
+    method: str | None = None,
+    samples: int | None = None,
     jobs: int = 1,
     force: bool = False,
     on_event: EventHandler = ignore,
@@ -60,6 +64,8 @@ def export_points(
         formats: Formats to write, see :data:`nas_llm.export.EXPORT_FORMATS`.
         dtype: Type of the weights: one for all formats, or by format; default each format's own.
         max_shard_size: Largest weight file of formats that can split.
+        method: How the points are finished, see :func:`reconstruct_points`; default: the problem's.
+        samples: Calibration windows of the finish; default: as many tokens as the problem says.
         jobs: Points at a time, in processes that share the loaded model; fewer where memory is short.
         force: Replace what lies at the targets.
         on_event: Told what happens.
@@ -79,6 +85,7 @@ def export_points(
         raise ConfigError("nothing to export: no point was chosen; points are those of nas-llm front")
     if jobs < 1:
         raise ConfigError(f"jobs = {jobs} should be at least 1")
+    run = with_reconstruction(run, method=method, samples=samples)
     out = run.directory / "exports" if out is None else out
     check_folder(out, run)
     tasks = [make_task(run, point, form, settings, out) for point in points for form, settings in chosen]
@@ -115,12 +122,9 @@ def _export(
     force: bool,
     on_event: EventHandler,
 ) -> None:
-    _, resolved = read_problem(run.directory)
-    prepared = prepare(
-        run.problem, base_dir=Path(resolved["base_dir"]), on_event=on_event, dtype=resolved_dtype(run.directory)
-    )
-    check_same_inputs(run.directory, prepared)
+    prepared = reopen(run, on_event=on_event)
     check_space(out, todo, prepared)
+    finisher = Finisher(prepared, on_event=on_event)
     names = ", ".join(dict.fromkeys(task.format.name for task in todo))
     count = len({task.point.id for task in todo})
     on_event(StageStarted("export", f"{count} point{'s' if count > 1 else ''} as {names} to {out}", len(todo)))
@@ -128,7 +132,7 @@ def _export(
     answered = 0
     try:
         for tasks, answers in export_all(
-            run, [group for group in groups if group], prepared, jobs=jobs, on_event=on_event
+            run, [group for group in groups if group], prepared, finisher, jobs=jobs, on_event=on_event
         ):
             for task, answer in zip(tasks, answers, strict=True):
                 if isinstance(answer, Refusal):

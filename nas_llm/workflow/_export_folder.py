@@ -119,6 +119,7 @@ def _finished(out: Path, front: Front) -> dict[str, dict[str, Any]]:
             exports.setdefault(point.id, {})[form] = {
                 "path": f"{point.id}/{form}",
                 "dtype": document["identity"]["dtype"],
+                "reconstruction": document.get("reconstruction"),
                 "weights": document["weights"],
                 "fitness_perplexity": document["fitness_perplexity"],
                 "held_out_perplexity": document["held_out_perplexity"],

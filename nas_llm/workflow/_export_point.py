@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from nas_llm.data import WindowSet
 from nas_llm.errors import ExportError
-from nas_llm.evaluation import load_any, model_perplexity
+from nas_llm.evaluation import load_any
+from nas_llm.events import EventHandler, ignore
 from nas_llm.export import Provenance, cast_weights
-from nas_llm.models import on_device
-from nas_llm.reconstruction import Residual
 from nas_llm.subnet import build_subnet
 from nas_llm.workflow._export_task import ExportTask, write_completion
+from nas_llm.workflow._finish import Finisher
+from nas_llm.workflow._measure import SubnetMeasure
 from nas_llm.workflow._prepare import Prepared
+from nas_llm.workflow._reconstruction_settings import as_options, describe, in_words
+from nas_llm.workflow._residuals import residual_csv, residual_rows
 from nas_llm.workflow._run_files import package_versions, write_atomic
 from nas_llm.workflow._types import ExportRecord, Run
 
@@ -41,13 +43,17 @@ class Refusal:
         return f"{self.name}: {self.reason}"
 
 
-def export_point(run: Run, tasks: Sequence[ExportTask], prepared: Prepared) -> list[ExportRecord | Refusal]:
+def export_point(
+    run: Run, tasks: Sequence[ExportTask], prepared: Prepared, finisher: Finisher, *, on_event: EventHandler = ignore
+) -> list[ExportRecord | Refusal]:
     """Write one point in some formats; the weights are made once.
 
     Args:
         run: The run.
         tasks: Tasks of the same point.
         prepared: The run's model and calibration.
+        finisher: What makes the weights.
+        on_event: Told as layers are reconstructed.
 
     Returns:
         One answer for each task, in their order.
@@ -63,45 +69,14 @@ def export_point(run: Run, tasks: Sequence[ExportTask], prepared: Prepared) -> l
     remaining = [task for task in tasks if task.name not in answers]
     if remaining:
         point = remaining[0].point
-        reconstructor = None
-        if run.problem.reconstruction.method == "closed_form":
-            reconstructor = prepared.reconstructor(residuals=True)
-
-        def edit(layer: int, sliced: dict[str, Tensor]) -> dict[str, Tensor]:
-            if reconstructor is None:
-                return sliced
-            return reconstructor.refit(layer, sliced, point.genome.attn_mask[layer], point.genome.mlp_mask[layer])
-
-        subnet = build_subnet(prepared.dense, point.genome, edit=edit)
-        measure = _Measure(prepared)
-        residuals = None if reconstructor is None else _residual_table(reconstructor.residuals)
+        finished = finisher.finish([point], on_event=on_event)[0]
+        subnet = build_subnet(prepared.dense, point.genome, edit=finished.edit)
+        measure = SubnetMeasure(prepared)
+        as_inherited = run.problem.reconstruction.method == "none"
+        residuals = None if as_inherited else residual_csv(residual_rows(finished.residuals))
         for task in remaining:
             answers[task.name] = _write(run, task, subnet, prepared, measure, residuals)
     return [answers[task.name] for task in tasks]
-
-
-class _Measure:
-    """Perplexities of a subnet, once for each type of weights."""
-
-    def __init__(self, prepared: Prepared) -> None:
-        self._prepared = prepared
-        self._known: dict[torch.dtype, tuple[float, float]] = {}
-
-    def __call__(self, model: PreTrainedModel) -> tuple[float, float]:
-        """(fitness, held-out) perplexity in the arithmetic of the search."""
-        weights = model.dtype
-        if weights not in self._known:
-            prepared = self._prepared
-            # On a copy: what is exported keeps its own type and place.
-            same = model.dtype == prepared.dtype and prepared.device.type == "cpu"
-            measured = model if same else copy.deepcopy(model)
-            on_device(measured, prepared.device, prepared.dtype)
-            splits = prepared.splits
-            self._known[weights] = (
-                model_perplexity(measured, splits.fitness),
-                model_perplexity(measured, splits.held_out),
-            )
-        return self._known[weights]
 
 
 def _write(
@@ -109,13 +84,14 @@ def _write(
     task: ExportTask,
     subnet: PreTrainedModel,
     prepared: Prepared,
-    measure: _Measure,
+    measure: SubnetMeasure,
     residuals: str | None,
 ) -> ExportRecord | Refusal:
     # Other formats have arithmetic of their own; what is stated for them is measured before their rounding.
     written = cast_weights(subnet, task.settings.dtype) if task.format.name == "hf" else subnet
     fitness, held_out = measure(written)
-    provenance = _provenance(run, task, prepared, fitness, held_out)
+    made_by = describe(run.problem, prepared.splits.finish)
+    provenance = _provenance(run, task, prepared, made_by, fitness, held_out)
     folder = task.target.parent
     work: Path | None = None
     try:
@@ -131,7 +107,7 @@ def _write(
             return Refusal(task.name, str(error))
         if task.format.name == "hf":
             _check_reload(written, finished, task.target, prepared.splits.held_out)
-        record = write_completion(task, finished, fitness=fitness, held_out=held_out)
+        record = write_completion(task, finished, fitness=fitness, held_out=held_out, reconstruction=made_by)
         if residuals is not None:
             write_atomic(folder / RESIDUALS_FILE, residuals)
         if os.path.lexists(task.target):
@@ -145,14 +121,16 @@ def _write(
     return record
 
 
-def _provenance(run: Run, task: ExportTask, prepared: Prepared, fitness: float, held_out: float) -> Provenance:
+def _provenance(
+    run: Run, task: ExportTask, prepared: Prepared, made_by: Mapping[str, Any], fitness: float, held_out: float
+) -> Provenance:
     dense, point = run.front.dense, task.point
     pairs = (
         ("fitness", dense.fitness_perplexity, fitness),
         ("held_out", dense.held_out_perplexity, held_out),
     )
     versions = package_versions()
-    options = f"--format {task.format.name} --dtype {task.settings.dtype}"
+    options = f"--format {task.format.name} --dtype {task.settings.dtype} {as_options(run.problem)}"
     return Provenance(
         base_model=prepared.dense.source,
         base_revision=prepared.dense.revision,
@@ -163,8 +141,8 @@ def _provenance(run: Run, task: ExportTask, prepared: Prepared, fitness: float, 
         cost=point.cost,
         dense_cost=prepared.cost_model.dense,
         sequence_length=run.problem.sequence_length,
-        weights=_weights(run),
-        texts=run.front.data,
+        weights=in_words(run.problem, prepared.splits.finish),
+        texts={**run.front.data, **({"reconstruction": made_by["text"]} if "text" in made_by else {})},
         perplexities={name: (before, after) for name, before, after in pairs if before is not None},
         reproduce=(
             f"pip install nas-llm=={versions['nas-llm']}",
@@ -189,15 +167,3 @@ def _check_reload(written: PreTrainedModel, found_at: Path, target: Path, window
             f"{target} does not reload to what was written; please report this with your versions of torch, "
             f"transformers and safetensors"
         )
-
-
-def _weights(run: Run) -> str:
-    if run.problem.reconstruction.method == "none":
-        return "inherited as they are"
-    return f"inherited, output projections refitted in closed form (damping {run.problem.reconstruction.damping:g})"
-
-
-def _residual_table(residuals: Sequence[Residual]) -> str:
-    lines = ["layer,projection,residual_before,residual_after"]
-    lines += [f"{r.layer},{r.projection},{r.before:.6g},{r.after:.6g}" for r in residuals]
-    return "\n".join(lines) + "\n"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nas_llm.errors import ExportError
 from nas_llm.export import ExportFormat, WriteSettings
+from nas_llm.workflow._reconstruction_settings import settings
 from nas_llm.workflow._types import ExportRecord, FrontPoint, Run
 
 COMPLETION_FILE = "export.json"
@@ -42,22 +43,24 @@ class ExportTask:
         return f"{self.point.id}/{self.format.name}"
 
 
-def make_task(run: Run, point: FrontPoint, form: ExportFormat, settings: WriteSettings, out: Path) -> ExportTask:
+def make_task(run: Run, point: FrontPoint, form: ExportFormat, chosen: WriteSettings, out: Path) -> ExportTask:
     """The task of a run's point."""
     identity = {
         "genome": point.digest,
         "model_revision": run.front.model["revision"],
         "calibration": run.front.data["calibration"]["digest"],
-        "reconstruction": run.problem.reconstruction.model_dump(mode="json"),
-        "dtype": settings.dtype,
+        "reconstruction": settings(run.problem),
+        "dtype": chosen.dtype,
     }
     if form.splits:
-        identity["max_shard_size"] = settings.max_shard_size
+        identity["max_shard_size"] = chosen.max_shard_size
     target = out / point.id / form.name
-    return ExportTask(point=point, format=form, settings=settings, target=target, identity=identity)
+    return ExportTask(point=point, format=form, settings=chosen, target=target, identity=identity)
 
 
-def write_completion(task: ExportTask, directory: Path, *, fitness: float, held_out: float) -> ExportRecord:
+def write_completion(
+    task: ExportTask, directory: Path, *, fitness: float, held_out: float, reconstruction: Mapping[str, Any]
+) -> ExportRecord:
     """Write the completion record into a directory that is otherwise finished.
 
     Args:
@@ -65,12 +68,14 @@ def write_completion(task: ExportTask, directory: Path, *, fitness: float, held_
         directory: Where it lies before it is moved to the target.
         fitness: Its perplexity on the fitness windows.
         held_out: Its perplexity on the held-out windows.
+        reconstruction: How its weights were finished, and on which text.
     """
     document = {
         "schema": _SCHEMA,
         "format": task.format.name,
         "point": task.point.id,
         "identity": dict(task.identity),
+        "reconstruction": dict(reconstruction),
         "weights": weight_sizes(directory),
         "fitness_perplexity": fitness,
         "held_out_perplexity": held_out,
@@ -115,12 +120,15 @@ def read_completion(directory: Path) -> dict[str, Any] | None:
 
 def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """The first difference between two identities, for a person; empty if there is none."""
-    for key in sorted({*before, *now}):
+    for key in dict.fromkeys((*now, *before)):
         old, new = before.get(key), now.get(key)
         if old != new:
             if key == "genome":
                 return "another genome"
-            return f"{key.replace('_', ' ')} {_plain(old)}, it is now {_plain(new)}"
+            name = key.replace("_", " ")
+            if isinstance(old, Mapping) and isinstance(new, Mapping):
+                return f"{name} {differing(old, new)}"
+            return f"{name} {_plain(old)}, it is now {_plain(new)}"
     return ""
 
 
@@ -130,9 +138,9 @@ def weight_sizes(directory: Path) -> dict[str, int]:
 
 
 def _plain(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {inner}" for key, inner in value.items())
-    return str(value)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return " + ".join(str(item.get("source", item)) if isinstance(item, Mapping) else str(item) for item in value)
+    return "unset" if value is None else str(value)
 
 
 def _record(task: ExportTask, document: Mapping[str, Any], *, already: bool) -> ExportRecord:

@@ -18,6 +18,7 @@ from nas_llm.errors import ExportError
 from nas_llm.events import EventHandler, Notice
 from nas_llm.workflow._export_point import Refusal, export_point
 from nas_llm.workflow._export_task import ExportTask
+from nas_llm.workflow._finish import Finisher, sequential_bytes
 from nas_llm.workflow._prepare import Prepared
 from nas_llm.workflow._types import ExportRecord, Run
 
@@ -26,7 +27,13 @@ _PR_SET_PDEATHSIG = 1
 
 
 def export_all(
-    run: Run, groups: Sequence[Sequence[ExportTask]], prepared: Prepared, *, jobs: int, on_event: EventHandler
+    run: Run,
+    groups: Sequence[Sequence[ExportTask]],
+    prepared: Prepared,
+    finisher: Finisher,
+    *,
+    jobs: int,
+    on_event: EventHandler,
 ) -> Iterator[tuple[Sequence[ExportTask], list[Answer]]]:
     """Export groups of tasks, one point a group.
 
@@ -34,8 +41,9 @@ def export_all(
         run: The run.
         groups: Tasks by point.
         prepared: Its model and calibration, loaded once.
+        finisher: What makes the weights.
         jobs: Points at a time.
-        on_event: Told if fewer are done at a time.
+        on_event: Told if fewer are done at a time and, with one job, as layers are reconstructed.
 
     Yields:
         Each group with its answers, as they are finished.
@@ -46,11 +54,11 @@ def export_all(
     jobs = _allowed(min(jobs, len(groups)), prepared, on_event)
     if jobs == 1:
         for tasks in groups:
-            yield tasks, export_point(run, tasks, prepared)
+            yield tasks, export_point(run, tasks, prepared, finisher, on_event=on_event)
         return
 
     def work(index: int) -> list[Answer]:
-        return export_point(run, groups[index], prepared)
+        return export_point(run, groups[index], prepared, finisher)
 
     # Forked, not spawned: the children see the loaded model and calibration without loading or copying them.
     global _work
@@ -96,11 +104,12 @@ def _allowed(jobs: int, prepared: Prepared, on_event: EventHandler) -> int:
         return 1
     available = available_memory()
     if jobs > 1 and available is not None:
-        # A subnet, its copies in other types, what is loaded back, and the solves in float64.
+        # A subnet, its copies in other types, what is loaded back, the solves in float64, and a sequential pass.
         dense = sum(parameter.numel() * 4 for parameter in prepared.dense.model.parameters())
         architecture = prepared.dense.architecture
         widest = max(architecture.intermediate_size, architecture.num_heads * architecture.head_dim)
-        fitting = max(1, int(available // (3 * dense + 4 * 8 * widest**2)))
+        hidden = sum(sequential_bytes(prepared)) if prepared.problem.reconstruction.method == "sequential" else 0
+        fitting = max(1, int(available // (3 * dense + 4 * 8 * widest**2 + 2 * hidden)))
         if fitting < jobs:
             on_event(Notice(f"memory is enough for {fitting} of {jobs} points at a time"))
         jobs = min(jobs, fitting)

@@ -41,7 +41,7 @@ class Prepared:
         dense: The model.
         device: Where candidates are evaluated.
         dtype: Their arithmetic.
-        splits: Calibration, fitness and held-out windows.
+        splits: Its windows.
         calibration: Scores and Grams.
         space: Allowed genomes.
         cost_model: Their exact costs.
@@ -83,8 +83,7 @@ class Prepared:
         """
         reconstructor = None
         if (weights or self.problem.fitness.weights) == "reconstructed":
-            # float32 is enough to rank candidates; finished models are solved in float64.
-            reconstructor = self.reconstructor(dtype=torch.float32)
+            reconstructor = self._reconstructor()
         return PopulationEvaluator(
             self.dense,
             windows,
@@ -96,15 +95,15 @@ class Prepared:
             racing=Racing() if self.problem.fitness.racing else None,
         )
 
-    def reconstructor(self, *, dtype: torch.dtype = torch.float64, residuals: bool = False) -> BlockReconstructor:
-        """The closed-form reconstruction that the problem asks for."""
+    def _reconstructor(self) -> BlockReconstructor:
+        """The closed form on the calibration windows, which candidates are priced with."""
         return BlockReconstructor(
             self.dense,
             self.calibration,
-            damping=self.problem.reconstruction.damping,
+            damping=self.problem.reconstruction.pricing_damping,
             device=self.device,
-            dtype=dtype,
-            residuals=residuals,
+            # Enough to rank candidates; finished models are solved in float64.
+            dtype=torch.float32,
         )
 
 
@@ -164,10 +163,12 @@ def prepare(
         tokenizer=dense.tokenizer,
         self_texts=lambda tokens: _self_texts(dense, problem, tokens, device, on_event),
         base_dir=base_dir,
+        reconstruction=problem.reconstruction_split,
     )
     sizes = ", ".join(
         f"{windows.name.replace('_', '-')} {windows.num_tokens:,}"
-        for windows in (splits.calibration, splits.fitness, splits.held_out)
+        for windows in (splits.calibration, splits.fitness, splits.held_out, splits.reconstruction)
+        if windows is not None
     )
     on_event(StageFinished("data", f"{sizes} tokens"))
     checkpoint()

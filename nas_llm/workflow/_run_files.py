@@ -13,7 +13,7 @@ from typing import Any
 import tomli_w
 from pydantic import ValidationError
 
-from nas_llm.config import Problem
+from nas_llm.config import Problem, ReconstructionSection
 from nas_llm.errors import RunError
 from nas_llm.workflow._prepare import Prepared
 from nas_llm.workflow._types import Front, Run
@@ -23,8 +23,10 @@ SCORES_FILE = "scores.npz"
 START_FILE = "start.json"
 _RESOLVED = "resolved"
 _PACKAGES = ("nas-llm", "torch", "transformers", "pymoo", "numpy")
-# What may differ between a run and its resumption: more budget, another way to report and to finish.
-_FREE = ("description", "search.evaluations", "front", "reconstruction.method", "model.offload")
+# What may differ between a run and its resumption: more budget, another way to report and to finish. Candidates may be
+# priced with reconstruction.damping.
+_FINISH = tuple(f"reconstruction.{key}" for key in ReconstructionSection.model_fields if key != "damping")
+_FREE = ("description", "search.evaluations", "front", "model.offload", *_FINISH)
 
 
 def package_versions() -> dict[str, str]:

@@ -180,6 +180,39 @@ class ExportRecord:
     already: bool = False
 
 
+ResidualRow = Mapping[str, int | float | str | None]
+"""One refitted projection: ``layer``, ``projection``, ``residual_before``, ``residual_after``, ``damping``,
+``held_out`` (residual on windows held out to choose it), and ``primal`` and ``dual`` of the last iteration of ADMM."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconstructionRecord:
+    """One point finished by a method, and what it brought.
+
+    Attributes:
+        point: The point of the front.
+        settings: ``method``, and for methods but ``none`` its settings, ``tokens`` and ``text``.
+        fitness_perplexity: (before, after) on the windows that the search saw; before = inherited weights.
+        held_out_perplexity: (before, after) on windows that the search never saw.
+        seconds: Time of the reconstruction; of points that went through in one pass, each has an equal share.
+        residuals: One row a refitted projection.
+        path: The same as a CSV file.
+    """
+
+    point: FrontPoint
+    settings: Mapping[str, Any]
+    fitness_perplexity: tuple[float, float]
+    held_out_perplexity: tuple[float, float]
+    seconds: float
+    residuals: tuple[ResidualRow, ...]
+    path: Path
+
+    @property
+    def cost(self) -> Cost:
+        """The point's exact cost."""
+        return self.point.cost
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelRow:
     """One model measured under the perplexity protocol.

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
+
 import pytest
 import torch
 from dense_models import DENSE_CASES, dense_model, random_windows
 from torch import Tensor, nn
 
-from nas_llm.calibration import stream_grams
+from nas_llm.calibration import calibrate, keep_grams, stream_grams
 from nas_llm.models import DenseModel
 
 
@@ -55,3 +58,29 @@ def test_the_dense_model_keeps_its_hooks_and_weights() -> None:
     list(stream_grams(dense, random_windows(), device=torch.device("cpu")))
     assert all(torch.equal(value, before[name]) for name, value in dense.model.state_dict().items())
     assert not any(module._forward_pre_hooks for module in dense.model.modules())
+
+
+def test_kept_grams_are_those_of_the_text_and_found_again() -> None:
+    dense, windows, device = dense_model("opt"), random_windows(count=6), torch.device("cpu")
+    layers: list[int] = []
+    kept = keep_grams(dense, windows, device=device, on_layer=layers.append)
+    assert layers == list(range(dense.architecture.num_layers))
+    calibration = calibrate(dense, windows, scorer="importance", damping=1e-2, device=device)
+    first, last = (
+        keep_grams(dense, dataclasses.replace(windows, tokens=windows.tokens[rows]), device=device)
+        for rows in (slice(0, 2), slice(2, 6))
+    )
+    assert len({kept.key, first.key, last.key}) == 3
+    for layer in layers:
+        for whole, expected, one, other in zip(
+            kept.grams(layer), calibration.grams(layer), first.grams(layer), last.grams(layer), strict=True
+        ):
+            assert torch.equal(whole.matrix, expected.matrix)
+            assert torch.equal(whole.total, expected.total)
+            merged = one.merged(other)
+            assert merged.tokens == whole.tokens == windows.num_tokens
+            torch.testing.assert_close(merged.matrix, whole.matrix, rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(merged.total, whole.total, rtol=1e-4, atol=1e-4)
+    again = keep_grams(dense, windows, device=device, on_layer=lambda layer: os.abort())
+    assert again.key == kept.key
+    assert torch.equal(again.grams(0)[0].matrix, kept.grams(0)[0].matrix)

@@ -14,7 +14,14 @@ from nas_llm.cli import _backend, app
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeWorkflow:
     """The library replaced at the one place where commands reach it."""
     workflow = FakeWorkflow()
-    for name in ("run_search", "open_run", "export_points", "evaluate_models", "what_is_servable"):
+    for name in (
+        "run_search",
+        "open_run",
+        "export_points",
+        "reconstruct_points",
+        "evaluate_models",
+        "what_is_servable",
+    ):
         monkeypatch.setattr(_backend, name, getattr(workflow, name))
     return workflow
 

@@ -77,6 +77,10 @@ def test_search_takes_resources_and_where_to_start_from(run: Command, fake: Fake
         (("export", "mine", "--dtype", "gguf="), "error: --dtype 'gguf=' names no type; write e.g. --dtype float16"),
         (("export", "mine", "--dtype", "f16", "--dtype", "f32"), "error: --dtype f16 and f32 are both for all formats"),
         (("export", "mine", "--dtype", "hf=f16", "--dtype", "hf=f32"), "error: --dtype gives hf two types"),
+        (("reconstruct", "nix"), "error: no run 'nix'; runs here: runs/mine"),
+        (("reconstruct", "mine", "--point", "p77"), "error: the front has no point 'p77'"),
+        (("reconstruct", "mine", "--damping", "0.1,x"), "error: --damping '0.1,x' is no number; write e.g. 0.01 or"),
+        (("reconstruct", "mine", "--damping", ""), "error: --damping '' is no number"),
         (("servable", "tiny-lama"), 'error: problem "tiny-lama" does not exist; did you mean the packaged'),
         (("servable", "tiny-llama", "--set", "seed=x"), "error: --set: seed"),
         (("evaluate", "m", "--text", "nix.txt"), "error: text file nix.txt does not exist"),
@@ -200,6 +204,8 @@ def test_export_writes_the_chosen_points(run: Command, fake: FakeWorkflow, workp
         "formats": ["hf"],
         "dtype": {},
         "max_shard_size": "5GB",
+        "method": None,
+        "samples": None,
         "jobs": 1,
         "force": True,
     }
@@ -223,6 +229,49 @@ def test_export_takes_several_formats_types_and_workers(run: Command, fake: Fake
     assert "270.1 MB" in outcome.out
     assert run("export", "mine", "--point", "all", "--max-macs", "0.2M", "--jobs", "2").code == 0
     assert fake.calls[-1]["points"] == ["p03", "p04"]
+
+
+def test_export_takes_another_reconstruction(run: Command, fake: FakeWorkflow, workplace: Path) -> None:
+    started_run(workplace)
+    assert run("export", "mine", "--method", "sequential", "--samples", "128").code == 0
+    assert (fake.calls[-1]["method"], fake.calls[-1]["samples"]) == ("sequential", 128)
+
+
+def test_reconstruct_shows_what_it_brings(run: Command, fake: FakeWorkflow, workplace: Path) -> None:
+    started_run(workplace)
+    outcome = run("reconstruct", "mine")
+    assert outcome.code == 0
+    plain = {"points": ["p02"], "method": None, "samples": None, "damping": None, "target": None}
+    assert fake.calls[-1] == plain
+    assert "reconstruction: p02: closed_form on 4,096 tokens" in outcome.err
+    lines = [" ".join(row.split()) for row in outcome.out.splitlines()]
+    assert "p02 (knee) 0.7143 20.00 14.50 22.00 15.25 1.2" in lines
+    assert "0 mlp.down_proj 0.25 0.0625 0.01" in lines
+    assert "residuals: runs/mine/reconstruction/p02-closed_form.csv" in lines
+    assert "with inherited weights and after closed_form, self, 32 windows of 128 tokens" in " ".join(lines)
+    assert "primal" not in outcome.out
+
+
+def test_reconstruct_takes_a_method_and_its_settings(run: Command, fake: FakeWorkflow, workplace: Path) -> None:
+    started_run(workplace)
+    words = ("--method", "admm", "--samples", "64", "--damping", "0.001,0.1", "--damping", "inf", "--target", "0.5")
+    outcome = run("reconstruct", "mine", "--point", "all", "--max-macs", "0.2M", *words)
+    assert outcome.code == 0
+    settings = {"method": "admm", "samples": 64, "damping": [0.001, 0.1, float("inf")], "target": 0.5}
+    assert fake.calls[-1] == {"points": ["p03", "p04"]} | settings
+    assert "mlp.down_proj" not in outcome.out
+    outcome = run("reconstruct", "mine", "--point", "all", "--method", "admm", "--layers", "--target", "sublayer")
+    lines = [" ".join(row.split()) for row in outcome.out.splitlines()]
+    assert lines.count("0 mlp.down_proj 0.25 0.0625 0.01 0.0005 0.0007") == 4
+    assert fake.calls[-1]["target"] == "sublayer"
+
+
+def test_an_interrupted_reconstruction_is_one_line(run: Command, fake: FakeWorkflow, workplace: Path) -> None:
+    started_run(workplace)
+    fake.during_reconstruction = lambda: os.kill(os.getpid(), signal.SIGINT)
+    outcome = run("reconstruct", "mine")
+    assert (outcome.code, outcome.out) == (130, "")
+    assert outcome.err.endswith("tokens\nerror: interrupted\n")
 
 
 def test_export_shows_what_was_done_and_what_was_refused(run: Command, fake: FakeWorkflow, workplace: Path) -> None:
@@ -289,7 +338,7 @@ def test_problems_are_listed_and_shown(run: Command, workplace: Path) -> None:
     assert "crossover_probability" in run("problems", "copy.toml", "--resolved").out
 
 
-@pytest.mark.parametrize("command", ["search", "front", "export", "evaluate", "problems", "servable"])
+@pytest.mark.parametrize("command", ["search", "front", "reconstruct", "export", "evaluate", "problems", "servable"])
 def test_every_command_has_examples(run: Command, command: str) -> None:
     outcome = run(command, "--help")
     assert outcome.code == 0

@@ -45,9 +45,12 @@ def test_stages_begin_advance_and_end() -> None:
     assert (monitor.stage_done, monitor.seconds_in("data")) == (4, 3.0)
     monitor.update(StageStarted("sampling"))
     clock.now += 2
+    assert (monitor.stage, monitor.stage_done) == (StageStarted("sampling"), 0)
     monitor.update(StageFinished("sampling"))
-    assert monitor.stage is None
+    assert (monitor.stage, monitor.stage_done) == (StageStarted("data", total=10), 4)
     assert (monitor.seconds_in("sampling"), monitor.seconds_in("data")) == (2.0, 5.0)
+    monitor.update(StageFinished("data"))
+    assert (monitor.stage, monitor.stage_done) == (None, 0)
 
 
 points = st.lists(

@@ -40,10 +40,9 @@ def table_below(heading: str) -> dict[str, str]:
     return dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", table.group(), flags=re.MULTILINE))
 
 
-# The splits share one table.
-SECTIONS = {
-    path: model for path, model in sections(Problem) if not path.startswith(("data.calibration", "data.held_out"))
-}
+# The splits share one table, and all sources another.
+SHARED = ("data.calibration", "data.held_out", "reconstruction.sources")
+SECTIONS = {path: model for path, model in sections(Problem) if not path.startswith(SHARED)}
 
 
 @pytest.mark.parametrize("path", SECTIONS)

@@ -14,6 +14,16 @@ text = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size
 ratio = st.floats(0.0, 1.0, exclude_min=True, allow_subnormal=False)
 source = st.fixed_dictionaries({"source": text}, optional={"weight": st.floats(0.1, 1e6), "subset": text})
 scalar = st.one_of(st.booleans(), st.integers(-(2**40), 2**40), st.floats(allow_nan=False), text)
+positive = st.floats(0.0, exclude_min=True, allow_infinity=False)
+reconstruction = st.fixed_dictionaries(
+    {},
+    optional={
+        "tokens": st.integers(512),
+        "sources": st.lists(source, min_size=1),
+        "damping": st.one_of(positive, st.lists(positive, min_size=1).map(lambda values: [*values, float("inf")])),
+        "target": st.one_of(st.sampled_from(["residual", "sublayer"]), st.floats(0.0, 1.0)),
+    },
+)
 problems = st.fixed_dictionaries(
     {
         "name": st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]*", fullmatch=True),
@@ -26,6 +36,7 @@ problems = st.fixed_dictionaries(
         "data": st.builds(lambda s: {"held_out": {"tokens": 4096, "sources": s}}, st.lists(source, min_size=1)),
         "space": st.builds(lambda p: {"protected_layers": p, "mlp_ratio": sorted((0.1, 1.0))}, st.lists(st.integers())),
         "constraints": st.builds(lambda r: {"min_ratio": r}, ratio),
+        "reconstruction": reconstruction,
         "search": st.builds(
             lambda a, t: {"algorithm_args": a, "operators": {"temperature": t}},
             st.dictionaries(text, scalar, max_size=3),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nas_llm.config import Problem, list_problems, load_problem
+from nas_llm.config import Problem, SplitSection, list_problems, load_problem, override_problem
 from nas_llm.errors import ConfigError
 
 MINIMAL = 'name = "mine"\nmodel.source = "some/model"\n'
@@ -74,6 +74,22 @@ def test_the_definition_that_a_run_left_is_a_definition(tmp_path: Path) -> None:
             'objectives = ["perplexty", "params"]',
             'objectives[0] = "perplexty" is not known; did you mean "perpl',
         ),
+        (
+            'reconstruction.method = "sequental"',
+            'reconstruction.method = "sequental" is not known; did you mean "sequential"? known are sequential, closed',
+        ),
+        ("reconstruction.damping = -1", "reconstruction.damping = -1 should be a number above 0, or a list of such"),
+        ("reconstruction.damping = [0.1, 0]", "reconstruction.damping = [0.1, 0] should be a number above 0, or a li"),
+        ("reconstruction.damping = []", "reconstruction.damping = [] should be a number above 0, or a list of such"),
+        ("reconstruction.damping = true", "reconstruction.damping = true should be a number above 0, or a list"),
+        ("reconstruction.damping = [inf]", "reconstruction.damping = inf keeps all weights; add a finite one"),
+        ('reconstruction.target = "residul"', 'is not known; did you mean "residual"? known are residual, sublayer an'),
+        ("reconstruction.target = 1.5", "reconstruction.target = 1.5 is not known; known are residual, sublayer and n"),
+        ("reconstruction.tokens = 100", "reconstruction.tokens (100) is less than one window (512)"),
+        ("reconstruction.sources = []", "reconstruction.sources = [] should have at least 1 item"),
+        ("reconstruction.iterations = 0", "reconstruction.iterations = 0 should be greater than 0"),
+        ("reconstruction.rho = 0", "reconstruction.rho = 0 should be greater than 0"),
+        ("reconstruction.validation = 1.0", "reconstruction.validation = 1.0 should be less than 1"),
         ("search.evaluations = 3", "search.evaluations (3) is below search.population (40)"),
         ("constraints = {min_ratio = 0.9, max_ratio = 0.5}", "constraints.min_ratio 0.9 is above"),
     ],
@@ -174,3 +190,35 @@ def test_overridden_paths_are_relative_to_the_working_directory(
 )
 def test_faulty_overrides_are_said_to_be_overrides(tmp_path: Path, override: str, expected: str) -> None:
     assert expected in fault(tmp_path, overrides=(override,))
+
+
+def test_the_reconstruction_has_text_of_its_own_if_it_asks_for_it() -> None:
+    problem = load_problem("tiny-llama", overrides=["data.calibration.sources=[{source='a.txt'}]"]).problem
+    calibration = problem.data.calibration
+    assert problem.reconstruction_split is None
+    more = override_problem(problem, {"reconstruction.tokens": 9000})
+    assert more.reconstruction_split == SplitSection(tokens=9000, sources=calibration.sources)
+    other = override_problem(problem, {"reconstruction.sources": [{"source": "b.txt"}]})
+    assert other.reconstruction_split is not None
+    assert other.reconstruction_split.tokens == calibration.tokens
+    assert [source.source for source in other.reconstruction_split.sources] == ["b.txt"]
+    assert override_problem(more, {"reconstruction.method": "none"}).reconstruction_split is None
+
+
+def test_candidates_are_priced_with_the_middle_damping() -> None:
+    problem = load_problem("tiny-llama").problem
+    for damping, dampings, middle in (
+        (0.5, (0.5,), 0.5),
+        ([1, 0.001, 0.01], (1.0, 0.001, 0.01), 0.01),
+        ((0.1, float("inf")), (0.1, float("inf")), 0.1),
+    ):
+        section = override_problem(problem, {"reconstruction.damping": damping}).reconstruction
+        assert (section.dampings, section.pricing_damping) == (dampings, middle)
+
+
+def test_a_problem_with_other_values_is_validated_anew() -> None:
+    problem = load_problem("tiny-llama").problem
+    assert override_problem(problem, {}) is problem
+    assert override_problem(problem, {"reconstruction.target": 1}).reconstruction.target == 1.0
+    with pytest.raises(ConfigError, match='^reconstruction.method = "admn" is not known; did you mean "admm"?'):
+        override_problem(problem, {"reconstruction.method": "admn"})

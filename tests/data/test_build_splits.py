@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from nas_llm.config import DataSection
+from nas_llm.config import DataSection, SplitSection
 from nas_llm.data import Splits, build_splits, token_windows
 from nas_llm.data._allocation import region_rows, share
 from nas_llm.errors import DataError
@@ -108,6 +108,66 @@ def test_splits_never_share_a_window_and_fill_their_quota(
     assert [getattr(again, name).digest() for name in SPLITS] == [getattr(splits, name).digest() for name in SPLITS]
 
 
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(calibration=SPLIT, fitness=SPLIT, held_out=SPLIT, reconstruction=SPLIT)
+def test_what_finishes_sees_no_window_that_judges_and_moves_no_other(
+    corpus: Path,
+    prose: Prose,
+    tokenizer: PreTrainedTokenizerFast,
+    calibration: tuple[int, list[dict[str, Any]]],
+    fitness: tuple[int, list[dict[str, Any]]],
+    held_out: tuple[int, list[dict[str, Any]]],
+    reconstruction: tuple[int, list[dict[str, Any]]],
+) -> None:
+    data = _section(calibration=calibration, fitness=fitness, held_out=held_out)
+    own = SplitSection.model_validate({"tokens": reconstruction[0], "sources": reconstruction[1]})
+
+    def build(split: SplitSection | None) -> Splits:
+        # As little text as is asked for, so that the finish has to ask for more.
+        return build_splits(
+            data,
+            tokenizer=tokenizer,
+            self_texts=lambda tokens: [prose(4, start=50_000 + 4 * i) for i in range(tokens // 4)],
+            base_dir=corpus,
+            reconstruction=split,
+        )
+
+    before, after = build(None), build(own)
+    assert before.reconstruction is None
+    assert before.finish is before.calibration
+    assert [getattr(before, name).digest() for name in SPLITS] == [getattr(after, name).digest() for name in SPLITS]
+    assert after.finish is after.reconstruction is not None
+    assert after.finish.name == "reconstruction"
+    assert after.finish.tokens.shape == (own.tokens // 8, 8)
+    counts = [source["windows"] for source in after.finish.sources]
+    assert counts == share(own.tokens // 8, [source.weight for source in own.sources])
+    taken = [tuple(row) for row in after.finish.tokens.tolist()]
+    assert len(set(taken)) == len(taken)
+    judges = {tuple(row) for name in ("fitness", "held_out") for row in getattr(after, name).tokens.tolist()}
+    assert not judges & set(taken)
+    assert build(own).finish.digest() == after.finish.digest()
+
+
+def test_a_sample_that_is_exchanged_for_a_longer_one_gives_no_document_twice(
+    prose: Prose, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    data = _section(**{name: (80, [{"source": "self"}]) for name in SPLITS})
+    short = [prose(40, start=40 * i) for i in range(12)]
+    # Another sample, which happens to hold documents of the first.
+    long = [prose(40, start=40 * i) for i in range(20, 60)] + short
+    asked: list[int] = []
+
+    def self_texts(tokens: int) -> list[str]:
+        asked.append(tokens)
+        return short if tokens <= 31 * 8 else long
+
+    own = SplitSection.model_validate({"tokens": 1200})
+    splits = build_splits(data, tokenizer=tokenizer, self_texts=self_texts, base_dir=tmp_path, reconstruction=own)
+    assert asked == [31 * 8, (10 + 10 + 150 + 1) * 8]
+    rows = _rows(splits)[10:] + [tuple(row) for row in splits.finish.tokens.tolist()]
+    assert len(set(rows)) == len(rows)
+
+
 def test_the_corpus_of_the_property_test_has_no_equal_windows(
     corpus: Path, prose: Prose, tokenizer: PreTrainedTokenizerFast
 ) -> None:
@@ -191,10 +251,16 @@ def test_a_large_corpus_is_read_only_as_far_as_it_helps(
 
 
 def test_messages(corpus: Path, prose: Prose, tokenizer: PreTrainedTokenizerFast) -> None:
-    def build(source: str, tokens: int = 8) -> None:
+    def build(source: str, tokens: int = 8, reconstruction: SplitSection | None = None) -> None:
         sources = [{"source": source}]
         data = _section(calibration=(tokens, sources), fitness=(8, sources), held_out=(16, sources))
-        build_splits(data, tokenizer=tokenizer, self_texts=lambda _: [prose(30)], base_dir=corpus)
+        build_splits(
+            data,
+            tokenizer=tokenizer,
+            self_texts=lambda _: [prose(30)],
+            base_dir=corpus,
+            reconstruction=reconstruction,
+        )
 
     held = 8 * len(token_windows(tokenizer, [(corpus / "a.txt").read_text()], window=8))
     with pytest.raises(
@@ -205,6 +271,13 @@ def test_messages(corpus: Path, prose: Prose, tokenizer: PreTrainedTokenizerFast
         build("a.txt", 80_000)
     with pytest.raises(DataError, match="source 'self' is too short"):
         build("self", 4000)
+    own = SplitSection.model_validate({"tokens": 80_000, "sources": [{"source": "a.txt"}]})
+    with pytest.raises(
+        DataError,
+        match=rf"source 'a\.txt' is too short: it has {held} tokens in whole windows of 8, needed are 80024 "
+        r"\(fitness 8, held_out 16, reconstruction 80000\); give a longer text",
+    ):
+        build("a.txt", reconstruction=own)
     with pytest.raises(DataError, match=r"b\.json does not exist; did you mean 'b\.jsonl'\?"):
         build("./b.json")
     with pytest.raises(DataError, match=r"aa\.txt does not exist; did you mean 'a\.txt'\?"):

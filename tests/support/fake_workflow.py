@@ -12,7 +12,7 @@ from example_fronts import example_front
 from nas_llm.cli._backend import Exported
 from nas_llm.config import LoadedProblem, Problem, load_problem
 from nas_llm.events import CandidateEvaluated, EventHandler, GenerationFinished, Notice, StageFinished, StageStarted
-from nas_llm.workflow import ExportRecord, FrontPoint, ModelRow, Run, RunSummary
+from nas_llm.workflow import ExportRecord, FrontPoint, ModelRow, ReconstructionRecord, Run, RunSummary
 
 
 @dataclass
@@ -30,6 +30,7 @@ class FakeWorkflow:
 
     calls: list[dict[str, Any]] = field(default_factory=list)
     during_search: Callable[[], None] = lambda: None
+    during_reconstruction: Callable[[], None] = lambda: None
     refused: tuple[str, ...] = ()
     servable: dict[str, Any] = field(default_factory=dict)
 
@@ -92,6 +93,28 @@ class FakeWorkflow:
         ]
         refusals = [f"{name}: has no form there" for name in self.refused]
         return Exported(records, refusals, [f"load_{name}(DIRECTORY)" for name in options["formats"]])
+
+    def reconstruct_points(
+        self, run: Run, points: Sequence[FrontPoint], *, on_event: EventHandler, **options: Any
+    ) -> list[ReconstructionRecord]:
+        self.calls.append({"points": [point.id for point in points]} | options)
+        method = options["method"] or "closed_form"
+        on_event(StageStarted("reconstruction", f"p02: {method} on 4,096 tokens", 4))
+        self.during_reconstruction()
+        numbers = {"residual_before": 0.25, "residual_after": 0.0625, "damping": 0.01, "held_out": None}
+        iterated = {"primal": 0.0005, "dual": 0.0007} if method == "admm" else {"primal": None, "dual": None}
+        return [
+            ReconstructionRecord(
+                point=point,
+                settings={"method": method, "tokens": 4096, "text": run.front.data["calibration"]},
+                fitness_perplexity=(20.0, 14.5),
+                held_out_perplexity=(22.0, 15.25),
+                seconds=1.25,
+                residuals=({"layer": 0, "projection": "mlp.down_proj"} | numbers | iterated,),
+                path=run.directory / "reconstruction" / f"{point.id}-{method}.csv",
+            )
+            for point in points
+        ]
 
     def what_is_servable(self, problem: Problem) -> dict[str, Any]:
         self.calls.append({"problem": problem})

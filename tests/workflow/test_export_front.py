@@ -113,7 +113,7 @@ def test_what_is_finished_is_not_done_again_and_nothing_is_loaded(
     def forbidden(*args: object, **kwargs: object) -> None:
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr("nas_llm.workflow._export.prepare", forbidden)
+    monkeypatch.setattr("nas_llm.workflow._export.reopen", forbidden)
     before = {path: path.stat().st_mtime_ns for path in part.glob("*/hf/*")}
     told = again(run, part)
     notes = [event.message for event in told if isinstance(event, Notice)]

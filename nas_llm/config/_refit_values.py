@@ -1,0 +1,38 @@
+"""Values of ``[reconstruction]`` that are one of several kinds, with messages of their own.
+
+pydantic would report each kind that a value is not, and hide what is wrong with it.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator
+
+from nas_llm.config._messages import nearest, shown
+
+
+def _damping(value: Any) -> Any:
+    numbers = value if isinstance(value, list | tuple) else [value]
+    if not numbers or not all(type(number) in (int, float) and number > 0 for number in numbers):
+        raise ValueError(f"reconstruction.damping = {shown(value)} should be a number above 0, or a list of such")
+    if min(numbers) == inf:
+        raise ValueError("reconstruction.damping = inf keeps all weights; add a finite one, or take method none")
+    return tuple(map(float, value)) if isinstance(value, list | tuple) else float(value)
+
+
+def _target(value: Any) -> Any:
+    names = ("residual", "sublayer")
+    if value in names or (type(value) in (int, float) and 0 <= value <= 1):
+        return value
+    close = nearest(str(value), names, cutoff=0.4)
+    hint = f'did you mean "{close}"? ' if close else ""
+    raise ValueError(
+        f"reconstruction.target = {shown(value)} is not known; "
+        f"{hint}known are {', '.join(names)} and numbers from 0 to 1"
+    )
+
+
+Damping = Annotated[float | tuple[float, ...], BeforeValidator(_damping)]
+Target = Annotated[Literal["residual", "sublayer"] | float, BeforeValidator(_target)]

@@ -1,0 +1,192 @@
+"""Chosen points get their weights: the one place where the methods of reconstruction are called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nas_llm.calibration import keep_grams
+from nas_llm.data import WindowSet
+from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted, ignore
+from nas_llm.models import available_bytes
+from nas_llm.reconstruction import (
+    BlockReconstructor,
+    GramSource,
+    Residual,
+    SequentialReconstructor,
+    admm,
+    closed_form,
+    held_out_windows,
+)
+from nas_llm.space import BoolArray, Genome
+from nas_llm.subnet import BlockEdit
+from nas_llm.workflow._prepare import Prepared
+from nas_llm.workflow._types import FrontPoint
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """One finished point.
+
+    Attributes:
+        edit: What ``build_subnet`` has to do with each sliced block.
+        residuals: One a refitted projection.
+    """
+
+    edit: BlockEdit
+    residuals: tuple[Residual, ...]
+
+
+class Finisher:
+    """Refits points by the method that a problem names.
+
+    Grams of windows other than the calibration's are computed here, and kept in the cache folder.
+
+    Args:
+        prepared: The problem.
+        on_event: Told about these Grams.
+    """
+
+    def __init__(self, prepared: Prepared, *, on_event: EventHandler = ignore) -> None:
+        self._prepared = prepared
+        self._method = prepared.problem.reconstruction.method
+        self._windows = prepared.splits.finish
+        self._sequential = sequential_reconstructor(prepared) if self._method == "sequential" else None
+        self._grams = _gram_sources(prepared, on_event) if self._method in ("closed_form", "admm") else None
+
+    def finish(self, points: Sequence[FrontPoint], *, on_event: EventHandler = ignore) -> list[Finished]:
+        """Refit some points; together they cost less time, and more memory, than one by one.
+
+        Args:
+            points: The points.
+            on_event: Told as layers go by.
+
+        Returns:
+            One result a point; none depends on the other points.
+        """
+        if self._method == "none":
+            return [Finished(_unchanged, ()) for _ in points]
+        names = ", ".join(point.id for point in points)
+        layers = self._prepared.dense.architecture.num_layers
+        detail = f"{names}: {self._method} on {self._windows.num_tokens:,} tokens"
+        on_event(StageStarted("reconstruction", detail, layers))
+        genomes = [point.genome for point in points]
+        if self._sequential is not None:
+            found = self._sequential.reconstruct_many(
+                genomes, on_layer=lambda layer, _: _advance(on_event, 0, 1, layer)
+            )
+            finished = [Finished(subnet.edit, subnet.residuals) for subnet in found]
+        else:
+            finished = [
+                self._block_by_block(genome, partial(_advance, on_event, done * layers, len(genomes)))
+                for done, genome in enumerate(genomes)
+            ]
+        on_event(StageFinished("reconstruction", names))
+        return finished
+
+    def at_once(self) -> int:
+        """How many points one pass should take, as far as memory allows; more than one only saves time."""
+        if self._sequential is None:
+            return 1
+        device = self._prepared.device
+        hidden, moments = sequential_bytes(self._prepared)
+        on_device = available_bytes() if device.type == "cpu" else torch.cuda.mem_get_info(device)[0]
+        if device.type == "cpu":
+            # One more hidden state and set of moments than points: the dense model's, and what a solve takes.
+            return max(1, on_device // 2 // (hidden + moments) - 1)
+        return max(1, min(available_bytes() // 2 // hidden, on_device // 2 // moments) - 1)
+
+    def _block_by_block(self, genome: Genome, on_layer: Callable[[int], None]) -> Finished:
+        assert self._grams is not None
+        dense, (grams, held_out) = self._prepared.dense, self._grams
+        reconstructor = block_reconstructor(self._prepared, grams, held_out)
+        layers: list[dict[str, Tensor]] = []
+        for layer in range(dense.architecture.num_layers):
+            masks = genome.attn_mask[layer], genome.mlp_mask[layer]
+            sliced = dense.adapter.slice_block(dense.architecture, dense.block_state(layer), *masks)
+            refitted = reconstructor.refit(layer, sliced, *masks)
+            layers.append({key: value for key, value in refitted.items() if value is not sliced[key]})
+            on_layer(layer)
+        return Finished(lambda layer, sliced: {**sliced, **layers[layer]}, tuple(reconstructor.residuals))
+
+
+def sequential_reconstructor(prepared: Prepared) -> SequentialReconstructor:
+    """The sequential reconstruction that a problem describes."""
+    section = prepared.problem.reconstruction
+    return SequentialReconstructor(
+        prepared.dense,
+        prepared.splits.finish,
+        target=section.target,
+        damping=section.dampings,
+        validation=section.validation,
+        device=prepared.device,
+        budget_bytes=available_bytes() // 2,
+    )
+
+
+def block_reconstructor(prepared: Prepared, grams: GramSource, held_out: GramSource | None) -> BlockReconstructor:
+    """The block-by-block reconstruction that a problem describes.
+
+    Args:
+        prepared: The problem, its method ``closed_form`` or ``admm``.
+        grams: Grams of the text to fit.
+        held_out: Grams of text to choose between dampings.
+    """
+    section = prepared.problem.reconstruction
+    iterate = section.method == "admm"
+    return BlockReconstructor(
+        prepared.dense,
+        grams,
+        damping=section.dampings,
+        held_out=held_out,
+        solve=partial(admm, rho=section.rho, iterations=section.iterations) if iterate else closed_form,
+        label=f"admm({section.rho!r}, {section.iterations})" if iterate else "closed_form",
+        device=prepared.device,
+        residuals=True,
+    )
+
+
+def sequential_bytes(prepared: Prepared) -> tuple[int, int]:
+    """Memory of one point in a sequential pass: its hidden states, and its moments with its results."""
+    shape, section = prepared.dense.architecture, prepared.problem.reconstruction
+    heads = shape.num_heads * shape.head_dim
+    widest = max(shape.intermediate_size, heads)
+    sets = 2 if len(section.dampings) > 1 else 1
+    moments = 8 * sets * widest * (widest + shape.hidden_size)
+    results = 4 * shape.num_layers * shape.hidden_size * (heads + shape.intermediate_size)
+    return prepared.splits.finish.num_tokens * shape.hidden_size * 4, moments + results
+
+
+def _gram_sources(prepared: Prepared, on_event: EventHandler) -> tuple[GramSource, GramSource | None]:
+    """Grams to fit, and where there are several dampings, Grams to choose by."""
+    section, windows = prepared.problem.reconstruction, prepared.splits.finish
+    if len(section.dampings) == 1:
+        if prepared.splits.reconstruction is None:
+            return prepared.calibration, None
+        return _keep(prepared, windows, on_event), None
+    held_out: BoolArray = held_out_windows(len(windows.tokens), section.validation)
+    fit, judge = (replace(windows, tokens=windows.tokens[np.flatnonzero(rows)]) for rows in (~held_out, held_out))
+    return _keep(prepared, fit, on_event), _keep(prepared, judge, on_event)
+
+
+def _keep(prepared: Prepared, windows: WindowSet, on_event: EventHandler) -> GramSource:
+    dense, stage = prepared.dense, "calibration"
+    on_event(StageStarted(stage, f"Gram matrices of {windows.num_tokens:,} tokens", dense.architecture.num_layers))
+    grams = keep_grams(
+        dense, windows, device=prepared.device, on_layer=lambda layer: on_event(StageAdvanced(stage, layer + 1))
+    )
+    on_event(StageFinished(stage))
+    return grams
+
+
+def _advance(on_event: EventHandler, before: int, passes: int, layer: int) -> None:
+    on_event(StageAdvanced("reconstruction", (before + layer + 1) // passes))
+
+
+def _unchanged(layer: int, sliced: dict[str, Tensor]) -> dict[str, Tensor]:
+    return sliced

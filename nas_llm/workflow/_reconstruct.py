@@ -1,0 +1,100 @@
+"""Points of a front finished and measured, without being written."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from nas_llm.errors import ConfigError, RunError
+from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted, ignore
+from nas_llm.subnet import build_subnet
+from nas_llm.workflow._finish import Finished, Finisher
+from nas_llm.workflow._measure import SubnetMeasure
+from nas_llm.workflow._prepare import Prepared
+from nas_llm.workflow._reconstruction_settings import describe, with_reconstruction
+from nas_llm.workflow._reopen import reopen
+from nas_llm.workflow._residuals import residual_csv, residual_rows
+from nas_llm.workflow._run_files import write_atomic
+from nas_llm.workflow._types import FrontPoint, ReconstructionRecord, Run
+
+FOLDER = "reconstruction"
+
+
+def reconstruct_points(
+    run: Run,
+    points: Sequence[FrontPoint],
+    *,
+    method: str | None = None,
+    samples: int | None = None,
+    damping: float | Sequence[float] | None = None,
+    target: str | float | None = None,
+    on_event: EventHandler = ignore,
+) -> list[ReconstructionRecord]:
+    """Finish points of a run and measure what it brings.
+
+    Residuals of each point go to ``reconstruction/<point>-<method>.csv`` of the run directory as soon as it is done.
+
+    Args:
+        run: The run, from :func:`open_run`.
+        points: Points of its front.
+        method: ``sequential``, ``closed_form``, ``admm`` or ``none``; default: the problem's.
+        samples: Calibration windows; default: as many tokens as the problem says.
+        damping: Ridge, or several to choose between; default: the problem's.
+        target: ``residual``, ``sublayer`` or a number from 0 (sublayer) to 1; default: the problem's.
+        on_event: Told what happens.
+
+    Returns:
+        One record a point.
+
+    Raises:
+        ConfigError: If an argument is not usable.
+        DataError: If the text is too short.
+        RunError: If the run's model or text changed, or the run directory cannot be written.
+    """
+    if not points:
+        raise ConfigError("nothing to reconstruct: no point was chosen; points are those of nas-llm front")
+    run = with_reconstruction(run, method=method, samples=samples, damping=damping, target=target)
+    prepared = reopen(run, on_event=on_event)
+    folder = run.directory / FOLDER
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot write {folder}: {error.strerror or error}") from error
+    finisher = Finisher(prepared, on_event=on_event)
+    records = []
+    for group in _groups(points, finisher.at_once()):
+        started = time.monotonic()
+        finished = finisher.finish(group, on_event=on_event)
+        seconds = (time.monotonic() - started) / len(group)
+        on_event(StageStarted("measuring", "perplexity before and after", len(group)))
+        for done, (point, result) in enumerate(zip(group, finished, strict=True), start=1):
+            records.append(_record(prepared, point, result, seconds, folder))
+            on_event(StageAdvanced("measuring", done))
+        on_event(StageFinished("measuring"))
+    return records
+
+
+def _groups(points: Sequence[FrontPoint], size: int) -> Iterator[Sequence[FrontPoint]]:
+    for start in range(0, len(points), size):
+        yield points[start : start + size]
+
+
+def _record(
+    prepared: Prepared, point: FrontPoint, finished: Finished, seconds: float, folder: Path
+) -> ReconstructionRecord:
+    problem = prepared.problem
+    rows = residual_rows(finished.residuals)
+    path = folder / f"{point.id}-{problem.reconstruction.method}.csv"
+    write_atomic(path, residual_csv(rows))
+    before = SubnetMeasure(prepared)(build_subnet(prepared.dense, point.genome))
+    after = SubnetMeasure(prepared)(build_subnet(prepared.dense, point.genome, edit=finished.edit))
+    return ReconstructionRecord(
+        point=point,
+        settings=describe(problem, prepared.splits.finish),
+        fitness_perplexity=(before[0], after[0]),
+        held_out_perplexity=(before[1], after[1]),
+        seconds=seconds,
+        residuals=rows,
+        path=path,
+    )
