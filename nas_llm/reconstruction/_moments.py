@@ -18,23 +18,32 @@ class TokenWeights:
         skip_positions: First positions of every window that do not count (attention sinks live there).
         max_norm: An input longer than this many times the median of its window counts as if it and its error were
             scaled down to that length (winsorised norms); None leaves all as they are.
+        relative: Whether errors count relative to the dense model's residual stream behind the sublayer, which is what
+            the next norm makes of them; else a few tokens whose stream is hundreds of times as long decide alone.
     """
 
     skip_positions: int = 0
     max_norm: float | None = None
+    relative: bool = False
 
-    def roots(self, inputs: Tensor) -> Tensor | None:
-        """Square roots of the weights, ``windows x T``, for ``windows x T x n`` inputs; None = all one.
+    def roots(self, inputs: Tensor, stream: Tensor) -> Tensor | None:
+        """Square roots of the weights, ``windows x T``; None = all one.
 
         A token's weight depends on its own window only, so that results do not depend on the batch.
+
+        Args:
+            inputs: ``windows x T x n`` inputs of the projection.
+            stream: ``windows x T x D``, the dense model's residual stream behind the sublayer.
         """
-        if not self.skip_positions and self.max_norm is None:
+        if not self.skip_positions and self.max_norm is None and not self.relative:
             return None
         roots = inputs.new_ones(inputs.shape[:2])
+        if self.relative:
+            roots = stream.square().mean(-1).clamp_min(torch.finfo(stream.dtype).tiny).rsqrt()
         if self.max_norm is not None:
             norms = inputs.norm(dim=-1)
             limit = self.max_norm * norms[:, self.skip_positions :].median(dim=1, keepdim=True).values
-            roots = (limit / norms.clamp_min(torch.finfo(norms.dtype).tiny)).clamp_max(1.0)
+            roots = roots * (limit / norms.clamp_min(torch.finfo(norms.dtype).tiny)).clamp_max(1.0)
         roots[:, : self.skip_positions] = 0.0
         return roots
 

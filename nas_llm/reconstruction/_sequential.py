@@ -22,10 +22,14 @@ from nas_llm.reconstruction._held_out import held_out_windows
 from nas_llm.reconstruction._hidden import HiddenStates, hidden_storage
 from nas_llm.reconstruction._moments import Moments, TokenWeights
 from nas_llm.reconstruction._reconstruction import Reconstruction, SequentialResidual
-from nas_llm.reconstruction._sublayer import Sublayer
+from nas_llm.reconstruction._sublayer import Sublayer, Trace
 from nas_llm.reconstruction._target import upstream_share
 from nas_llm.space import BoolArray, Genome
 from nas_llm.subnet import Reconstructor
+
+
+# Of the mean diagonal, for the refit of first projections: their inputs are normed, so one value fits all layers.
+_INPUT_DAMPING = 1e-2
 
 
 @dataclass(eq=False)
@@ -48,6 +52,7 @@ class _Step:
     fresh: bool
     train: Moments | None
     held_out: Moments | None
+    inputs: list[Tensor] | None = None
 
 
 class SequentialReconstructor:
@@ -86,6 +91,8 @@ class SequentialReconstructor:
         validation: Fraction of windows, evenly spaced, held out for choosing between several dampings.
         tokens: How much each token counts.
         refit_full: Also refit sublayers that keep everything, once their inputs differ from the dense model's.
+        refit_inputs: Also refit q, k, v, gate and up (fc1): W x becomes W (x + U x) with the U that brings the subnet's
+            inputs nearest to the dense model's, by the same ridge. It costs two D x D products a token and sublayer.
         device: Where to compute; one sublayer's weights are there at a time.
         dtype: Arithmetic of the blocks; sums over tokens and solves are float64.
         hidden_dtype: What hidden states are kept in between sublayers.
@@ -110,6 +117,7 @@ class SequentialReconstructor:
         validation: float = 0.1,
         tokens: TokenWeights | None = None,
         refit_full: bool = True,
+        refit_inputs: bool = True,
         device: torch.device,
         dtype: torch.dtype = torch.float32,
         hidden_dtype: torch.dtype = torch.float32,
@@ -124,6 +132,7 @@ class SequentialReconstructor:
         self._scale = scale
         self._tokens = tokens or TokenWeights()
         self._refit_full = refit_full
+        self._refit_inputs = refit_inputs
         self._device = device
         self._dtype = dtype
         self._hidden_dtype = hidden_dtype
@@ -144,7 +153,7 @@ class SequentialReconstructor:
         ]
         self._choosing = choosing
         settings = (windows.digest(), self._share, self._dampings, scale, held_out.tobytes(), self._tokens)
-        options = (start.identity if start else None, refit_full, str(dtype), str(hidden_dtype), device.type)
+        options = (start.identity if start else None, refit_full, refit_inputs, str(dtype), str(hidden_dtype), device.type)
         self._digest = hashlib.sha256(repr(settings + options).encode()).hexdigest()[:32]
 
     @property
@@ -227,6 +236,9 @@ class SequentialReconstructor:
                 steps.append(step)
         full = np.ones_like(subnets[0].genome.attn_mask[0] if attention else subnets[0].genome.mlp_mask[0])
         reference = self._make(weights, attention, full)
+        if self._refit_inputs:
+            self._realign(layer, [step for step in steps if not step.fresh], reference, hidden)
+        self._keep_inputs(steps)
         for windows, held_out in self._batches:
             before = hidden.read(windows, self._device, self._dtype)
             wanted = reference.trace(before, context)
@@ -234,14 +246,42 @@ class SequentialReconstructor:
             for step in steps:
                 if step.fresh:
                     step.hidden.write(windows, before)
-                self._collect(step, windows, held_out, before, wanted.outputs, context)
+                self._collect(step, windows, held_out, before, wanted, context)
         for step in steps:
             self._solve(layer, step)
             if last:
                 continue
-            for windows, _ in self._batches:
+            for index, (windows, _) in enumerate(self._batches):
                 states = step.hidden.read(windows, self._device, self._dtype)
-                step.hidden.write(windows, step.sublayer.run(states, context))
+                kept = step.inputs and step.inputs[index]
+                after = step.sublayer.run(states, context) if kept is None else states + step.sublayer.project(kept)
+                step.hidden.write(windows, after)
+            step.inputs = None
+
+    def _keep_inputs(self, steps: Sequence[_Step]) -> None:
+        """Let steps keep the inputs of their output projections where the budget has room: that saves a run."""
+        hidden = self._ids.numel() * self._dense.architecture.hidden_size * self._hidden_dtype.itemsize
+        room = self._budget - hidden * (1 + len(steps))
+        for step in steps:
+            room -= self._ids.numel() * step.sublayer.weight.shape[1] * self._dtype.itemsize if step.train else 0
+            if step.train is not None and step.sublayer.sums and room >= 0 and self._device.type == "cpu":
+                step.inputs = []
+
+    def _realign(self, layer: int, steps: Sequence[_Step], reference: Sublayer, hidden: HiddenStates) -> None:
+        """Refit the first projections of all steps to their own inputs."""
+        size = self._dense.architecture.hidden_size
+        steps = [step for step in steps if step.sublayer.attn_mask.any() or step.sublayer.mlp_mask.any()]
+        sums = [Moments(size, size, bias=step.sublayer.biased, device=self._device) for step in steps]
+        for windows, _ in self._batches if steps else ():
+            wanted = reference.normed(hidden.read(windows, self._device, self._dtype)).flatten(0, 1)
+            for step, moments in zip(steps, sums, strict=True):
+                inputs = step.sublayer.normed(step.hidden.read(windows, self._device, self._dtype)).flatten(0, 1)
+                moments.add(inputs, wanted - inputs, wanted, None)
+        for step, moments in zip(steps, sums, strict=True):
+            update, constant = moments.update(ridge(moments, _INPUT_DAMPING, self._scale))
+            refitted = step.sublayer.realigned(update, constant)
+            step.sublayer.replace(refitted)
+            step.subnet.layers[layer].update({key: value.cpu() for key, value in refitted.items()})
 
     def _step(
         self,
@@ -274,7 +314,7 @@ class SequentialReconstructor:
         windows: slice,
         held_out: bool,
         dense_hidden: Tensor,
-        dense_outputs: Tensor,
+        wanted: Trace,
         context: Mapping[str, Any],
     ) -> None:
         moments = step.held_out if held_out else step.train
@@ -282,8 +322,10 @@ class SequentialReconstructor:
             return
         states = step.hidden.read(windows, self._device, self._dtype)
         trace = step.sublayer.trace(states, context)
-        target = dense_outputs + self._share * (dense_hidden - states)
-        roots = self._tokens.roots(trace.inputs)
+        if step.inputs is not None:
+            step.inputs.append(trace.inputs)
+        target = wanted.outputs + self._share * (dense_hidden - states)
+        roots = self._tokens.roots(trace.inputs, wanted.hidden)
         moments.add(
             trace.inputs.flatten(0, 1),
             (target - trace.outputs).flatten(0, 1),

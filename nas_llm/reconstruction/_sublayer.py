@@ -69,7 +69,12 @@ class Sublayer:
         if architecture.norm_outside:
             other = adapter.names.mlp_norm if attention else adapter.names.attn_norm
             self._block.set_submodule(other, nn.Identity())
-        self._name = adapter.names.o if attention else adapter.names.fc2
+        names = adapter.names
+        self._name = names.o if attention else names.fc2
+        self._rows = (names.q, names.k, names.v) if attention else names.fc1
+        norm = names.attn_norm if attention else names.mlp_norm
+        self._norm: nn.Module = nn.Identity() if architecture.norm_outside else self._block.get_submodule(norm)
+        self._adds = not architecture.norm_outside
         self.attn_mask, self.mlp_mask, self.state = attn_mask, mlp_mask, state
 
     @property
@@ -87,9 +92,45 @@ class Sublayer:
         """``D``, its bias, if it has one."""
         return self.state.get(f"{self._name}.bias")
 
+    @property
+    def sums(self) -> bool:
+        """Whether the hidden state behind it is the one before it plus the output projection's output."""
+        return self._adds
+
+    def normed(self, hidden: Tensor) -> Tensor:
+        """``w x T x D``, what its first projections take in."""
+        result: Tensor = self._norm(hidden)
+        return result
+
+    def realigned(self, update: Tensor, constant: Tensor | None) -> dict[str, Tensor]:
+        """First projections W of inputs x turned into W (x + U x + c), by their names in the block.
+
+        Args:
+            update: ``D x D``, U.
+            constant: ``D`` or None, c; only where the projections have biases.
+        """
+        result = {}
+        for name in self._rows:
+            weight, bias = self.state[f"{name}.weight"], self.state.get(f"{name}.bias")
+            exact = weight.to(update)
+            result[f"{name}.weight"] = (exact + exact @ update).to(weight)
+            if bias is not None and constant is not None:
+                result[f"{name}.bias"] = (bias.to(update) + exact @ constant).to(bias)
+        return result
+
+    @property
+    def biased(self) -> bool:
+        """Whether its first projections have biases."""
+        return f"{self._rows[0]}.bias" in self.state
+
     def run(self, hidden: Tensor, context: Mapping[str, Any]) -> Tensor:
         """Hidden state behind the sublayer, ``w x T x D``."""
         result: Tensor = self._block(hidden, **context)
+        return result
+
+    def project(self, inputs: Tensor) -> Tensor:
+        """What its output projection makes of ``w x T x n`` inputs."""
+        result: Tensor = self._block.get_submodule(self._name)(inputs)
         return result
 
     def trace(self, hidden: Tensor, context: Mapping[str, Any]) -> Trace:
@@ -107,7 +148,7 @@ class Sublayer:
         return Trace(result, inputs, outputs)
 
     def replace(self, refitted: Mapping[str, Tensor]) -> None:
-        """Exchange weights of the output projection, by their names in the block."""
+        """Exchange weights of its projections, by their names in the block."""
         self.state.update(refitted)
         self._block.load_state_dict(
             {name: w.to(self._block.get_parameter(name)) for name, w in refitted.items()}, strict=False, assign=True

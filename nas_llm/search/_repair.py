@@ -27,7 +27,12 @@ class GenomeRepair:
         scores: Importance of all units.
         cost_model: Prices genomes.
         constraints: Bounds on the cost.
+
+    Attributes:
+        targets: Inheriting ratios that genomes are brought to; none = any ratio.
     """
+
+    targets: tuple[float, ...] = ()
 
     def __init__(
         self, space: SearchSpace, scores: UnitScores, cost_model: CostModel, constraints: CostConstraints

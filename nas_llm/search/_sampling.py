@@ -17,7 +17,7 @@ class ImportanceSampling:
     """Draws distinct genomes inside the space and the constraints, the most important units of each layer inherited.
 
     A third of them (at most 12), evenly spaced from the largest to the smallest allowed inheriting ratio, are
-    anchors: uniform over the layers, with the FFN giving first, because attention is dear where several query heads
+    anchors (at the targets of the repair, if it has any): uniform over the layers, with the FFN giving first, because attention is dear where several query heads
     share a KV head. Two are the paper's initial subnet (the same gamma in every attention and FFN block). The others
     are anchors at stratified random ratios, spread by many far budget transfers.
 
@@ -54,8 +54,9 @@ class ImportanceSampling:
 
         for genome in self.start:
             add(genome)
-        for ratio in np.linspace(high, low, min(max(2, count // 3), _MAX_ANCHORS))[1:]:
-            add(self.anchor(float(ratio)))
+        evenly = np.linspace(high, low, min(max(2, count // 3), _MAX_ANCHORS))[1:]
+        for ratio in self.repair.targets or evenly.tolist():
+            add(self.anchor(ratio))
         for share in (1 / 3, 2 / 3):
             add(self.initial_subnet(high - share * (high - low)))
         for _ in range(20):

@@ -335,9 +335,9 @@ def test_skipped_positions_do_not_count() -> None:
 def test_token_weights() -> None:
     inputs = torch.ones(2, 5, 3)
     inputs[0, 1] *= 10.0
-    assert TokenWeights().roots(inputs) is None
+    assert TokenWeights().roots(inputs, inputs) is None
     torch.testing.assert_close(
-        TokenWeights(skip_positions=1, max_norm=2.0).roots(inputs),
+        TokenWeights(skip_positions=1, max_norm=2.0).roots(inputs, inputs),
         torch.tensor([[0.0, 0.2, 1.0, 1.0, 1.0], [0.0, 1.0, 1.0, 1.0, 1.0]]),
     )
 
