@@ -189,6 +189,9 @@ def _help(loaded: LoadedStudy, url: str, options: dict[str, Any]) -> None:
         nonlocal asked
         asked = True
 
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
     try:

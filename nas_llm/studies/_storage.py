@@ -79,7 +79,10 @@ def _open_journal(path: Path) -> BaseStorage:
     if path.is_file() and path.open("rb").read(len(_SQLITE_MAGIC)) == _SQLITE_MAGIC:
         raise StudyError(f"storage {path} is an sqlite database; write sqlite:///{path}")
     try:
-        return JournalStorage(MendingJournal(path))
+        storage = JournalStorage(MendingJournal(path))
+        # Optuna sets this when it reads a trial of its own back, and asks for it in the middle of a batch.
+        storage._replay_result._last_created_trial_id_by_this_process = -1
+        return storage
     except (ValueError, KeyError, TypeError) as error:
         raise StudyError(f"storage {path} is no journal of studies; name another file") from error
 
