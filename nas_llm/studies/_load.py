@@ -17,7 +17,7 @@ from nas_llm.config._messages import faults, nearest
 from nas_llm.config._overrides import apply_override, parse_override
 from nas_llm.errors import ConfigError
 from nas_llm.studies._definition import ParameterSection, StudyDefinition
-from nas_llm.studies._parameters import check_parameters, tunable_keys
+from nas_llm.studies._parameters import ARGUMENTS, check_parameters, tunable_keys
 from nas_llm.studies._settings import with_settings
 
 _SHOWN_FAULTS = 3
@@ -129,17 +129,23 @@ def _flat(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     fields, flat = ParameterSection.model_fields, {}
     for name, value in tables.items():
         key = f"{prefix}{name}"
+        if f"{key}." in _tables() and isinstance(value, dict):
+            flat |= _flat(value, f"{key}.")
+            continue
         if not isinstance(value, dict):
             raise ConfigError(
                 f"parameters.{key} = {json.dumps(value, default=str)} should be a range such as {{low = 0, high = 1}}"
             )
-        if key in tunable_keys() or not all(isinstance(item, dict) for item in value.values()) or not value:
-            for field in value:
-                if field not in fields:
-                    close = nearest(field, fields, cutoff=0.5)
-                    hint = f'did you mean "{close}"?' if close else f"known are {', '.join(fields)}"
-                    raise ConfigError(f'unknown key "{field}" in parameters.{key}; {hint}')
-            flat[key] = value
-        else:
-            flat |= _flat(value, f"{key}.")
+        for field in value:
+            if field not in fields:
+                close = nearest(field, fields, cutoff=0.5)
+                hint = f'did you mean "{close}"?' if close else f"known are {', '.join(fields)}"
+                raise ConfigError(f'unknown key "{field}" in parameters.{key}; {hint}')
+        flat[key] = value
     return flat
+
+
+def _tables() -> set[str]:
+    """What stands before a dot in a key that may be tuned: ``search.``, ``search.operators.``, ..."""
+    keys = (*tunable_keys(), ARGUMENTS + "x")
+    return {key[: place + 1] for key in keys for place, character in enumerate(key) if character == "."}

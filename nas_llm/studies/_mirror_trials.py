@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,7 +53,7 @@ def mirrored_trial(row: Evaluation, problem: Problem) -> FrozenTrial:
         "ffn_channels": genome.ffn_channels.tolist(),
         **asdict(row.cost),
     }
-    return create_trial(
+    trial = create_trial(
         # A subnet that computes nothing has no perplexity to draw.
         state=TrialState.FAIL if broken else TrialState.COMPLETE,
         values=None if broken else values,
@@ -63,6 +64,9 @@ def mirrored_trial(row: Evaluation, problem: Problem) -> FrozenTrial:
         system_attrs={"constraints": list(violations.values())} if violations else {},
         constraints=violations,
     )
+    assert trial.datetime_complete is not None
+    trial.datetime_start = trial.datetime_complete - timedelta(seconds=row.seconds)
+    return trial
 
 
 def _shape(genome: Genome) -> tuple[dict[str, Any], dict[str, Any]]:

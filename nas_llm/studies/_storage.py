@@ -119,11 +119,35 @@ def _open_database(scheme: str, rest: str) -> BaseStorage:
     # Several processes may create the tables of a new database at once; all but one fail the first time.
     for attempt in (1, 2, 3):
         try:
-            return get_storage(RDBStorage(f"{scheme}://{rest}", engine_kwargs=engine))
+            database = RDBStorage(f"{scheme}://{rest}", engine_kwargs=engine)
+            if scheme.startswith("sqlite"):
+                _lock_before_reading(database.engine)
+            return get_storage(database)
         except Exception as error:
             if attempt == 3 or ("exists" not in str(error) and "UNIQUE" not in str(error)):
                 raise
     raise AssertionError
+
+
+def _lock_before_reading(engine: Any) -> None:
+    """Make sqlite's transactions exclusive from their beginning.
+
+    Optuna takes a waiting trial by SELECT ... FOR UPDATE, which sqlite ignores: two processes can read it as waiting
+    and both take it.
+    """
+    from sqlalchemy import event
+
+    @event.listens_for(engine, "connect")
+    def connect(connection: Any, _: Any) -> None:
+        # Python's driver would begin transactions by itself, and later.
+        connection.isolation_level = None
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    # Connections from before know nothing of this.
+    engine.dispose()
 
 
 def _short(error: BaseException) -> str:
