@@ -15,6 +15,7 @@ from plotly.offline import get_plotlyjs
 from nas_llm.errors import StudyError
 from nas_llm.studies._dashboard import find_studies
 from nas_llm.studies._html_page import PAGE
+from nas_llm.studies._mirror_plots import PLOTS
 from nas_llm.studies._storage import open_storage, shown
 
 if TYPE_CHECKING:
@@ -122,9 +123,9 @@ def _saved_plots(study: Study) -> Iterator[tuple[str, go.Figure]]:
     except ImportError:
         return
     saved = get_plotly_graph_objects(study._storage.get_study_system_attrs(study._study_id))
-    for name in sorted(saved):
+    for name in sorted(saved, key=lambda name: (PLOTS.index(name) if name in PLOTS else len(PLOTS), name)):
         figure = go.Figure(json.loads(saved[name]))
-        figure.update_layout(title=None)
+        figure.update_layout(title=None, margin={"t": 40})
         yield name.replace("-", " ").capitalize(), figure
 
 

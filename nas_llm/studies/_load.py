@@ -46,7 +46,9 @@ class LoadedStudy:
     @property
     def problem(self) -> Problem:
         """The problem at the study's budget: the default setting."""
-        return with_settings(self.loaded.problem, {"search.evaluations": self.definition.evaluations})
+        return with_settings(
+            self.loaded.problem, {"search.evaluations": self.definition.evaluations}, where="evaluations"
+        )
 
 
 def list_studies() -> list[PackagedStudy]:
@@ -126,7 +128,8 @@ def _validated(data: dict[str, Any]) -> StudyDefinition:
 
 def _flat(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """``search.population = {...}`` is a table within a table; names of ranges are dotted keys."""
-    fields, flat = ParameterSection.model_fields, {}
+    fields = ParameterSection.model_fields
+    flat: dict[str, Any] = {}
     for name, value in tables.items():
         key = f"{prefix}{name}"
         if f"{key}." in _tables() and isinstance(value, dict):

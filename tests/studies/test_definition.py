@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from small_studies import small_study
 
 from nas_llm.config import OperatorSection, Problem, SearchSection, load_problem
 from nas_llm.errors import ConfigError, NasLlmError
-from nas_llm.studies import list_studies, load_study, paper_settings, tunable_keys, with_settings
+from nas_llm.studies import StudyDefinition, list_studies, load_study, paper_settings, tunable_keys, with_settings
 from nas_llm.studies._samplers import build_pruner, build_sampler
 from nas_llm.studies._slots import baseline_params
 
@@ -146,3 +147,10 @@ def test_steps_are_numbers_of_evaluations_and_end_with_the_budget() -> None:
     assert small_study().definition.steps == (2, 4, 6, 8, 10, 12, 14, 16)
     assert small_study(report_every=5).definition.steps == (5, 10, 15, 16)
     assert small_study(report_every=99).definition.steps == (16,)
+
+
+def test_every_key_is_described_and_nothing_else() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "studies.md").read_text(encoding="utf-8")
+    table = text.partition("### The definition")[2].partition("\n\nParameters may")[0]
+    described = re.findall(r"^\| `(\w+)` \|", table, flags=re.MULTILINE)
+    assert described == list(StudyDefinition.model_fields)
