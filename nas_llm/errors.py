@@ -35,6 +35,10 @@ class ExportError(NasLlmError):
     """A subnet cannot be written in the wanted form or place."""
 
 
+class StudyError(NasLlmError):
+    """A study, its storage or what it needs cannot be used."""
+
+
 def first_line(error: BaseException) -> str:
     """The first line of another library's message, for one of ours; its class name where it has none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nas_llm.search import Evaluation
 
 
 @dataclass(frozen=True)
@@ -46,12 +50,14 @@ class CandidateEvaluated:
         budget: Evaluations allowed.
         objectives: Objective name to value.
         seconds: Time of this evaluation.
+        evaluation: The whole record, its genome included.
     """
 
     evaluations: int
     budget: int
     objectives: Mapping[str, float]
     seconds: float
+    evaluation: Evaluation | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,7 @@ class GenerationFinished:
         hypervolume: Normalised hypervolume of all evaluated genomes, in [0, 1].
         front: Objectives of the current non-dominated points.
         seconds: Time since the search (or its resumption) began.
+        dense: Objectives of the dense model.
     """
 
     generation: int
@@ -73,6 +80,30 @@ class GenerationFinished:
     hypervolume: float
     front: tuple[Mapping[str, float], ...] = field(default=())
     seconds: float = 0.0
+    dense: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrialFinished:
+    """A trial of a study is over, whichever process ran it.
+
+    Attributes:
+        number: The trial.
+        state: ``complete``, ``pruned`` or ``failed``.
+        done: Trials that are settled.
+        total: Trials of the study.
+        values: Objective name to value; empty where it has none.
+        best: The best hypervolume so far, None before the first.
+        label: What it ran: ``paper``, ``default``, or empty for suggested settings.
+    """
+
+    number: int
+    state: str
+    done: int
+    total: int
+    values: Mapping[str, float] = field(default_factory=dict)
+    best: float | None = None
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,7 +113,7 @@ class Notice:
     message: str
 
 
-Event = StageStarted | StageAdvanced | StageFinished | CandidateEvaluated | GenerationFinished | Notice
+Event = StageStarted | StageAdvanced | StageFinished | CandidateEvaluated | GenerationFinished | TrialFinished | Notice
 EventHandler = Callable[[Event], None]
 
 

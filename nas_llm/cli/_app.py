@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from nas_llm.cli._console import fail
+from nas_llm.cli._dashboard import dashboard
 from nas_llm.cli._evaluate import evaluate
 from nas_llm.cli._export import export
 from nas_llm.cli._front import front
@@ -16,6 +17,7 @@ from nas_llm.cli._problems import problems
 from nas_llm.cli._reconstruct import reconstruct
 from nas_llm.cli._search import search
 from nas_llm.cli._servable import servable
+from nas_llm.cli._study import study
 from nas_llm.errors import NasLlmError
 
 _INTERRUPTED = 130
@@ -43,7 +45,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for command in (search, front, reconstruct, export, evaluate, problems, servable):
+for command in (search, front, reconstruct, export, evaluate, problems, servable, study, dashboard):
     app.command()(command)
 
 

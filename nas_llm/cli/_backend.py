@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from nas_llm.config import LoadedProblem, Problem
     from nas_llm.events import EventHandler
     from nas_llm.export import Servability
+    from nas_llm.studies import LoadedStudy, SearchMirror, StudySummary
     from nas_llm.workflow import ExportRecord, FrontPoint, ModelRow, ReconstructionRecord, Run, RunSummary
 
 
@@ -34,19 +35,104 @@ def run_search(
     on_event: EventHandler,
     should_stop: Callable[[], bool],
     resources: Mapping[str, Any],
+    study: str | None = None,
+    mirrored: bool = True,
 ) -> RunSummary:
-    """Search, re-score, report."""
+    """Search, re-score, report; show it in a study where Optuna is installed."""
     _quiet()
     from nas_llm import workflow
 
-    return workflow.run_search(
+    mirror = _mirror(loaded, run_dir, study, on_event) if mirrored else None
+    summary = workflow.run_search(
         loaded,
         run_dir=run_dir,
         resume=resume,
+        on_event=mirror or on_event,
+        should_stop=should_stop,
+        resources=workflow.Resources(**resources),
+    )
+    if mirror is not None:
+        mirror.finish(summary)
+    return summary
+
+
+def _mirror(loaded: LoadedProblem, run_dir: Path, study: str | None, on_event: EventHandler) -> SearchMirror | None:
+    from nas_llm.studies._optuna import has_optuna, require_optuna
+
+    if study is not None:
+        require_optuna("--study")
+    elif not has_optuna():
+        return None
+    _quiet_optuna()
+    from nas_llm.studies import SearchMirror
+
+    return SearchMirror(loaded.problem, run_dir, url=study, on_event=on_event)
+
+
+def run_study(
+    loaded: LoadedStudy,
+    *,
+    storage: str | Path,
+    resume: bool,
+    workers: int,
+    timeout: float | None,
+    on_event: EventHandler,
+    should_stop: Callable[[], bool],
+    resources: Mapping[str, Any],
+) -> StudySummary:
+    """Run the trials of a study."""
+    _quiet()
+    from nas_llm.studies._optuna import require_optuna
+
+    require_optuna("nas-llm study")
+    _quiet_optuna()
+    from nas_llm import studies, workflow
+
+    return studies.run_study(
+        loaded,
+        storage=storage,
+        resume=resume,
+        workers=workers,
+        timeout=timeout,
         on_event=on_event,
         should_stop=should_stop,
         resources=workflow.Resources(**resources),
     )
+
+
+def serve_dashboard(
+    source: str, *, artifacts: Path | None, host: str, port: int, on_ready: Callable[[str], None]
+) -> None:
+    """Show studies in a browser until interrupted."""
+    _quiet()
+    from nas_llm.studies._optuna import require_dashboard
+
+    require_dashboard("nas-llm dashboard")
+    _quiet_optuna()
+    from nas_llm import studies
+
+    studies.serve_dashboard(source, artifacts=artifacts, host=host, port=port, on_ready=on_ready)
+
+
+def export_studies(source: str, *, path: Path, force: bool) -> None:
+    """Write the studies of a storage as one page."""
+    _quiet()
+    from nas_llm.studies._optuna import require_optuna
+
+    require_optuna("nas-llm dashboard --export")
+    _quiet_optuna()
+    from nas_llm import studies
+
+    studies.export_html(source, path=path, force=force)
+
+
+def _quiet_optuna() -> None:
+    import warnings
+
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 
 def open_run(run_dir: Path) -> Run:

@@ -13,7 +13,15 @@ from rich.table import Table
 from nas_llm import _format
 from nas_llm.cli._console import line, progress_output
 from nas_llm.cli._monitor import SearchMonitor, best_at_levels
-from nas_llm.events import Event, EventHandler, GenerationFinished, Notice, StageFinished, StageStarted
+from nas_llm.events import (
+    Event,
+    EventHandler,
+    GenerationFinished,
+    Notice,
+    StageFinished,
+    StageStarted,
+    TrialFinished,
+)
 
 _LEVELS = 5
 
@@ -52,9 +60,18 @@ def _print(console: Console, event: Event, monitor: SearchMonitor, *, generation
             line(console, f"{stage}: {detail or 'done'} ({_format.duration(monitor.seconds_in(stage))})")
         case Notice(message=message):
             line(console, f"note: {message}", style="yellow")
+        case TrialFinished():
+            line(console, _trial(event))
         case GenerationFinished() if generations:
             best = "; ".join(_pair(point) for point in best_at_levels(monitor.front, _LEVELS))
             line(console, f"{', '.join(_facts(monitor))}{': ' if best else ''}{best}")
+
+
+def _trial(event: TrialFinished) -> str:
+    name = f"trial {event.number}" + (f" ({event.label})" if event.label else "")
+    values = ", ".join(f"{key} {value:.4f}" for key, value in event.values.items())
+    best = "" if event.best is None else f"; best hypervolume {event.best:.4f}"
+    return f"{name}: {event.state}{', ' if values else ''}{values}; {event.done}/{event.total} trials{best}"
 
 
 def _facts(monitor: SearchMonitor) -> list[str]:

@@ -48,6 +48,11 @@ def search(
     ray: Annotated[
         str | None, typer.Option("--ray", metavar="ADDRESS", help="Use the workers of a running Ray cluster.")
     ] = None,
+    study: Annotated[
+        str | None,
+        typer.Option("--study", metavar="URL", help="Mirror into this Optuna storage; default DIR/study.journal."),
+    ] = None,
+    no_study: Annotated[bool, typer.Option("--no-study", help="Do not mirror the search into a study.")] = False,
     threads: Annotated[
         int | None, typer.Option(metavar="N", help="CPU threads of this process or each worker.")
     ] = None,
@@ -64,6 +69,7 @@ def search(
       nas-llm search smollm2-135m --set constraints.max_params=110_000_000 --evaluations 400
       nas-llm search smollm2-135m --run runs/demo --resume
       nas-llm search smollm2-135m --run runs/more --start-from runs/demo --seed 1
+      nas-llm search smollm2-135m --study postgresql://user@host/studies
 
     Ctrl-C stops after saving; the same command with --resume goes on to the same result as an unbroken run.
     """
@@ -78,6 +84,8 @@ def search(
     overrides += [] if evaluations is None else [f"search.evaluations={evaluations}"]
     if resume and force:
         raise ConfigError("--resume continues a run and --force starts anew; give one of them")
+    if study is not None and no_study:
+        raise ConfigError("--study mirrors the search and --no-study does not; give one of them")
     loaded = load_problem(problem, overrides=overrides)
     directory = run or default_run_directory(loaded.problem.name)
     moved = prepare_run_directory(directory, resume=resume, force=force)
@@ -98,6 +106,8 @@ def search(
             on_event=on_event,
             should_stop=interrupt.asked,
             resources={"workers": workers, "ray_address": ray, "threads": threads, "memory_gb": memory},
+            study=study,
+            mirrored=not no_study,
         )
     if summary.interrupted and not is_run(directory):
         line(output(), "interrupted before the search began; nothing was written, start it again")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -11,6 +11,7 @@ from rich.table import Table
 from nas_llm import _format
 
 if TYPE_CHECKING:
+    from nas_llm.studies import StudySummary
     from nas_llm.workflow import ExportRecord, Front, FrontPoint, ModelRow, ReconstructionRecord
 
 
@@ -69,6 +70,32 @@ def model_table(rows: Sequence[ModelRow]) -> Table:
         f"MACs per token at {first.window} tokens"
     )
     return table
+
+
+def study_table(summary: StudySummary, *, most: int = 10) -> Table:
+    """The baselines and the best trials of a study."""
+    table = _table("trial", *summary.objectives, "state")
+    table.add_column("settings", justify="left", overflow="fold")
+    best = None if summary.best is None else summary.trials[summary.best]
+    ranked = sorted(summary.trials, key=lambda trial: (trial.state != "complete", *(-v for v in trial.values[:1])))
+    shown = [trial for place, trial in enumerate(ranked) if place < most or trial.label]
+    for trial in shown:
+        values = [f"{value:.4f}" for value in trial.values] or ["-"] * len(summary.objectives)
+        settings = ", ".join(f"{key.rpartition('.')[2]} {_setting(value)}" for key, value in trial.settings.items())
+        table.add_row(
+            f"{trial.number} ({trial.label})" if trial.label else str(trial.number),
+            *values,
+            trial.state,
+            f"the {trial.label} setting" if trial.label else settings,
+            style="bold" if trial is best else "",
+        )
+    if len(shown) < len(summary.trials):
+        table.caption = f"and {len(summary.trials) - len(shown)} more"
+    return table
+
+
+def _setting(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def measured_on(front: Front) -> str:

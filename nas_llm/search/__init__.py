@@ -12,7 +12,7 @@ from nas_llm.search._feasible import check_feasible
 from nas_llm.search._front import knee, non_dominated, thin_front
 from nas_llm.search._guided_mutation import GuidedMutation
 from nas_llm.search._history import Evaluation, History
-from nas_llm.search._hypervolume import normalised_hypervolume, search_scale
+from nas_llm.search._hypervolume import WORST_COST, WORST_QUALITY, normalised_hypervolume, search_scale
 from nas_llm.search._lock import RunLock
 from nas_llm.search._loop import SearchResult
 from nas_llm.search._mask_mutation import MaskMutation
@@ -31,6 +31,8 @@ from nas_llm.search._sensitivity import Sensitivities, SensitivityModel
 from nas_llm.search._weighted_choice import weighted_choice
 
 __all__ = [
+    "WORST_COST",
+    "WORST_QUALITY",
     "AssortativeSelection",
     "CheckpointStore",
     "CostConstraints",

@@ -12,8 +12,8 @@ from pymoo.indicators.hv import HV
 from nas_llm.space import FloatArray
 
 # A subnet 20 times as perplexed as the dense model is of no use to anybody; both quality objectives end there.
-_WORST_LOG_RATIO = math.log(20.0)
-_COST_REFERENCE = 1.01
+WORST_QUALITY = 20.0
+WORST_COST = 1.01
 # ln(perplexity) of a broken subnet is cut here, far above ln(vocabulary), to keep all arithmetic finite.
 _WORST_LOG = 100.0
 
@@ -45,7 +45,14 @@ def search_scale(objectives: Mapping[str, float], names: Sequence[str], dense: M
     return np.array(row, dtype=np.float64)
 
 
-def normalised_hypervolume(objectives: npt.ArrayLike, names: Sequence[str], dense: Mapping[str, float]) -> float:
+def normalised_hypervolume(
+    objectives: npt.ArrayLike,
+    names: Sequence[str],
+    dense: Mapping[str, float],
+    *,
+    worst_quality: float = WORST_QUALITY,
+    worst_cost: float = WORST_COST,
+) -> float:
     """Share of the box between the dense model's quality at no cost and a useless subnet that a set dominates.
 
     Perplexity counts on a log scale from the dense model's (0) to 20 times that (1), kl linearly from 0 to ln 20
@@ -56,6 +63,8 @@ def normalised_hypervolume(objectives: npt.ArrayLike, names: Sequence[str], dens
         objectives: ``n x m`` raw objective values; ``n`` may be 0.
         names: The ``m`` objectives.
         dense: Raw objective values of the dense model by name; ``kl`` is not needed.
+        worst_quality: Where the box ends: that many times the dense model's perplexity (or its logarithm, for kl).
+        worst_cost: Where it ends in the costs, as a multiple of the dense cost.
 
     Returns:
         A number in [0, 1], larger = better.
@@ -69,8 +78,8 @@ def normalised_hypervolume(objectives: npt.ArrayLike, names: Sequence[str], dens
         if name == "perplexity":
             scaled[:, column] -= math.log(dense["perplexity"])
         if name in ("perplexity", "kl"):
-            scaled[:, column] /= _WORST_LOG_RATIO
+            scaled[:, column] /= math.log(worst_quality)
         else:
-            reference[column] = _COST_REFERENCE
+            reference[column] = worst_cost
     scaled = np.maximum(scaled, 0.0)
     return float(HV(ref_point=reference)(scaled) / reference.prod())

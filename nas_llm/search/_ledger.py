@@ -89,7 +89,11 @@ class Ledger:
             self._known[row.digest] = row
             self._on_event(
                 CandidateEvaluated(
-                    evaluations=len(self._known), budget=self._budget, objectives=row.objectives, seconds=seconds
+                    evaluations=len(self._known),
+                    budget=self._budget,
+                    objectives=row.objectives,
+                    seconds=seconds,
+                    evaluation=row,
                 )
             )
             if self._should_stop():

@@ -169,7 +169,8 @@ class SearchLoop:
     def _report(self, state: SearchState) -> None:
         rows = [row for row in self._ledger.rows() if row.ordinal <= state.evaluations]
         front = self._front(rows)
-        hypervolume = self._hypervolume(rows, self._dense(measure=True))
+        dense = self._dense(measure=True)
+        hypervolume = self._hypervolume(rows, dense)
         logger.info("generation %d: %d evaluations, hypervolume %.4f", state.generation, len(rows), hypervolume)
         self._on_event(
             GenerationFinished(
@@ -179,6 +180,7 @@ class SearchLoop:
                 hypervolume=hypervolume,
                 front=tuple(row.objectives for row in front),
                 seconds=time.monotonic() - self._started,
+                dense=dense,
             )
         )
 

@@ -9,7 +9,7 @@ from nas_llm.cli import main
 try:
     main()
 finally:
-    heavy = {"torch", "transformers", "datasets", "pymoo", "plotly", "pandas"} & set(sys.modules)
+    heavy = {"torch", "transformers", "datasets", "pymoo", "plotly", "pandas", "optuna"} & set(sys.modules)
     print("heavy:", sorted(heavy), file=sys.stderr)
 """
 

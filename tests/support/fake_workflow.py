@@ -43,8 +43,11 @@ class FakeWorkflow:
         on_event: EventHandler,
         should_stop: Callable[[], bool],
         resources: Mapping[str, Any],
+        study: str | None,
+        mirrored: bool,
     ) -> RunSummary:
-        self.calls.append({"loaded": loaded, "run_dir": run_dir, "resume": resume, "resources": resources})
+        call = {"loaded": loaded, "run_dir": run_dir, "resume": resume, "resources": resources}
+        self.calls.append(call | {"study": study, "mirrored": mirrored})
         on_event(StageStarted("data", "reading text"))
         on_event(Notice("the sample was cut [bold]short[/bold]"))
         on_event(StageFinished("data", "8 windows"))

@@ -1,0 +1,242 @@
+"""Running a study: this process, further ones, and what came of it."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nas_llm.errors import NasLlmError, StudyError
+from nas_llm.events import EventHandler, Notice, ignore
+from nas_llm.studies._liveness import BEAT_SECONDS, Watch
+from nas_llm.studies._load import LoadedStudy
+from nas_llm.studies._objective import SETTINGS, SearchObjective
+from nas_llm.studies._optimize import check_identity, open_study, optimize
+from nas_llm.studies._optuna import require_optuna
+from nas_llm.studies._samplers import build_pruner, build_sampler
+from nas_llm.studies._settings import BASELINES
+from nas_llm.studies._slots import SETTING, Slots
+from nas_llm.studies._storage import open_storage, shown
+from nas_llm.studies._workbench import Workbench
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+    from nas_llm.workflow import Resources
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialSummary:
+    """One settled trial.
+
+    Attributes:
+        number: Optuna's number.
+        state: ``complete``, ``pruned`` or ``failed``.
+        values: Objective values, empty where it has none.
+        settings: What it changed in the study's problem.
+        label: ``paper``, ``default``, or empty for suggested settings.
+    """
+
+    number: int
+    state: str
+    values: tuple[float, ...]
+    settings: Mapping[str, Any]
+    label: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySummary:
+    """What a storage holds of a study.
+
+    Attributes:
+        name: The study.
+        storage: Where it is, without a password.
+        objectives: Names of the values.
+        total: Trials that were asked for.
+        trials: The settled ones, by number.
+        best: Index in ``trials`` of the one with the largest hypervolume, None while none is complete.
+        interrupted: Whether somebody stopped it.
+        seconds: Time of this call.
+    """
+
+    name: str
+    storage: str
+    objectives: tuple[str, ...]
+    total: int
+    trials: tuple[TrialSummary, ...]
+    best: int | None
+    interrupted: bool
+    seconds: float
+
+    def labelled(self, label: str) -> TrialSummary | None:
+        """The baseline of this name, if it is settled."""
+        return next((trial for trial in self.trials if trial.label == label), None)
+
+
+def run_study(
+    loaded: LoadedStudy,
+    *,
+    storage: str | Path,
+    resume: bool = False,
+    trials: int | None = None,
+    workers: int = 1,
+    timeout: float | None = None,
+    on_event: EventHandler = ignore,
+    should_stop: Callable[[], bool] = lambda: False,
+    resources: Resources | None = None,
+    shared_cache: bool = True,
+    beat_seconds: float = BEAT_SECONDS,
+) -> StudySummary:
+    """Run the trials of a study that are not settled yet, together with whoever else works on it.
+
+    Args:
+        loaded: The study, from :func:`nas_llm.studies.load_study`.
+        storage: A path or URL; see :func:`nas_llm.studies.open_storage`.
+        resume: Continue or join a study that is there.
+        trials: Trials in all, over all processes and calls; default: what the definition says.
+        workers: Processes on this machine, this one included.
+        timeout: Seconds after which no trial begins.
+        on_event: Told what happens.
+        should_stop: Polled; True ends the present trial and returns.
+        resources: Threads and memory of each process.
+        shared_cache: Whether evaluations are shared with other processes and runs.
+        beat_seconds: Time between two signs of life of a running trial.
+
+    Raises:
+        StudyError: If the storage or the study in it cannot be used.
+        NasLlmError: If the problem cannot be prepared, or several trials in a row failed.
+    """
+    from nas_llm.workflow import Resources
+
+    require_optuna("a study")
+    started = time.monotonic()
+    if trials is not None:
+        loaded = replace(loaded, definition=loaded.definition.model_copy(update={"trials": trials}))
+    definition = loaded.definition
+    _check_numbers(definition.trials, workers, timeout)
+    # Names and arguments are checked before minutes of preparation.
+    build_sampler(definition)
+    build_pruner(definition)
+    opened = open_storage(storage)
+    study = open_study(loaded, opened, url=str(storage), resume=resume)
+    resources = resources or Resources()
+    if workers > 1 and resources.threads is None:
+        resources = replace(resources, threads=max(1, (os.cpu_count() or 1) // workers))
+    bench = Workbench(
+        loaded, on_event=on_event, should_stop=should_stop, resources=resources, shared_cache=shared_cache
+    )
+    check_identity(study, bench.identity)
+    deadline = None if timeout is None else started + timeout
+    slots = Slots(study, opened, loaded, total=definition.trials, watch=Watch(seconds=beat_seconds))
+    objective = SearchObjective(bench, should_stop=should_stop, beat_seconds=beat_seconds)
+    options = {"timeout": timeout, "resources": resources, "shared_cache": shared_cache, "beat_seconds": beat_seconds}
+    helpers = _start(loaded, str(storage), workers - 1, options)
+    try:
+        optimize(slots, objective, definition, on_event=on_event, should_stop=should_stop, deadline=deadline)
+    finally:
+        _end(helpers, on_event, asked=should_stop())
+    return _summary(slots, str(storage), loaded, interrupted=should_stop(), started=started)
+
+
+def study_summary(loaded: LoadedStudy, storage: str | Path) -> StudySummary:
+    """What a storage holds of a study, without running anything.
+
+    Raises:
+        StudyError: If the storage cannot be opened, or the study is not there or another one.
+    """
+    opened = open_storage(storage)
+    if loaded.definition.name not in {study.study_name for study in opened.get_all_studies()}:
+        raise StudyError(f"{shown(storage)} holds no study {loaded.definition.name}")
+    study = open_study(loaded, opened, url=str(storage), resume=True)
+    slots = Slots(study, opened, loaded, total=loaded.definition.trials)
+    return _summary(slots, str(storage), loaded, interrupted=False, started=time.monotonic())
+
+
+def _check_numbers(trials: int, workers: int, timeout: float | None) -> None:
+    if trials < 1:
+        raise StudyError(f"--trials must be at least 1, got {trials}")
+    if workers < 1:
+        raise StudyError(f"--workers must be at least 1, got {workers}")
+    if timeout is not None and not timeout > 0:
+        raise StudyError(f"--timeout must be above 0 seconds, got {timeout:g}")
+
+
+def _start(loaded: LoadedStudy, url: str, count: int, options: Mapping[str, Any]) -> list[BaseProcess]:
+    # Not forked: torch's threads do not survive it.
+    context = multiprocessing.get_context("spawn")
+    helpers: list[BaseProcess] = []
+    for _ in range(count):
+        helper = context.Process(target=_help, args=(loaded, url, dict(options)))
+        helper.start()
+        helpers.append(helper)
+    return helpers
+
+
+def _help(loaded: LoadedStudy, url: str, options: dict[str, Any]) -> None:
+    """What a further process does; Ctrl-C reaches it as well."""
+    asked = False
+
+    def stop(*_: object) -> None:
+        nonlocal asked
+        asked = True
+
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    try:
+        run_study(loaded, storage=url, resume=True, should_stop=lambda: asked, **options)
+    except NasLlmError as error:
+        logger.warning("a worker of study %s gave up: %s", loaded.definition.name, error)
+        raise SystemExit(2) from error
+
+
+def _end(helpers: Sequence[BaseProcess], on_event: EventHandler, *, asked: bool) -> None:
+    for helper in helpers:
+        if asked:
+            helper.terminate()
+        helper.join()
+        if helper.exitcode not in (0, None):
+            on_event(Notice(f"a worker process ended with code {helper.exitcode}; its trial was left to the others"))
+
+
+def _summary(slots: Slots, url: str, loaded: LoadedStudy, *, interrupted: bool, started: float) -> StudySummary:
+    from optuna.trial import TrialState
+
+    settled = sorted(slots.settled(), key=lambda trial: trial.number)
+    complete = [index for index, trial in enumerate(settled) if trial.state == TrialState.COMPLETE]
+    return StudySummary(
+        name=loaded.definition.name,
+        storage=shown(url),
+        objectives=tuple(loaded.definition.objectives),
+        total=slots.total,
+        trials=tuple(_row(trial) for trial in settled),
+        best=max(complete, key=lambda index: settled[index].values[0], default=None),
+        interrupted=interrupted,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _row(trial: FrozenTrial) -> TrialSummary:
+    from optuna.trial import TrialState
+
+    states = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}
+    label = trial.user_attrs.get(SETTING, "")
+    assert not label or label in BASELINES
+    return TrialSummary(
+        number=trial.number,
+        state=states.get(trial.state, "failed"),
+        values=tuple(trial.values or ()),
+        settings=trial.user_attrs.get(SETTINGS, {}),
+        label=label,
+    )
