@@ -74,7 +74,7 @@ def model_table(rows: Sequence[ModelRow]) -> Table:
 
 def study_table(summary: StudySummary, *, most: int = 10) -> Table:
     """The baselines and the best trials of a study."""
-    table = _table("trial", *summary.objectives, "state")
+    table = plain_table("trial", *summary.objectives, "state")
     table.add_column("settings", justify="left", overflow="fold")
     best = None if summary.best is None else summary.trials[summary.best]
     ranked = sorted(summary.trials, key=lambda trial: (trial.state != "complete", *(-v for v in trial.values[:1])))

@@ -206,6 +206,15 @@ class ReconstructionSection(_Section):
         description="What sequential aims at: the dense residual stream, the dense sublayer output, or a number from "
         "0 (sublayer) to 1 (residual).",
     )
+    start: Literal["closed_form", "inherited"] = Field(
+        "closed_form", description="Weights that sequential begins with, and that its ridge pulls towards."
+    )
+    token_weights: Literal["relative", "uniform"] = Field(
+        "relative",
+        description="relative = sequential counts errors relative to the length of the residual stream; uniform = as "
+        "they are, so that a few tokens of huge activations decide.",
+    )
+    refit_inputs: bool = Field(True, description="Sequential also refits q, k, v and gate, up (fc1).")
     validation: float = Field(
         0.1, gt=0.0, lt=1.0, description="Share of the windows held out to choose between dampings."
     )

@@ -27,7 +27,6 @@ from nas_llm.reconstruction._target import upstream_share
 from nas_llm.space import BoolArray, Genome
 from nas_llm.subnet import Reconstructor
 
-
 # Of the mean diagonal, for the refit of first projections: their inputs are normed, so one value fits all layers.
 _INPUT_DAMPING = 1e-2
 
@@ -152,8 +151,23 @@ class SequentialReconstructor:
             for start in range(first, stop, step)
         ]
         self._choosing = choosing
-        settings = (windows.digest(), self._share, self._dampings, scale, held_out.tobytes(), self._tokens)
-        options = (start.identity if start else None, refit_full, refit_inputs, str(dtype), str(hidden_dtype), device.type)
+        settings = (
+            windows.digest(),
+            self._share,
+            self._dampings,
+            scale,
+            held_out.tobytes(),
+            self._tokens,
+            refit_inputs,
+        )
+        options = (
+            start.identity if start else None,
+            refit_full,
+            refit_inputs,
+            str(dtype),
+            str(hidden_dtype),
+            device.type,
+        )
         self._digest = hashlib.sha256(repr(settings + options).encode()).hexdigest()[:32]
 
     @property
@@ -253,7 +267,7 @@ class SequentialReconstructor:
                 continue
             for index, (windows, _) in enumerate(self._batches):
                 states = step.hidden.read(windows, self._device, self._dtype)
-                kept = step.inputs and step.inputs[index]
+                kept = step.inputs[index] if step.inputs else None
                 after = step.sublayer.run(states, context) if kept is None else states + step.sublayer.project(kept)
                 step.hidden.write(windows, after)
             step.inputs = None

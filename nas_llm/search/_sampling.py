@@ -16,10 +16,10 @@ _MAX_ANCHORS = 12
 class ImportanceSampling:
     """Draws distinct genomes inside the space and the constraints, the most important units of each layer inherited.
 
-    A third of them (at most 12), evenly spaced from the largest to the smallest allowed inheriting ratio, are
-    anchors (at the targets of the repair, if it has any): uniform over the layers, with the FFN giving first, because attention is dear where several query heads
-    share a KV head. Two are the paper's initial subnet (the same gamma in every attention and FFN block). The others
-    are anchors at stratified random ratios, spread by many far budget transfers.
+    A third of them (at most 12), evenly spaced from the largest to the smallest allowed inheriting ratio, or at the
+    targets of the repair, are anchors: uniform over the layers, with the FFN giving first, because attention is dear
+    where several query heads share a KV head. Two are the paper's initial subnet (the same gamma in every attention and
+    FFN block). The others are anchors at stratified random ratios, spread by many far budget transfers.
 
     Args:
         repair: Knows space, scores, cost model and constraints.

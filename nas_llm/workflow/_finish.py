@@ -19,6 +19,7 @@ from nas_llm.reconstruction import (
     GramSource,
     Residual,
     SequentialReconstructor,
+    TokenWeights,
     admm,
     closed_form,
     held_out_windows,
@@ -118,11 +119,17 @@ class Finisher:
 def sequential_reconstructor(prepared: Prepared) -> SequentialReconstructor:
     """The sequential reconstruction that a problem describes."""
     section = prepared.problem.reconstruction
+    start = BlockReconstructor(
+        prepared.dense, prepared.calibration, damping=section.pricing_damping, device=prepared.device
+    )
     return SequentialReconstructor(
         prepared.dense,
         prepared.splits.finish,
         target=section.target,
         damping=section.dampings,
+        start=start if section.start == "closed_form" else None,
+        tokens=TokenWeights(relative=section.token_weights == "relative"),
+        refit_inputs=section.refit_inputs,
         validation=section.validation,
         device=prepared.device,
         budget_bytes=available_bytes() // 2,

@@ -14,7 +14,10 @@ from nas_llm.errors import ConfigError
 from nas_llm.workflow._types import Run
 
 # What the weights depend on, beside damping and text.
-_SETTINGS: Mapping[str, tuple[str, ...]] = {"sequential": ("target",), "admm": ("rho", "iterations")}
+_SETTINGS: Mapping[str, tuple[str, ...]] = {
+    "sequential": ("target", "start", "token_weights", "refit_inputs"),
+    "admm": ("rho", "iterations"),
+}
 
 
 def with_reconstruction(
@@ -92,7 +95,10 @@ def in_words(problem: Problem, windows: WindowSet) -> str:
         "admm": f"by ADMM (rho {section.rho:g}, {section.iterations} iterations, damping {damping})",
     }[section.method]
     text = _format.text_of(windows.describe())
-    return f"inherited, output projections refitted {how} on {windows.num_tokens:,} tokens: {text}"
+    projections = "output projections"
+    if section.method == "sequential" and section.refit_inputs:
+        projections = "projections"
+    return f"inherited, {projections} refitted {how} on {windows.num_tokens:,} tokens: {text}"
 
 
 def _how(problem: Problem) -> dict[str, Any]:

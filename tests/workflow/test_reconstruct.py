@@ -21,11 +21,11 @@ from nas_llm.cache import cache_dir
 from nas_llm.calibration import calibrate
 from nas_llm.cli import app
 from nas_llm.config import load_problem, override_problem
-from nas_llm.data import Splits, build_splits, packaged_sample, read_texts
+from nas_llm.data import Splits, WindowSet, build_splits, packaged_sample, read_texts
 from nas_llm.errors import ConfigError, DataError, ExportError, RunError
 from nas_llm.events import Event, Notice, StageAdvanced, StageFinished, StageStarted
 from nas_llm.models import DenseModel, load_model
-from nas_llm.reconstruction import BlockReconstructor, SequentialReconstructor
+from nas_llm.reconstruction import BlockReconstructor, SequentialReconstructor, TokenWeights
 from nas_llm.subnet import build_subnet
 from nas_llm.workflow import FrontPoint, Run, export_points, open_run, reconstruct_points, run_search
 
@@ -72,6 +72,22 @@ def _exported(run: Run, point: FrontPoint, out: Path, **options: Any) -> dict[st
     return state
 
 
+def _sequential(run: Run, dense: DenseModel, windows: WindowSet) -> SequentialReconstructor:
+    section = run.problem.calibration
+    calibration = calibrate(
+        dense, _splits(run, dense).calibration, scorer=section.scorer, damping=section.damping, device=CPU
+    )
+    return SequentialReconstructor(
+        dense,
+        windows,
+        target="residual",
+        damping=0.01,
+        start=BlockReconstructor(dense, calibration, damping=0.01, device=CPU),
+        tokens=TokenWeights(relative=True),
+        device=CPU,
+    )
+
+
 def test_a_sequential_export_is_bit_for_bit_what_the_reconstructor_gives(
     run: Run, dense: DenseModel, tmp_path: Path
 ) -> None:
@@ -79,9 +95,7 @@ def test_a_sequential_export_is_bit_for_bit_what_the_reconstructor_gives(
     found = _exported(run, point, tmp_path, method="sequential")
     windows = _splits(run, dense).calibration
     assert windows.digest() == run.front.data["calibration"]["digest"]
-    result = SequentialReconstructor(dense, windows, target="residual", damping=0.01, device=CPU).reconstruct(
-        point.genome
-    )
+    result = _sequential(run, dense, windows).reconstruct(point.genome)
     assert _same(found, build_subnet(dense, point.genome, edit=result.edit).state_dict())
     rows = _rows(tmp_path / point.id / "reconstruction.csv")
     places = [(str(residual.layer), residual.projection) for residual in result.residuals]
@@ -100,9 +114,7 @@ def test_samples_are_windows_apart_from_those_that_judge(run: Run, dense: DenseM
     assert splits.reconstruction is not None
     assert splits.reconstruction.tokens.shape == (12, 128)
     windows = splits.reconstruction
-    result = SequentialReconstructor(dense, windows, target="residual", damping=0.01, device=CPU).reconstruct(
-        point.genome
-    )
+    result = _sequential(run, dense, windows).reconstruct(point.genome)
     assert _same(found, build_subnet(dense, point.genome, edit=result.edit).state_dict())
 
 
