@@ -14,6 +14,7 @@ from nas_llm.cli._counts import parse_count
 from nas_llm.cli._options import (
     MaxMacsOption,
     MaxParamsOption,
+    MaxRatioOption,
     MethodOption,
     MinRatioOption,
     PointOption,
@@ -30,6 +31,7 @@ def export(
     max_macs: MaxMacsOption = None,
     max_params: MaxParamsOption = None,
     min_ratio: MinRatioOption = None,
+    max_ratio: MaxRatioOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Where to write; default <run>/exports.")
     ] = None,
@@ -59,7 +61,7 @@ def export(
 ) -> None:
     """Reconstruct, write and measure points of a front.
 
-    Without --point: the best point within --max-macs and --max-params, else the smallest one within --min-ratio, else
+    Without --point: the best point within --max-macs, --max-params and --max-ratio, else the smallest one within --min-ratio, else
     the knee. What is exported already is left alone, so a command that was stopped goes on when it is said again.
 
     \b
@@ -77,7 +79,7 @@ def export(
     wanted = parse_formats(formats or ["hf"])
     types = parse_types(dtype or (), wanted)
     opened = _backend.open_run(find_run(run))
-    points = opened.front.select(point or (), **limits, min_ratio=min_ratio)
+    points = opened.front.select(point or (), **limits, min_ratio=min_ratio, max_ratio=max_ratio)
     with progress() as on_event:
         exported = _backend.export_points(
             opened,

@@ -10,7 +10,14 @@ import typer
 from nas_llm.cli import _backend
 from nas_llm.cli._console import line, output
 from nas_llm.cli._counts import parse_count
-from nas_llm.cli._options import MaxMacsOption, MaxParamsOption, MinRatioOption, PointOption, RunArgument
+from nas_llm.cli._options import (
+    MaxMacsOption,
+    MaxParamsOption,
+    MaxRatioOption,
+    MinRatioOption,
+    PointOption,
+    RunArgument,
+)
 from nas_llm.cli._run_directory import find_run
 
 
@@ -21,6 +28,7 @@ def front(
     max_macs: MaxMacsOption = None,
     max_params: MaxParamsOption = None,
     min_ratio: MinRatioOption = None,
+    max_ratio: MaxRatioOption = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing CSV file.")] = False,
 ) -> None:
     """Show the points of a front with their held-out scores.
@@ -36,7 +44,7 @@ def front(
 
     limits = {"max_macs": parse_count(max_macs, "--max-macs"), "max_params": parse_count(max_params, "--max-params")}
     found = _backend.open_run(find_run(run)).front
-    points = found.select(point or ["all"], **limits, min_ratio=min_ratio)
+    points = found.select(point or ["all"], **limits, min_ratio=min_ratio, max_ratio=max_ratio)
     console = output()
     console.print(front_table(found, points))
     if csv is not None:

@@ -29,4 +29,5 @@ SamplesOption = Annotated[
     int | None,
     typer.Option("--samples", metavar="N", help="Calibration windows to refit on; default as the problem says."),
 ]
+MaxRatioOption = Annotated[float | None, typer.Option("--max-ratio", help="Most inheriting ratio, in (0, 1].")]
 MinRatioOption = Annotated[float | None, typer.Option("--min-ratio", help="Least inheriting ratio, in (0, 1].")]

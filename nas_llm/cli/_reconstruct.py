@@ -13,6 +13,7 @@ from nas_llm.cli._counts import parse_count
 from nas_llm.cli._options import (
     MaxMacsOption,
     MaxParamsOption,
+    MaxRatioOption,
     MethodOption,
     MinRatioOption,
     PointOption,
@@ -29,6 +30,7 @@ def reconstruct(
     max_macs: MaxMacsOption = None,
     max_params: MaxParamsOption = None,
     min_ratio: MinRatioOption = None,
+    max_ratio: MaxRatioOption = None,
     method: MethodOption = None,
     samples: SamplesOption = None,
     damping: Annotated[
@@ -67,7 +69,7 @@ def reconstruct(
     limits = {"max_macs": parse_count(max_macs, "--max-macs"), "max_params": parse_count(max_params, "--max-params")}
     dampings = parse_dampings(damping or ())
     opened = _backend.open_run(find_run(run))
-    points = opened.front.select(point or (), **limits, min_ratio=min_ratio)
+    points = opened.front.select(point or (), **limits, min_ratio=min_ratio, max_ratio=max_ratio)
     with progress() as on_event:
         records = _backend.reconstruct_points(
             opened,

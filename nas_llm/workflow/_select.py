@@ -28,6 +28,7 @@ def select_points(
     max_macs: float | None = None,
     max_params: float | None = None,
     min_ratio: float | None = None,
+    max_ratio: float | None = None,
 ) -> list[FrontPoint]:
     """Choose points of a front.
 
@@ -39,10 +40,11 @@ def select_points(
         max_macs: Most MACs per token.
         max_params: Most parameters.
         min_ratio: Least inheriting ratio.
+        max_ratio: Most inheriting ratio.
 
     Returns:
-        The chosen points in the order asked for, none twice. Without ``point``: the best one within ``max_macs`` and
-        ``max_params``, else the smallest one within ``min_ratio``, else the knee.
+        The chosen points in the order asked for, none twice. Without ``point``: the best one within ``max_macs``,
+        ``max_params`` and ``max_ratio``, else the smallest one within ``min_ratio``, else the knee.
 
     Raises:
         SelectionError: If a name is unknown or nothing lies within the bounds.
@@ -53,6 +55,7 @@ def select_points(
             ("max_macs", max_macs, lambda p: p.cost.macs_per_token, True),
             ("max_params", max_params, lambda p: p.cost.params, True),
             ("min_ratio", min_ratio, lambda p: p.cost.inheriting_ratio, False),
+            ("max_ratio", max_ratio, lambda p: p.cost.inheriting_ratio, True),
         )
         if limit is not None
     ]

@@ -92,9 +92,12 @@ class Front:
         max_macs: float | None = None,
         max_params: float | None = None,
         min_ratio: float | None = None,
+        max_ratio: float | None = None,
     ) -> list[FrontPoint]:
         """Choose points by name, by bounds, or both; see :func:`nas_llm.workflow.select_points`."""
-        return select_points(self, point, max_macs=max_macs, max_params=max_params, min_ratio=min_ratio)
+        return select_points(
+            self, point, max_macs=max_macs, max_params=max_params, min_ratio=min_ratio, max_ratio=max_ratio
+        )
 
     def to_json(self) -> str:
         """The text of ``front.json``; :meth:`from_json` is its inverse."""

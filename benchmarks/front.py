@@ -1,0 +1,137 @@
+"""Front: one Pareto search on WikiText-2 and C4, its points finished and exported at five inheriting ratios.
+
+``make bench NAME=front DATA=folder``; DATA is a folder with ``text/``. The test text is read by the last step alone.
+Run again, it goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from benchmarks._result import write_result
+from nas_llm.config import load_problem
+from nas_llm.events import Event, GenerationFinished, StageFinished
+from nas_llm.workflow import FrontPoint, Run, evaluate_models, export_points, open_run, run_search
+
+RATIOS = (0.9, 0.8, 0.7, 0.6, 0.5)
+# Best published method that was run on this model, text and protocol (Wanda-sp, uniform, least squares with a ridge on
+# the update).
+PEER = {0.9: 27.29, 0.8: 33.04, 0.7: 41.91, 0.6: 93.06, 0.5: 127.8}
+
+
+def overrides(data: Path, *, seed: int, evaluations: int, tokens: int) -> list[str]:
+    """The problem ``smollm2-135m``, on these texts and at these ratios."""
+    wiki, c4, valid = (
+        data / "text" / name for name in ("wikitext2_train_head.raw", "c4_calibration.jsonl", "wikitext2_valid.raw")
+    )
+    assert c4.exists()
+    return [
+        f"seed={seed}",
+        'objectives=["kl", "block_params"]',
+        f'data.calibration={{tokens=65536, sources=[{{source="{wiki}"}}]}}',
+        f'data.fitness={{tokens=2048, sources=[{{source="{wiki}"}}]}}',
+        f'data.held_out={{tokens=16384, sources=[{{source="{valid}"}}]}}',
+        "space.mlp_ratio=[0.08, 1.0]",
+        "space.ffn_multiple=64",
+        "space.min_attn_layers=24",
+        "constraints.min_ratio=0.48",
+        "search.population=40",
+        f"search.evaluations={evaluations}",
+        f"search.target_ratios={list(RATIOS)}",
+        # Nested masks: candidates share refitted blocks.
+        "search.operators.temperature=0.0",
+        "search.operators.mask_probability=0.0",
+        'reconstruction.method="sequential"',
+        f"reconstruction.tokens={tokens}",
+    ]
+
+
+def show(event: Event) -> None:
+    """What happened, for whoever waits."""
+    if isinstance(event, GenerationFinished | StageFinished):
+        print(
+            event if isinstance(event, StageFinished) else f"{event.evaluations} {event.hypervolume:.4f}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def best_at(run: Run, ratio: float) -> FrontPoint:
+    """The point of the lowest fitness among those no larger than a ratio."""
+    return min(run.front.select(["all"], max_ratio=ratio), key=lambda point: point.objectives["kl"])
+
+
+def main() -> None:
+    """Search, export, measure, write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--evaluations", type=int, default=400)
+    parser.add_argument("--tokens", type=int, default=65536, help="of the reconstruction")
+    parser.add_argument("--run", type=Path, help="default runs/bench-front, with the seed behind it unless 0")
+    arguments = parser.parse_args()
+    data, seed = arguments.data.resolve(), arguments.seed
+    run_dir = arguments.run or Path("runs") / ("bench-front" if not seed else f"bench-front-{seed}")
+    loaded = load_problem(
+        "smollm2-135m",
+        overrides=overrides(data, seed=seed, evaluations=arguments.evaluations, tokens=arguments.tokens),
+    )
+    started = time.perf_counter()
+    if not (run_dir / "front.json").is_file():
+        run_search(loaded, run_dir=run_dir, resume=(run_dir / "problem.toml").is_file(), on_event=show)
+    searched = time.perf_counter() - started
+    run = open_run(run_dir)
+    chosen = {ratio: best_at(run, ratio) for ratio in RATIOS}
+    started = time.perf_counter()
+    records = export_points(run, list(chosen.values()), on_event=show)
+    exported = time.perf_counter() - started
+    paths = []
+    for record, ratio in zip(records, RATIOS, strict=True):
+        link = run_dir / "exports" / f"r{round(100 * ratio)}"
+        link.unlink(missing_ok=True)
+        link.symlink_to(os.path.relpath(record.path, link.parent))
+        paths.append(str(link))
+    test = data / "text" / "wikitext2_test_peers.raw"
+    measured = evaluate_models(["smollm2-135m", *paths], text=test, windows=16, base="smollm2-135m")
+    dense, rows = measured[0], []
+    for ratio, model, record in zip(RATIOS, measured[1:], records, strict=True):
+        assert model.inheriting_ratio is not None
+        assert model.inheriting_ratio <= ratio
+        rows.append(
+            {
+                "seed": seed,
+                "target": ratio,
+                "inheriting_ratio": model.inheriting_ratio,
+                "perplexity": model.perplexity,
+                "of_dense": model.perplexity / dense.perplexity,
+                "best_peer": PEER[ratio],
+                "macs_ratio": model.macs_per_token / dense.macs_per_token,
+                "held_out_perplexity": record.held_out_perplexity,
+            }
+        )
+        print(json.dumps(rows[-1]), flush=True)
+    print(json.dumps({"dense": dense.perplexity, "search_seconds": searched, "export_seconds": exported}))
+    if seed:
+        return
+    write_result(
+        "front",
+        about=(
+            f"SmolLM2-135M-Instruct on WikiText-2 test, first 16 windows of 1,024 tokens, float32, dense "
+            f"{dense.perplexity:.2f}. One search of {arguments.evaluations} evaluations (KL to the dense model on 2,048 "
+            f"tokens of WikiText-2 train, candidates after the closed form) brought to five ratios, its points finished by "
+            f"the sequential reconstruction on {arguments.tokens:,} tokens of the same text. `best_peer`: the best of "
+            "seven published methods run on the same model, text and protocol."
+        ),
+        headline={f"perplexity_r{round(100 * row['target'])}": row["perplexity"] for row in rows},
+        rows=rows,
+        command="make bench NAME=front DATA=<folder>",
+    )
+
+
+if __name__ == "__main__":
+    main()
