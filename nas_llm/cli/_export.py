@@ -61,8 +61,9 @@ def export(
 ) -> None:
     """Reconstruct, write and measure points of a front.
 
-    Without --point: the best point within --max-macs, --max-params and --max-ratio, else the smallest one within --min-ratio, else
-    the knee. What is exported already is left alone, so a command that was stopped goes on when it is said again.
+    Without --point: the best point within --max-macs, --max-params and --max-ratio, else the smallest one within
+    --min-ratio, else the knee. What is exported already is left alone, so a command that was stopped goes on when it is
+    said again.
 
     \b
     Examples:
