@@ -65,7 +65,8 @@ class SequentialReconstructor:
     model's stream is behind the sublayer, minus what the subnet's is before it), none for ``sublayer``. A removed
     sublayer leaves nothing to refit; with a share above zero the next one repairs what it can.
 
-    Time: the dense model runs once for all subnets, each subnet twice (once to collect moments, once to go on), and
+    Time: the dense model runs once for all subnets, each subnet twice (once to collect moments, once to go on) or, where
+    the budget has room for a sublayer's inputs, once, and
     each of its projections costs tokens x n x (n + D) multiply-accumulates for its moments and about n^3 / 3 + 2 D n^2
     a damping for the solve, with n = H d or P kept inputs.
 
@@ -97,7 +98,8 @@ class SequentialReconstructor:
         hidden_dtype: What hidden states are kept in between sublayers.
         batch_tokens: Tokens that run through a sublayer together (at least one window); no result depends on it but by
             rounding.
-        budget_bytes: Memory for hidden states.
+        budget_bytes: Memory for hidden states, and on a CPU, as far as it goes, for the N x n inputs of the output
+            projections under way, which saves running each sublayer twice.
         offload_dir: Folder for what exceeds it; the cache folder if None. A folder in memory (tmpfs) saves nothing.
 
     Raises:
@@ -116,7 +118,7 @@ class SequentialReconstructor:
         validation: float = 0.1,
         tokens: TokenWeights | None = None,
         refit_full: bool = True,
-        refit_inputs: bool = True,
+        refit_inputs: bool = False,
         device: torch.device,
         dtype: torch.dtype = torch.float32,
         hidden_dtype: torch.dtype = torch.float32,

@@ -73,7 +73,8 @@ class Sublayer:
         self._name = names.o if attention else names.fc2
         self._rows = (names.q, names.k, names.v) if attention else names.fc1
         norm = names.attn_norm if attention else names.mlp_norm
-        self._norm: nn.Module = nn.Identity() if architecture.norm_outside else self._block.get_submodule(norm)
+        inside = mask.any() and not architecture.norm_outside
+        self._norm: nn.Module = self._block.get_submodule(norm) if inside else nn.Identity()
         self._adds = not architecture.norm_outside
         self.attn_mask, self.mlp_mask, self.state = attn_mask, mlp_mask, state
 

@@ -28,6 +28,7 @@ from nas_llm.search._runner import Search
 from nas_llm.search._sampling import ImportanceSampling
 from nas_llm.search._selection import AssortativeSelection
 from nas_llm.search._sensitivity import Sensitivities, SensitivityModel
+from nas_llm.search._target_repair import TargetRepair
 from nas_llm.search._weighted_choice import weighted_choice
 
 __all__ = [
@@ -65,6 +66,7 @@ __all__ = [
     "Sensitivities",
     "SensitivityModel",
     "SubnetProblem",
+    "TargetRepair",
     "algorithm_names",
     "build_algorithm",
     "build_operators",

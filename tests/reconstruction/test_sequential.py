@@ -74,6 +74,31 @@ def test_equals_numpy_least_squares_on_whole_models(case: str, target: str | flo
 
 
 @pytest.mark.parametrize("case", CASES)
+def test_first_projections_are_refitted_as_numpy_does_it(case: str) -> None:
+    dense, windows, genome = _double(case), random_windows(count=40), random_genome(dense_model(case), 4)
+    expected = sequential_oracle(dense, windows, genome, share=1.0, damping=1e-2, inputs_damping=1e-2)
+    found = _reconstructor(
+        dense, windows, damping=1e-2, refit_inputs=True, dtype=torch.float64, hidden_dtype=torch.float64
+    ).reconstruct(genome)
+    names = {name for layer in found.layers for name in layer}
+    assert f"{dense.adapter.names.q}.weight" in names
+    assert f"{dense.adapter.names.fc1[0]}.weight" in names
+    for layer, wanted in enumerate(expected):
+        for name, value in found.layers[layer].items():
+            torch.testing.assert_close(value, wanted[name], rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_inputs_that_are_not_kept_are_computed_again(case: str, tmp_path: Path) -> None:
+    dense, genome = dense_model(case), random_genome(dense_model(case), 3)
+    kept, again = (
+        _reconstructor(dense, refit_inputs=True, budget_bytes=budget, offload_dir=tmp_path).reconstruct(genome)
+        for budget in (1 << 30, 0)
+    )
+    _assert_same(kept, again)
+
+
+@pytest.mark.parametrize("case", CASES)
 def test_float32_is_close_to_float64(case: str) -> None:
     genome = random_genome(dense_model(case), 1)
     exact = _reconstructor(_double(case), dtype=torch.float64, hidden_dtype=torch.float64).reconstruct(genome)
@@ -247,7 +272,9 @@ def test_the_identity_tells_settings_apart() -> None:
         {"damping": (1e-2, 1e-3)},
         {"scale": "median"},
         {"tokens": TokenWeights(skip_positions=1)},
+        {"tokens": TokenWeights(relative=True)},
         {"refit_full": False},
+        {"refit_inputs": True},
         {"windows": random_windows(count=41)},
     ]
     identities = {_reconstructor(dense, **options).identity for options in variants}
@@ -339,6 +366,12 @@ def test_token_weights() -> None:
     torch.testing.assert_close(
         TokenWeights(skip_positions=1, max_norm=2.0).roots(inputs, inputs),
         torch.tensor([[0.0, 0.2, 1.0, 1.0, 1.0], [0.0, 1.0, 1.0, 1.0, 1.0]]),
+    )
+    stream = torch.full((2, 5, 4), 2.0)
+    stream[1, 2] *= 100.0
+    torch.testing.assert_close(
+        TokenWeights(skip_positions=1, relative=True).roots(inputs, stream),
+        torch.tensor([[0.0, 0.5, 0.5, 0.5, 0.5], [0.0, 0.5, 0.005, 0.5, 0.5]]),
     )
 
 

@@ -84,6 +84,7 @@ def _sequential(run: Run, dense: DenseModel, windows: WindowSet) -> SequentialRe
         damping=0.01,
         start=BlockReconstructor(dense, calibration, damping=0.01, device=CPU),
         tokens=TokenWeights(relative=True),
+        refit_inputs=True,
         device=CPU,
     )
 
