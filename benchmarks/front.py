@@ -71,7 +71,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--evaluations", type=int, default=400)
+    parser.add_argument("--evaluations", type=int, default=300)
     parser.add_argument("--tokens", type=int, default=65536, help="of the reconstruction")
     parser.add_argument("--run", type=Path, help="default runs/bench-front, with the seed behind it unless 0")
     arguments = parser.parse_args()

@@ -65,10 +65,10 @@ class SequentialReconstructor:
     model's stream is behind the sublayer, minus what the subnet's is before it), none for ``sublayer``. A removed
     sublayer leaves nothing to refit; with a share above zero the next one repairs what it can.
 
-    Time: the dense model runs once for all subnets, each subnet twice (once to collect moments, once to go on) or, where
-    the budget has room for a sublayer's inputs, once, and
-    each of its projections costs tokens x n x (n + D) multiply-accumulates for its moments and about n^3 / 3 + 2 D n^2
-    a damping for the solve, with n = H d or P kept inputs.
+    Time: the dense model runs once for all subnets, each subnet twice (once to collect moments, once to go on), or once
+    where the budget has room for a sublayer's inputs. Each of its projections costs tokens x n x (n + D)
+    multiply-accumulates for its moments and about n^3 / 3 + 2 D n^2 a damping for the solve, with n = H d or P kept
+    inputs.
 
     Memory beside the model, for N tokens, G subnets, b bytes of ``hidden_dtype`` and F = 2 if several dampings are
     tried, else 1: hidden states N x D x b x (1 + G), in memory-mapped files if that exceeds ``budget_bytes``; moments
