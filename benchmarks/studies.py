@@ -91,7 +91,8 @@ def main() -> None:
     if arguments.data:
         text = str((arguments.data / "text" / "wikitext2_train_head.raw").resolve())
         sources = [f'data.{split}.sources=[{{source="{text}"}}]' for split in ("calibration", "fitness", "held_out")]
-        overrides += [f"set={json.dumps(sources)}", f"name={arguments.study}-wikitext2"]
+        own = load_study(arguments.study).definition.set
+        overrides += [f"set={json.dumps([*own, *sources])}", f"name={arguments.study}-wikitext2"]
     loaded = load_study(arguments.study, overrides=overrides)
     definition = loaded.definition
     assert not set(arguments.seeds) & set(definition.seeds), "fresh seeds are seeds that the study did not use"
