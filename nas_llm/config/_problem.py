@@ -144,18 +144,18 @@ class FitnessSection(_Section):
 class OperatorSection(_Section):
     """``[search.operators]``: the variation operators, in the paper's symbols."""
 
-    mask_probability: Probability = Field(0.3, description="P_m: a layer's mask is redrawn at its ratio.")
-    ratio_probability: Probability = Field(0.1, description="P_s: a layer's ratio moves.")
-    depth_probability: Probability = Field(0.1, description="P_d: a genome loses or regains a sublayer.")
+    mask_probability: Probability = Field(0.7, description="P_m: a layer's mask is redrawn at its ratio.")
+    ratio_probability: Probability = Field(0.175, description="P_s: a layer's ratio moves.")
+    depth_probability: Probability = Field(0.25, description="P_d: a genome loses or regains a sublayer.")
     guided_probability: Probability = Field(
-        0.8, description="P_g: a genome's budget moves to where evaluations so far say it is worth most."
+        0.9, description="P_g: a genome's budget moves to where evaluations so far say it is worth most."
     )
-    alpha: Probability = Field(0.8, description="Least share of the old mask that a redrawn mask keeps.")
-    temperature: float = Field(0.05, ge=0.0, description="Importance temperature: 0 = pure importance, inf = uniform.")
-    ratio_step: Ratio = Field(0.1, description="Largest move of an FFN ratio.")
-    transfer_probability: Probability = Field(0.8, description="Share of ratio moves that keep the model's cost.")
+    alpha: Probability = Field(0.95, description="Least share of the old mask that a redrawn mask keeps.")
+    temperature: float = Field(0.01, ge=0.0, description="Importance temperature: 0 = pure importance, inf = uniform.")
+    ratio_step: Ratio = Field(0.035, description="Largest move of an FFN ratio.")
+    transfer_probability: Probability = Field(0.05, description="Share of ratio moves that keep the model's cost.")
     crossover: Literal["uniform", "one_point"] = "uniform"
-    crossover_probability: Probability = 0.9
+    crossover_probability: Probability = 0.45
 
 
 class SearchSection(_Section):
@@ -165,7 +165,7 @@ class SearchSection(_Section):
         "nsga2", description="A multi-objective algorithm of pymoo: nsga2, nsga3, unsga3, rvea, sms, spea2, age, age2."
     )
     algorithm_args: dict[str, int | float | str | bool] = Field(default_factory=dict)
-    population: PositiveInt = 40
+    population: PositiveInt = 16
     evaluations: PositiveInt = Field(200, description="Budget of evaluated genomes, the first population included.")
     target_ratios: tuple[Ratio, ...] = Field(
         (), description="Inheriting ratios that all candidates are brought to, from below; none = any ratio."

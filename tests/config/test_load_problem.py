@@ -90,7 +90,7 @@ def test_the_definition_that_a_run_left_is_a_definition(tmp_path: Path) -> None:
         ("reconstruction.iterations = 0", "reconstruction.iterations = 0 should be greater than 0"),
         ("reconstruction.rho = 0", "reconstruction.rho = 0 should be greater than 0"),
         ("reconstruction.validation = 1.0", "reconstruction.validation = 1.0 should be less than 1"),
-        ("search.evaluations = 3", "search.evaluations (3) is below search.population (40)"),
+        ("search.evaluations = 3", "search.evaluations (3) is below search.population (16)"),
         ("constraints = {min_ratio = 0.9, max_ratio = 0.5}", "constraints.min_ratio 0.9 is above"),
     ],
 )
