@@ -104,4 +104,5 @@ def test_a_gpu_has_one_lane_and_a_tight_budget_fewer(three_cores: None) -> None:
     )
     assert tight.plan.lanes < 3
     genomes = [random_genome(dense, seed) for seed in range(4)]
-    assert tight.evaluate(genomes) == _evaluator(dense).evaluate(genomes)
+    # Windows run in smaller batches then, and some CPUs' products round by the number of rows.
+    assert tight.evaluate(genomes) == pytest.approx(_evaluator(dense).evaluate(genomes), rel=1e-7)
