@@ -1,4 +1,4 @@
-"""Front: one Pareto search on WikiText-2 and C4, its points finished and exported at five inheriting ratios.
+"""Front: one Pareto search on WikiText-2, its points finished and exported at five inheriting ratios.
 
 ``make bench NAME=front DATA=folder``; DATA is a folder with ``text/``. The test text is read by the last step alone.
 Run again, it goes on where it stopped.
@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--evaluations", type=int, default=300)
     parser.add_argument("--tokens", type=int, default=65536, help="of the reconstruction")
-    parser.add_argument("--run", type=Path, help="default runs/bench-front, with the seed behind it unless 0")
+    parser.add_argument("--run", type=Path, help="a try: nothing is written but the run; default runs/bench-front[-SEED]")
     arguments = parser.parse_args()
     data, seed = arguments.data.resolve(), arguments.seed
     run_dir = arguments.run or Path("runs") / ("bench-front" if not seed else f"bench-front-{seed}")
@@ -116,7 +116,7 @@ def main() -> None:
         )
         print(json.dumps(rows[-1]), flush=True)
     print(json.dumps({"dense": dense.perplexity, "search_seconds": searched, "export_seconds": exported}))
-    if seed:
+    if seed or arguments.run:
         return
     write_result(
         "front",
