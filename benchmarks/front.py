@@ -26,10 +26,7 @@ PEER = {0.9: 27.29, 0.8: 33.04, 0.7: 41.91, 0.6: 93.06, 0.5: 127.8}
 
 def overrides(data: Path, *, seed: int, evaluations: int, tokens: int) -> list[str]:
     """The problem ``smollm2-135m``, on these texts and at these ratios."""
-    wiki, c4, valid = (
-        data / "text" / name for name in ("wikitext2_train_head.raw", "c4_calibration.jsonl", "wikitext2_valid.raw")
-    )
-    assert c4.exists()
+    wiki, valid = (data / "text" / name for name in ("wikitext2_train_head.raw", "wikitext2_valid.raw"))
     return [
         f"seed={seed}",
         'objectives=["kl", "block_params"]',
@@ -73,7 +70,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--evaluations", type=int, default=300)
     parser.add_argument("--tokens", type=int, default=65536, help="of the reconstruction")
-    parser.add_argument("--run", type=Path, help="a try: nothing is written but the run; default runs/bench-front[-SEED]")
+    parser.add_argument(
+        "--run", type=Path, help="a try: nothing is written but the run; default runs/bench-front[-SEED]"
+    )
     arguments = parser.parse_args()
     data, seed = arguments.data.resolve(), arguments.seed
     run_dir = arguments.run or Path("runs") / ("bench-front" if not seed else f"bench-front-{seed}")
