@@ -35,6 +35,8 @@ class LlamaCpp:
         params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
         params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
         self._server = xllamacpp.Server(params)
+        # A server that is thrown away before its queue runs waits for its own thread for ever.
+        self.greedy([0], 1)
 
     def _post(self, path: str, body: dict[str, Any]) -> Any:
         request = urllib.request.Request(
