@@ -153,15 +153,7 @@ class SequentialReconstructor:
             for start in range(first, stop, step)
         ]
         self._choosing = choosing
-        settings = (
-            windows.digest(),
-            self._share,
-            self._dampings,
-            scale,
-            held_out.tobytes(),
-            self._tokens,
-            refit_inputs,
-        )
+        settings = (windows.digest(), self._share, self._dampings, scale, held_out.tobytes(), self._tokens)
         options = (
             start.identity if start else None,
             refit_full,

@@ -47,6 +47,7 @@ class Sublayer:
         attn_mask: ``K`` bool, all False for an FFN.
         mlp_mask: ``P`` bool, all False for attention.
         state: Its state dict, where and in what it was given.
+        sums: Whether the hidden state behind it is the one before it plus the output projection's output.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class Sublayer:
         norm = names.attn_norm if attention else names.mlp_norm
         inside = mask.any() and not architecture.norm_outside
         self._norm: nn.Module = self._block.get_submodule(norm) if inside else nn.Identity()
-        self._adds = not architecture.norm_outside
+        self.sums = not architecture.norm_outside
         self.attn_mask, self.mlp_mask, self.state = attn_mask, mlp_mask, state
 
     @property
@@ -92,11 +93,6 @@ class Sublayer:
     def bias(self) -> Tensor | None:
         """``D``, its bias, if it has one."""
         return self.state.get(f"{self._name}.bias")
-
-    @property
-    def sums(self) -> bool:
-        """Whether the hidden state behind it is the one before it plus the output projection's output."""
-        return self._adds
 
     def normed(self, hidden: Tensor) -> Tensor:
         """``w x T x D``, what its first projections take in."""
