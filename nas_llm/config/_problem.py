@@ -158,6 +158,18 @@ class OperatorSection(_Section):
     crossover_probability: Probability = 0.45
 
 
+class DescentSection(_Section):
+    """``[search.descent]``: a first population from first-order marginals."""
+
+    looks: int = Field(
+        0, ge=0, description="Looks at each target ratio (or, without targets, at each of five); 0 = no descent."
+    )
+    tokens: PositiveInt = Field(2048, description="Calibration tokens of one look.")
+    step_ratio: Ratio = Field(
+        0.04, description="Share of an FFN that one step adds or removes, in multiples of space.ffn_multiple."
+    )
+
+
 class SearchSection(_Section):
     """``[search]``: the algorithm and its budget."""
 
@@ -173,6 +185,7 @@ class SearchSection(_Section):
     start_from: tuple[str, ...] = Field(
         (), description="Runs, exports or folders of exports whose genomes the first population takes in."
     )
+    descent: DescentSection = DescentSection()
     operators: OperatorSection = OperatorSection()
 
 

@@ -6,6 +6,7 @@ from nas_llm.search._checkpoint import CheckpointStore, SearchState
 from nas_llm.search._constraints import CostConstraints
 from nas_llm.search._crossover import LayerwiseCrossover
 from nas_llm.search._depth_mutation import DepthMutation
+from nas_llm.search._descent import BudgetDescent, DescentStep, MarginalSource
 from nas_llm.search._duplicates import DigestDuplicates
 from nas_llm.search._evaluator import Evaluator, OnResult, RacingEvaluator
 from nas_llm.search._feasible import check_feasible
@@ -17,7 +18,7 @@ from nas_llm.search._lock import RunLock
 from nas_llm.search._loop import SearchResult
 from nas_llm.search._mask_mutation import MaskMutation
 from nas_llm.search._mutation import GenomeMutation
-from nas_llm.search._operators import Operators, build_operators
+from nas_llm.search._operators import Operators, build_operators, build_repair
 from nas_llm.search._problem import SubnetProblem
 from nas_llm.search._pymoo import PymooCrossover, PymooMutation, PymooRepair, PymooSampling, genome_column
 from nas_llm.search._ratio_mutation import RatioMutation
@@ -35,9 +36,11 @@ __all__ = [
     "WORST_COST",
     "WORST_QUALITY",
     "AssortativeSelection",
+    "BudgetDescent",
     "CheckpointStore",
     "CostConstraints",
     "DepthMutation",
+    "DescentStep",
     "DigestDuplicates",
     "Evaluation",
     "EvaluationCache",
@@ -48,6 +51,7 @@ __all__ = [
     "History",
     "ImportanceSampling",
     "LayerwiseCrossover",
+    "MarginalSource",
     "MaskMutation",
     "OnResult",
     "Operators",
@@ -70,6 +74,7 @@ __all__ = [
     "algorithm_names",
     "build_algorithm",
     "build_operators",
+    "build_repair",
     "check_feasible",
     "genome_column",
     "knee",

@@ -32,6 +32,20 @@ class Operators:
     sensitivities: SensitivityModel
 
 
+def build_repair(
+    space: SearchSpace,
+    scores: UnitScores,
+    cost_model: CostModel,
+    constraints: ConstraintSection,
+    *,
+    targets: Sequence[float] = (),
+) -> GenomeRepair:
+    """The repair of a problem: to its targets if it has any, else into its constraints."""
+    if targets:
+        return TargetRepair(targets, space, scores, cost_model, constraints)
+    return GenomeRepair(space, scores, cost_model, CostConstraints(constraints))
+
+
 def build_operators(
     section: OperatorSection,
     *,
@@ -66,11 +80,7 @@ def build_operators(
     mask = MaskMutation(
         scores, probability=section.mask_probability, alpha=section.alpha, temperature=section.temperature
     )
-    repair = (
-        TargetRepair(targets, space, scores, cost_model, constraints)
-        if targets
-        else GenomeRepair(space, scores, cost_model, CostConstraints(constraints))
-    )
+    repair = build_repair(space, scores, cost_model, constraints, targets=targets)
     sensitivities = SensitivityModel(space.architecture)
     guided = GuidedMutation(
         space,

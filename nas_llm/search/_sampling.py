@@ -41,9 +41,7 @@ class ImportanceSampling:
         The largest genome that the constraints allow comes first, the dense model, if they allow it; then what
         the search is to start from.
         """
-        space = self.repair.space
-        largest = self.repair(self._at_counts(space.attn_high, space.mlp_high), rng=rng)
-        smallest = self.repair(self._at_counts(space.attn_low, space.mlp_low), rng=rng)
+        largest, smallest = self.extremes(rng)
         high, low = self._ratio(largest), self._ratio(smallest)
         found = {largest.digest(): largest}
 
@@ -64,6 +62,12 @@ class ImportanceSampling:
             for ratio in high - (high - low) * (np.arange(missing) + rng.random(missing)) / max(missing, 1):
                 add(self._spread(self.anchor(float(ratio)), rng))
         return list(found.values())
+
+    def extremes(self, rng: np.random.Generator) -> tuple[Genome, Genome]:
+        """The largest and the smallest genome that the constraints allow."""
+        space = self.repair.space
+        largest = self.repair(self._at_counts(space.attn_high, space.mlp_high), rng=rng)
+        return largest, self.repair(self._at_counts(space.attn_low, space.mlp_low), rng=rng)
 
     def anchor(self, ratio: float) -> Genome:
         """The genome of about this inheriting ratio that has all sublayers and is uniform over the layers.

@@ -5,6 +5,7 @@ from nas_llm.subnet._build import BlockEdit, build_subnet
 from nas_llm.subnet._evaluator import OnResult, PopulationEvaluator, WalkStatistics
 from nas_llm.subnet._masking import masked_copy
 from nas_llm.subnet._racing import Racing
+from nas_llm.subnet._taylor import TaylorMarginals
 
 __all__ = [
     "BlockCache",
@@ -13,6 +14,7 @@ __all__ = [
     "PopulationEvaluator",
     "Racing",
     "Reconstructor",
+    "TaylorMarginals",
     "WalkStatistics",
     "build_subnet",
     "masked_copy",

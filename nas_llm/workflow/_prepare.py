@@ -20,8 +20,8 @@ from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStar
 from nas_llm.models import DenseModel, load_model, on_device, resolve_device, resolve_dtype
 from nas_llm.reconstruction import BlockReconstructor
 from nas_llm.search import CostConstraints, RayEvaluator, RayPool, check_feasible
-from nas_llm.space import Architecture, CostModel, SearchSpace
-from nas_llm.subnet import PopulationEvaluator, Racing
+from nas_llm.space import Architecture, CostModel, SearchSpace, UnitScores
+from nas_llm.subnet import PopulationEvaluator, Racing, TaylorMarginals
 from nas_llm.workflow._resources import Resources
 
 # What a worker on this machine has to know, too.
@@ -93,6 +93,28 @@ class Prepared:
             reconstructor=reconstructor,
             memory_bytes=self.resources.memory_bytes,
             racing=Racing() if self.problem.fitness.racing else None,
+        )
+
+    def marginals(self, scores: UnitScores) -> TaylorMarginals:
+        """First-order marginals on the calibration windows, of candidates as they are priced.
+
+        Args:
+            scores: Importance of all units.
+        """
+        problem, architecture = self.problem, self.dense.architecture
+        multiple = problem.space.ffn_multiple
+        steps = round(problem.search.descent.step_ratio * architecture.intermediate_size / multiple)
+        return TaylorMarginals(
+            self.dense,
+            self.splits.calibration,
+            metric=problem.quality,
+            scores=scores,
+            step=max(1, steps) * multiple,
+            tokens=problem.search.descent.tokens,
+            device=self.device,
+            dtype=self.dtype,
+            reconstructor=self._reconstructor() if problem.fitness.weights == "reconstructed" else None,
+            seed=problem.seed,
         )
 
     def _reconstructor(self) -> BlockReconstructor:

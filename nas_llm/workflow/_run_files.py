@@ -21,6 +21,7 @@ from nas_llm.workflow._types import Front, Run
 PROBLEM_FILE, FRONT_FILE, REPORT_FILE = "problem.toml", "front.json", "report.html"
 SCORES_FILE = "scores.npz"
 START_FILE = "start.json"
+DESCENT_FILE = "descent.json"
 _RESOLVED = "resolved"
 _PACKAGES = ("nas-llm", "torch", "transformers", "pymoo", "numpy")
 # What may differ between a run and its resumption: more budget, another way to report and to finish. Candidates may be

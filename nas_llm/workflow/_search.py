@@ -18,6 +18,7 @@ from nas_llm.models import DenseModel
 from nas_llm.report import write_report
 from nas_llm.search import Evaluation, EvaluationCache, RunLock, Search, SearchResult, knee, search_scale, thin_front
 from nas_llm.space import FloatArray, Genome, UnitScores
+from nas_llm.workflow._descent import descend
 from nas_llm.workflow._genomes import read_genomes
 from nas_llm.workflow._prepare import Prepared, Stopped, prepare, with_workers
 from nas_llm.workflow._resources import Resources
@@ -117,16 +118,25 @@ def _run(
     share: bool,
 ) -> RunSummary:
     problem = prepared.problem
-    start = _start(run_dir, prepared, base_dir)
+    start, scores = _start(run_dir, prepared, base_dir), _scores(run_dir, prepared)
     evaluator = prepared.evaluator(prepared.splits.fitness, metric=problem.quality)
     cache = EvaluationCache(cache_dir() / "evaluations.sqlite", identity=evaluator.identity) if share else None
-    on_event(StageStarted("search", problem.search.algorithm, problem.search.evaluations))
     try:
+        start += descend(
+            prepared,
+            run_dir,
+            scores=scores,
+            evaluator=evaluator,
+            cache=cache,
+            on_event=on_event,
+            should_stop=should_stop,
+        )
+        on_event(StageStarted("search", problem.search.algorithm, problem.search.evaluations))
         result = Search(
             problem=problem,
             space=prepared.space,
             cost_model=prepared.cost_model,
-            scores=_scores(run_dir, prepared),
+            scores=scores,
             start=start,
             evaluator=evaluator,
             directory=run_dir,
@@ -134,6 +144,8 @@ def _run(
             on_event=on_event,
             should_stop=should_stop,
         ).run(resume=resume)
+    except Stopped:
+        return _summary(run_dir, None, True, 0, started, None)
     finally:
         if cache is not None:
             cache.close()

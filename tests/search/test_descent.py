@@ -1,0 +1,142 @@
+"""The descent on a loss whose best allocation is known, and the moves that it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise, product
+
+import numpy as np
+import pytest
+from operator_cases import Case
+from synthetic_search import architecture, unit_scores
+
+from nas_llm.config import ConstraintSection
+from nas_llm.search import BudgetDescent, DescentStep, ImportanceSampling, TargetRepair
+from nas_llm.search._allocation import Allocation
+from nas_llm.space import CostModel, FloatArray, Genome, Marginals, SearchSpace
+
+STEP = 4
+TARGETS = (0.85, 0.7)
+LOOKS = 6
+
+
+class Separable:
+    """A loss that is a sum over sublayers; the true marginals of it, and prices that are counted."""
+
+    def __init__(self, case: Case, attn: FloatArray, mlp: FloatArray) -> None:
+        self.sizes = case.space.architecture
+        self.attn, self.mlp = attn, mlp
+        self.priced = 0
+        self.turns: list[int] = []
+
+    def loss(self, groups: Sequence[float] | FloatArray, channels: Sequence[float] | FloatArray) -> float:
+        a, lost = self.sizes, 1.0 - np.asarray(channels) / self.sizes.intermediate_size
+        return float((self.attn * (1.0 - np.asarray(groups) / a.num_kv_heads)).sum() + (self.mlp * lost**1.5).sum())
+
+    def price(self, genomes: Sequence[Genome]) -> list[float]:
+        self.priced += len(genomes)
+        return [self.loss(genome.kv_groups, genome.ffn_channels) for genome in genomes]
+
+    def marginals(self, genome: Genome, turn: int) -> Marginals:
+        self.turns.append(turn)
+        own = self.loss(genome.kv_groups, genome.ffn_channels)
+        found = np.full((2, genome.num_layers), np.nan)
+        for row, layer in product(range(2), range(genome.num_layers)):
+            channels = genome.ffn_channels.astype(float)
+            channels[layer] += (-STEP, STEP)[row]
+            if 0 <= channels[layer] <= self.sizes.intermediate_size:
+                found[row, layer] = self.loss(genome.kv_groups, channels) - own
+        return Marginals(mlp_less=found[0], mlp_more=found[1], step=STEP)
+
+
+@pytest.fixture
+def case() -> Case:
+    sizes = architecture(num_layers=8)
+    space = SearchSpace(sizes, ffn_multiple=STEP, min_attn_layers=6)
+    return Case(space, unit_scores(sizes), CostModel(sizes, sequence_length=16), ConstraintSection(), 0)
+
+
+@pytest.fixture
+def world(case: Case) -> Separable:
+    rng = np.random.default_rng(7)
+    # Two layers whose attention only does harm, others whose attention is dear.
+    attn = np.where(np.arange(8) < 2, -0.2, 5.0)
+    return Separable(case, attn, rng.lognormal(sigma=1.0, size=8))
+
+
+def _descent(case: Case, world: Separable) -> BudgetDescent:
+    repair = TargetRepair(TARGETS, case.space, case.scores, case.cost_model, case.constraints)
+    return BudgetDescent(repair, world.marginals, world.price, targets=TARGETS, looks=LOOKS)
+
+
+def _best(case: Case, world: Separable, target: float, groups: Sequence[int]) -> float:
+    """The least loss with these KV groups: steps are taken one by one where they are missed least (exact: convex)."""
+    channels = np.full(8, 64)
+    model = case.cost_model
+    budget = target * model.dense.block_params - sum(groups) * model.params_per_kv_group
+    while channels.sum() * model.params_per_ffn_channel > budget:
+        options = []
+        for layer in range(8):
+            if channels[layer] - STEP >= case.space.mlp_low[layer]:
+                fewer = channels.copy()
+                fewer[layer] -= STEP
+                options.append((world.loss(groups, fewer), layer))
+        channels[min(options)[1]] -= STEP
+    return world.loss(groups, channels)
+
+
+def test_every_target_is_served_from_below(case: Case, world: Separable) -> None:
+    descent = _descent(case, world)
+    walked = descent.run()
+    assert len(walked) == descent.steps == len(TARGETS) * (LOOKS + 2)
+    step = STEP * case.cost_model.params_per_ffn_channel / case.cost_model.dense.block_params
+    for walk in walked:
+        ratio = case.cost_model(walk.genome).inheriting_ratio
+        assert walk.target - step <= ratio <= walk.target
+        assert case.space.contains(walk.genome)
+        assert walk.quality == world.price([walk.genome])[0]
+
+
+def test_quality_never_rises_at_a_target_and_ends_near_the_best(case: Case, world: Separable) -> None:
+    walked = _descent(case, world).run()
+    for target in TARGETS:
+        own = [step for step in walked if step.target == target]
+        assert all(after.quality <= before.quality for before, after in pairwise(own))
+        groups = own[-1].genome.kv_groups.tolist()
+        # The harmful attention is gone, the dear one stays.
+        assert max(groups[:2]) < 3
+        assert groups[2:] == [3] * 6
+        anchor = ImportanceSampling(_descent(case, world)._repair).anchor(target)
+        uniform, best = world.price([anchor])[0], _best(case, world, target, groups)
+        assert own[-1].quality - best <= 0.1 * (uniform - best)
+
+
+@pytest.mark.parametrize("broken_after", [1, LOOKS, LOOKS + 2, LOOKS + 5])
+def test_a_broken_walk_goes_on_to_the_same_end(case: Case, world: Separable, broken_after: int) -> None:
+    whole = _descent(case, world).run()
+    told: list[DescentStep] = []
+    resumed = _descent(case, world).run(whole[:broken_after], on_step=told.append)
+    assert [step.genome for step in resumed] == [step.genome for step in whole]
+    assert [step.quality for step in resumed] == [step.quality for step in whole]
+    assert told == resumed[broken_after:]
+
+
+def test_looks_take_different_text(case: Case, world: Separable) -> None:
+    _descent(case, world).run()
+    assert len(set(world.turns)) == len(world.turns)
+
+
+def test_moves_stay_inside_the_space(case: Case, world: Separable) -> None:
+    genome = ImportanceSampling(_descent(case, world)._repair).anchor(0.7)
+    for pairs, ratio in product((0, 3, 1000), (0.4, 0.7, 1.0)):
+        allocation = Allocation(case.space, case.cost_model, genome, world.marginals(genome, 0))
+        allocation.exchange(pairs)
+        assert abs(int((allocation.channels - genome.ffn_channels).sum())) == 0
+        allocation.remove_groups(range(8))
+        assert np.count_nonzero(allocation.groups) >= case.space.min_attn_layers
+        allocation.meet(ratio)
+        assert (allocation.channels <= case.space.mlp_high).all()
+        assert (allocation.channels >= case.space.mlp_low).all()
+        # Met, or nothing is left to take.
+        limit = ratio * case.cost_model.dense.block_params
+        assert allocation.params <= limit or (allocation.channels - STEP < case.space.mlp_low).all()

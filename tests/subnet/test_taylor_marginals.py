@@ -1,0 +1,157 @@
+"""First-order marginals are directional derivatives of the real loss, checked by finite differences in float64."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from dense_models import DENSE_CASES, dense_model, random_genome, random_windows
+from torch import Tensor
+from torch.nn import functional
+
+from nas_llm.calibration import keep_grams
+from nas_llm.models import DenseModel
+from nas_llm.reconstruction import BlockReconstructor
+from nas_llm.space import BoolArray, Genome, UnitScores
+from nas_llm.subnet import Reconstructor, TaylorMarginals
+
+CPU = torch.device("cpu")
+STEP = 9
+WINDOWS = random_windows(count=4)
+
+
+def _scores(dense: DenseModel) -> UnitScores:
+    shape, rng = dense.architecture, np.random.default_rng(3)
+    return UnitScores(
+        rng.random((shape.num_layers, shape.num_kv_heads)), rng.random((shape.num_layers, shape.intermediate_size))
+    )
+
+
+def _marginals(dense: DenseModel, metric: str, reconstructor: Reconstructor | None, tokens: int) -> TaylorMarginals:
+    return TaylorMarginals(
+        dense,
+        WINDOWS,
+        metric=metric,
+        scores=_scores(dense),
+        step=STEP,
+        tokens=tokens,
+        device=CPU,
+        dtype=torch.float32,
+        reconstructor=reconstructor,
+    )
+
+
+class _Oracle:
+    """The dense model in float64 with output projections of our choice, omitted units cut off by zero columns."""
+
+    def __init__(self, dense: DenseModel, metric: str, reconstructor: Reconstructor | None) -> None:
+        self.dense = dense
+        self.metric = metric
+        self.reconstructor = reconstructor
+        self.model = copy.deepcopy(dense.model).double()
+        self.layers = dense.adapter.layers(self.model)
+        self.ids = torch.from_numpy(WINDOWS.tokens)
+        self.target = functional.log_softmax(self.model(self.ids).logits[:, :-1], -1)
+
+    def projection(self, layer: int, kind: str, mask: BoolArray) -> tuple[Tensor, Tensor | None]:
+        """Dense-width weight and bias of the output projection that a mask gets."""
+        a, names = self.dense.architecture, self.dense.adapter.names
+        whole = np.ones(a.num_kv_heads, dtype=bool), np.ones(a.intermediate_size, dtype=bool)
+        masks = (mask, whole[1]) if kind == "attn" else (whole[0], mask)
+        name = names.o if kind == "attn" else names.fc2
+        weights = self.dense.block_state(layer)
+        state = self.dense.adapter.slice_block(a, weights, *masks)
+        if self.reconstructor is not None:
+            state = self.reconstructor.refit(layer, state, *masks)
+        weight = torch.zeros_like(weights[f"{name}.weight"])
+        bias = weights.get(f"{name}.bias")
+        if not mask.any():
+            return weight.double(), None if bias is None else torch.zeros_like(bias).double()
+        units = mask.repeat(a.heads_per_group * a.head_dim) if kind == "attn" else mask
+        weight[:, torch.from_numpy(units)] = state[f"{name}.weight"]
+        return weight.double(), None if bias is None else state[f"{name}.bias"].double()
+
+    def place(self, layer: int, kind: str, weight: Tensor, bias: Tensor | None) -> None:
+        names = self.dense.adapter.names
+        module = self.layers[layer].get_submodule(names.o if kind == "attn" else names.fc2)
+        module.weight.data.copy_(weight)
+        if bias is not None:
+            module.bias.data.copy_(bias)
+
+    def loss(self) -> float:
+        found = functional.log_softmax(self.model(self.ids).logits[:, :-1], -1)
+        if self.metric == "kl":
+            return float((self.target.exp() * (self.target - found)).sum(-1).mean())
+        return float(functional.nll_loss(found.flatten(0, 1), self.ids[:, 1:].flatten()))
+
+    def slope(self, layer: int, mask: BoolArray, other: BoolArray) -> float:
+        """Change of the loss per share of the way from one FFN mask's fc2 to the other's."""
+        (weight, bias), (weight_to, bias_to) = (self.projection(layer, "mlp", m) for m in (mask, other))
+        losses = []
+        # Not smaller: transformers' RMSNorm rounds to float32 even here.
+        for part in (2e-3, -2e-3):
+            shifted = None if bias is None or bias_to is None else bias + part * (bias_to - bias)
+            self.place(layer, "mlp", weight + part * (weight_to - weight), shifted)
+            losses.append(self.loss())
+        self.place(layer, "mlp", weight, bias)
+        return (losses[0] - losses[1]) / 4e-3
+
+
+def _resized(mask: BoolArray, scores: np.ndarray, change: int) -> BoolArray | None:
+    """One step more or less, written down without the code under test; None where there is none."""
+    count = int(mask.sum())
+    wanted = min(max(count + change, 0), len(mask))
+    if wanted == count:
+        return None
+    result = mask.copy()
+    pool = np.flatnonzero(~mask) if change > 0 else np.flatnonzero(mask)
+    by_score = pool[np.argsort(scores[pool])]
+    result[by_score[::-1][: wanted - count] if change > 0 else by_score[: count - wanted]] = change > 0
+    return result
+
+
+@pytest.mark.parametrize("metric", ["kl", "perplexity"])
+@pytest.mark.parametrize("refitted", [False, True])
+@pytest.mark.parametrize("case", DENSE_CASES)
+def test_marginals_are_derivatives_of_the_loss(case: str, refitted: bool, metric: str) -> None:
+    dense = dense_model(case)
+    genome, scores = random_genome(dense, 3), _scores(dense)
+    reconstructor = None
+    if refitted:
+        grams = keep_grams(dense, random_windows(count=40, seed=5), device=CPU)
+        reconstructor = BlockReconstructor(dense, grams, damping=1e-2, device=CPU)
+    found = _marginals(dense, metric, reconstructor, WINDOWS.num_tokens)(genome, 0)
+    oracle = _Oracle(dense, metric, reconstructor)
+    for layer in range(genome.num_layers):
+        for kind, masks in (("attn", genome.attn_mask), ("mlp", genome.mlp_mask)):
+            oracle.place(layer, kind, *oracle.projection(layer, kind, masks[layer]))
+    assert found.step == STEP
+    for layer, mask in enumerate(genome.mlp_mask):
+        for change, marginal in ((-STEP, found.mlp_less[layer]), (STEP, found.mlp_more[layer])):
+            other = _resized(mask, scores.mlp[layer], change) if mask.any() else None
+            if other is None:
+                assert np.isnan(marginal)
+            else:
+                assert marginal == pytest.approx(oracle.slope(layer, mask, other), rel=5e-3, abs=2e-4)
+
+
+def test_turns_take_other_text_until_all_was_read() -> None:
+    dense = dense_model("llama-gqa-tied")
+    genome = random_genome(dense, 1)
+    marginals = _marginals(dense, "kl", None, 2 * WINDOWS.tokens.shape[1])
+    first, second, third = (marginals(genome, turn).mlp_less for turn in range(3))
+    assert not np.allclose(first, second, equal_nan=True)
+    assert np.array_equal(first, third, equal_nan=True)
+    # Both halves together are the whole.
+    whole = _marginals(dense, "kl", None, WINDOWS.num_tokens)(genome, 0).mlp_less
+    np.testing.assert_allclose((first + second) / 2, whole, atol=1e-7)
+
+
+def test_nothing_is_changed() -> None:
+    dense = dense_model("llama-gqa-tied")
+    before = {name: weight.clone() for name, weight in dense.model.state_dict().items()}
+    _marginals(dense, "kl", None, WINDOWS.num_tokens)(Genome.dense(dense.architecture), 0)
+    assert all(torch.equal(before[name], weight) for name, weight in dense.model.state_dict().items())
+    assert all(parameter.grad is None for parameter in dense.model.parameters())
