@@ -138,19 +138,22 @@ def evaluate(
             dtype=dtype.value,
             on_event=on_event,
         )
+    from nas_llm.report import evaluation_notes, write_evaluation_page
+
     document = json.dumps(
         {"versions": dict(evaluated.versions), "models": [asdict(row) for row in evaluated.rows]}, indent=1
     )
     if as_json == _STANDARD_OUTPUT:
         typer.echo(document)
     else:
-        output().print(model_table(evaluated.rows))
+        console = output()
+        console.print(model_table(evaluated.rows))
+        for note in evaluation_notes(evaluated.rows):
+            line(console, f"  {note}", style="dim")
     if as_json is not None and as_json != _STANDARD_OUTPUT:
         write_text(as_json, document + "\n")
         line(output(), f"written: {as_json}")
     if html is not None:
-        from nas_llm.report import write_evaluation_page
-
         write_evaluation_page(html, evaluated.rows, versions=evaluated.versions)
         if as_json != _STANDARD_OUTPUT:
             line(output(), f"written: {html}")
@@ -175,6 +178,7 @@ def write_text(path: Path, text: str) -> None:
         RunError: If it cannot be written.
     """
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise RunError(f"{path} cannot be written: {error.strerror}") from error

@@ -61,8 +61,8 @@ def export_table(front: Front, records: Sequence[ExportRecord]) -> Table:
 
 
 def model_table(rows: Sequence[ModelRow]) -> Table:
-    """Measured models, with what they were measured on; numbers become rows where they are too many for columns."""
-    from nas_llm.report import evaluation_columns, evaluation_notes
+    """Measured models; numbers become rows where they are too many for columns."""
+    from nas_llm.report import evaluation_columns
 
     columns = evaluation_columns(rows)
     if len(columns) <= _MOST_COLUMNS:
@@ -75,7 +75,6 @@ def model_table(rows: Sequence[ModelRow]) -> Table:
             table.add_column(row.name, justify="right", overflow="fold")
         for column in columns:
             table.add_row(column.title, *column.cells)
-    table.caption = "\n".join(evaluation_notes(rows))
     return table
 
 

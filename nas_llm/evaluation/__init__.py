@@ -1,5 +1,6 @@
 """Measuring models: perplexity under the literature's protocol, tasks, sizes, MACs, speed and memory."""
 
+from nas_llm.evaluation._generation import check_workload
 from nas_llm.evaluation._lm_eval import TaskSuite
 from nas_llm.evaluation._load import load
 from nas_llm.evaluation._measured import count_block_params, count_macs_per_token, load_any
@@ -20,6 +21,7 @@ __all__ = [
     "Times",
     "Workload",
     "alternating_times",
+    "check_workload",
     "count_block_params",
     "count_macs_per_token",
     "cuda_memory",

@@ -11,6 +11,20 @@ from nas_llm.errors import ConfigError
 from nas_llm.evaluation._scores import Workload
 
 
+def check_workload(model: PreTrainedModel, workload: Workload) -> None:
+    """Refuse a workload that is longer than the model's positions.
+
+    Raises:
+        ConfigError: If it is.
+    """
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions is not None and workload.prompt_tokens + workload.new_tokens > positions:
+        raise ConfigError(
+            f"{workload.prompt_tokens} prompt and {workload.new_tokens} new tokens are more than the model's "
+            f"{positions} positions; use --prompt-tokens and --new-tokens"
+        )
+
+
 class Generation:
     """A workload on a model.
 
@@ -23,13 +37,7 @@ class Generation:
     """
 
     def __init__(self, model: PreTrainedModel, workload: Workload) -> None:
-        positions = getattr(model.config, "max_position_embeddings", None)
-        length = workload.prompt_tokens + workload.new_tokens
-        if positions is not None and length > positions:
-            raise ConfigError(
-                f"{workload.prompt_tokens} prompt and {workload.new_tokens} new tokens are more than the model's "
-                f"{positions} positions; use --prompt-tokens and --new-tokens"
-            )
+        check_workload(model, workload)
         self._model, self._workload = model, workload
         generator = torch.Generator().manual_seed(0)
         shape = (workload.batch, workload.prompt_tokens)

@@ -19,6 +19,7 @@ from nas_llm.evaluation import (
     Times,
     Workload,
     alternating_times,
+    check_workload,
     count_block_params,
     count_macs_per_token,
     cuda_memory,
@@ -80,7 +81,12 @@ class ModelMeasure:
         Args:
             loaded: The model; it is kept if models are timed, which takes both at a time.
             splits: Splits of the runs whose points will follow; the first are those of the row.
+
+        Raises:
+            ConfigError: If the workload is longer than its positions.
         """
+        if self._plan.latency or self._plan.memory:
+            check_workload(loaded.model, self._plan.workload)
         self._base_params = count_block_params(loaded.model)
         self._dense_name = loaded.name
         for one in splits:
@@ -127,13 +133,14 @@ class ModelMeasure:
         model, plan = loaded.model, self._plan
         texts = tuple(self._perplexity(loaded, text) for text in plan.texts)
         block_params = count_block_params(model)
+        length = min(plan.window, getattr(model.config, "max_position_embeddings", plan.window))
         return ModelRow(
             name=loaded.name,
             params=sum(parameter.numel() for parameter in model.parameters()),
             block_params=block_params,
             inheriting_ratio=None if self._base_params is None else block_params / self._base_params,
-            macs_per_token=count_macs_per_token(model, plan.window),
-            macs_tokens=plan.window,
+            macs_per_token=count_macs_per_token(model, length),
+            macs_tokens=length,
             texts=texts,
             tasks=self._tasks(loaded, plan.suite),
         )

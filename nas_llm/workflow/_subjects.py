@@ -131,10 +131,10 @@ class RunPoints:
         for start in range(0, len(self.points), size):
             group = self.points[start : start + size]
             for point, finished in zip(group, finisher.finish(group, on_event=on_event), strict=True):
-                model = build_subnet(prepared.dense, point.genome, edit=finished.edit)
                 yield Loaded(
                     name=f"{self.run.directory}:{point.id}",
-                    model=on_device(model, device, dtype),
+                    # In no variable, so that it is gone when the caller is done with it.
+                    model=on_device(build_subnet(prepared.dense, point.genome, edit=finished.edit), device, dtype),
                     tokenizer=prepared.dense.tokenizer,
                     identity=self._identity(point),
                     path=None,

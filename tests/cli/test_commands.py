@@ -382,7 +382,7 @@ def test_many_numbers_become_rows(run: Command, fake: FakeWorkflow) -> None:
         ),
     }
     out = run("evaluate", "model-a", "model-b").out
-    lines = {line.split("  ")[0].strip(): line for line in out.splitlines() if line.strip()}
+    lines = {line.strip().split("  ")[0]: line for line in out.splitlines() if line.strip()}
     assert lines["piqa acc"].split()[2:] == ["65.5", "±", "4.8", "65.5", "±", "4.8"]
     assert "piqa acc_norm" not in out
     assert lines["gap"].count("+3.4 %") == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -187,3 +188,10 @@ def test_bad_input_is_one_line_and_code_2(
     assert len(errors) == 1
     assert expected in errors[0]
     assert "Traceback" not in result.stderr
+
+
+def test_without_lm_eval_the_command_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
+    result = CliRunner().invoke(app, ["evaluate", "tiny-llama", "--tasks", "piqa"], catch_exceptions=False)
+    assert result.exit_code == 2
+    assert result.stderr == "error: --tasks needs lm-eval: pip install 'nas-llm[eval]'\n"
