@@ -68,7 +68,7 @@ def _options(
       nas-llm search smollm2-135m --run runs/demo
       nas-llm front runs/demo
       nas-llm export runs/demo --point knee
-      nas-llm evaluate runs/demo/exports/p05/hf --text my_text.txt
+      nas-llm evaluate runs/demo --point knee --text my_text.txt
     """
 
 

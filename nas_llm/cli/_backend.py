@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nas_llm.cli._run_directory import run_or_model
+
 if TYPE_CHECKING:
     from nas_llm.config import LoadedProblem, Problem
     from nas_llm.events import EventHandler
@@ -20,6 +22,7 @@ def _quiet() -> None:
     """Their bars and notes would tear our own display; whoever sets these variables keeps them."""
     for name, value in (
         ("TQDM_DISABLE", "1"),
+        ("HF_DATASETS_DISABLE_PROGRESS_BARS", "1"),
         ("HF_HUB_DISABLE_PROGRESS_BARS", "1"),
         ("TRANSFORMERS_VERBOSITY", "error"),
         ("TOKENIZERS_PARALLELISM", "false"),
@@ -225,17 +228,33 @@ def what_is_servable(problem: Problem) -> Mapping[str, Servability]:
     return workflow.what_is_servable(problem)
 
 
-def evaluate_models(
-    models: Sequence[str],
-    *,
-    text: Path | None,
-    window: int,
-    windows: int | None,
-    base: str | None,
-    on_event: EventHandler,
-) -> list[ModelRow]:
-    """Measure models."""
-    _quiet()
-    from nas_llm import workflow
+@dataclass(frozen=True)
+class Evaluated:
+    """Measured models.
 
-    return workflow.evaluate_models(models, text=text, window=window, windows=windows, base=base, on_event=on_event)
+    Attributes:
+        rows: One a model.
+        versions: Of the packages that numbers depend on.
+    """
+
+    rows: Sequence[ModelRow]
+    versions: Mapping[str, str]
+
+
+def evaluate_models(
+    models: Sequence[str], *, workload: Mapping[str, int], dtype: str, on_event: EventHandler, **options: Any
+) -> Evaluated:
+    """Measure models; the options are those of the library's function."""
+    _quiet()
+    import torch
+
+    from nas_llm import workflow
+    from nas_llm.evaluation import Workload
+    from nas_llm.models import PACKAGED_MODELS
+
+    # A run often bears its model's name.
+    named = [name if name in PACKAGED_MODELS else run_or_model(name) for name in models]
+    rows = workflow.evaluate_models(
+        named, workload=Workload(**workload), dtype=getattr(torch, dtype), on_event=on_event, **options
+    )
+    return Evaluated(rows, workflow.measured_with())

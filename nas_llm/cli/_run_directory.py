@@ -60,6 +60,12 @@ def find_run(name: str) -> Path:
     raise RunError(f"no run {name!r}; {hint}")
 
 
+def run_or_model(name: str) -> str:
+    """The path of a run that is named by its name inside ``runs/``; anything else as it is."""
+    directory = _RUNS / name
+    return str(directory) if is_run(directory) and not Path(name).exists() else name
+
+
 def _set_aside(directory: Path) -> Path:
     """Move a run away under the first free name; a run may have cost hours, so it is never deleted."""
     from nas_llm.search import RunLock

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from nas_llm.studies import StudySummary
     from nas_llm.workflow import ExportRecord, Front, FrontPoint, ModelRow, ReconstructionRecord
 
+# Of a table whose rows are models; with more, models are the columns.
+_MOST_COLUMNS = 8
+
 
 def front_table(front: Front, points: Sequence[FrontPoint]) -> Table:
     """The dense model and some points, with what the numbers were measured on."""
@@ -58,17 +61,20 @@ def export_table(front: Front, records: Sequence[ExportRecord]) -> Table:
 
 
 def model_table(rows: Sequence[ModelRow]) -> Table:
-    """Measured models, with the protocol."""
-    table = plain_table("model", "ratio", "MACs/token", "params", "block params", "perplexity")
-    for row in rows:
-        ratio = "-" if row.inheriting_ratio is None else f"{row.inheriting_ratio:.4f}"
-        numbers = (_format.count(row.macs_per_token), _format.count(row.params), _format.count(row.block_params))
-        table.add_row(row.name, ratio, *numbers, f"{row.perplexity:.3f}")
-    first = rows[0]
-    table.caption = (
-        f"text: {first.text} ({first.text_digest[:12]}), {first.windows} windows of {first.window} tokens; "
-        f"MACs per token at {first.window} tokens"
-    )
+    """Measured models; numbers become rows where they are too many for columns."""
+    from nas_llm.report import evaluation_columns
+
+    columns = evaluation_columns(rows)
+    if len(columns) <= _MOST_COLUMNS:
+        table = plain_table("model", *(column.title for column in columns))
+        for index, row in enumerate(rows):
+            table.add_row(row.name, *(column.cells[index] for column in columns))
+    else:
+        table = plain_table("")
+        for row in rows:
+            table.add_column(row.name, justify="right", overflow="fold")
+        for column in columns:
+            table.add_row(column.title, *column.cells)
     return table
 
 

@@ -2,6 +2,7 @@
 
 from nas_llm.data._files import read_texts
 from nas_llm.data._hub import read_hub
+from nas_llm.data._named_texts import NAMED_TEXTS, ReportingText, read_reporting_text
 from nas_llm.data._packaged import packaged_sample
 from nas_llm.data._reporting import perplexity_windows
 from nas_llm.data._self_cache import cached_self_texts
@@ -11,6 +12,8 @@ from nas_llm.data._tokens import TokenArray, end_of_text_id, token_windows
 from nas_llm.data._window_set import WindowSet
 
 __all__ = [
+    "NAMED_TEXTS",
+    "ReportingText",
     "Splits",
     "TokenArray",
     "WindowSet",
@@ -20,6 +23,7 @@ __all__ = [
     "packaged_sample",
     "perplexity_windows",
     "read_hub",
+    "read_reporting_text",
     "read_texts",
     "sample_documents",
     "token_windows",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from nas_llm.data._files import checked_column, missing_column
 from nas_llm.errors import DataError, first_line
 
@@ -21,11 +23,37 @@ def read_hub(
     Raises:
         DataError: If it cannot be loaded (unknown, or not cached while offline), lacks the column, or holds no text.
     """
+    rows = hub_rows(name, column=column, split=split, subset=subset, revision=revision)
+    return [text for text in rows if text.strip()]
+
+
+def hub_rows(
+    name: str,
+    *,
+    column: str = "text",
+    split: str = "train",
+    subset: str | None = None,
+    revision: str | None = None,
+    files: Mapping[str, str] | None = None,
+) -> list[str]:
+    """Rows of a dataset as they are, blank ones among them.
+
+    Args:
+        name: See :func:`read_hub`.
+        column: Text column.
+        split: Split.
+        subset: Configuration name.
+        revision: Hub revision.
+        files: Split to file, for datasets of which only some files are wanted.
+
+    Raises:
+        DataError: See :func:`read_hub`.
+    """
     import datasets
 
     where = f"dataset {name!r}" + (f", subset {subset!r}" if subset else "") + f", split {split!r}"
     try:
-        loaded = datasets.load_dataset(name, subset, split=split, revision=revision)
+        loaded = datasets.load_dataset(name, subset, split=split, revision=revision, data_files=files)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         reason = first_line(error).rstrip(".")
         raise DataError(
@@ -35,7 +63,7 @@ def read_hub(
     columns = list(loaded.column_names)
     if column not in columns:
         raise missing_column(column=column, columns=columns, where=where)
-    texts = [text for text in checked_column(loaded[column], column=column, where=where) if text.strip()]
-    if not texts:
+    texts = checked_column(loaded[column], column=column, where=where)
+    if not any(text.strip() for text in texts):
         raise DataError(f"{where} is empty: no text in column {column!r}; name another split or column")
     return texts

@@ -24,27 +24,32 @@ def perplexity_windows(
     max_windows: int | None = None,
     name: str = "report",
     column: str = "text",
+    special_tokens: bool = False,
+    source: str = "texts",
 ) -> WindowSet:
     """The first non-overlapping windows of a text, tokenised as a whole, as the literature reports perplexity.
 
     Args:
         path_or_texts: A file that :func:`read_texts` knows, or documents.
-        tokenizer: Tokenizer of the dense model; no special token is added.
+        tokenizer: Tokenizer of the dense model.
         window: T, tokens of one window.
         max_windows: Windows taken at most; None = all of them.
         name: Name of the window set.
         column: Text column of a jsonl or parquet file.
+        special_tokens: Whether a single text gets the special tokens that the tokenizer adds by itself, once.
+        source: What documents that were given as such are called.
 
     Raises:
         DataError: If the text cannot be read, is shorter than one window, or ``max_windows`` is not positive.
     """
     if max_windows is not None and max_windows < 1:
         raise DataError(f"max_windows must be positive, got {max_windows}; leave it out to take all windows")
-    is_path = isinstance(path_or_texts, str | Path)
-    texts = read_texts(path_or_texts, column=column) if isinstance(path_or_texts, str | Path) else list(path_or_texts)
-    source = str(path_or_texts) if is_path else "texts"
+    if isinstance(path_or_texts, str | Path):
+        texts, source = read_texts(path_or_texts, column=column), str(path_or_texts)
+    else:
+        texts = list(path_or_texts)
     limit = None if max_windows is None else max_windows * window
-    windows = token_windows(tokenizer, texts, window=window, max_tokens=limit)
+    windows = token_windows(tokenizer, texts, window=window, max_tokens=limit, special_tokens=special_tokens)
     if not len(windows):
         raise DataError(f"{source} is shorter than one window of {window} tokens; give a longer text")
     taken = windows[:max_windows]

@@ -29,7 +29,11 @@ def end_of_text_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
 
 
 def token_stream(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, max_tokens: int | None = None
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    *,
+    max_tokens: int | None = None,
+    special_tokens: bool = False,
 ) -> TokenArray:
     """All texts as one row of tokens.
 
@@ -37,19 +41,21 @@ def token_stream(
     the end-of-text token, if there is one.
 
     Args:
-        tokenizer: Tokenizer of the dense model; no special token is added.
+        tokenizer: Tokenizer of the dense model.
         texts: Documents.
         max_tokens: Documents after this many tokens are not read; documents are never cut.
+        special_tokens: Whether a single text gets the special tokens that the tokenizer adds by itself.
 
     Returns:
         ``(n,)`` token ids.
     """
     separator = end_of_text_id(tokenizer) if len(texts) > 1 else None
+    special = special_tokens and len(texts) == 1
     parts: list[TokenArray] = []
     count = 0
     for start in range(0, len(texts), _DOCUMENTS_AT_ONCE):
         chunk = list(texts[start : start + _DOCUMENTS_AT_ONCE])
-        for ids in tokenizer(chunk, add_special_tokens=False, verbose=False)["input_ids"]:
+        for ids in tokenizer(chunk, add_special_tokens=special, verbose=False)["input_ids"]:
             if max_tokens is not None and count >= max_tokens:
                 break
             if parts and separator is not None:
@@ -62,7 +68,12 @@ def token_stream(
 
 
 def token_windows(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, window: int, max_tokens: int | None = None
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    *,
+    window: int,
+    max_tokens: int | None = None,
+    special_tokens: bool = False,
 ) -> TokenArray:
     """Non-overlapping windows of the joined texts; the tail that fills no window is dropped.
 
@@ -71,6 +82,7 @@ def token_windows(
         texts: Documents, see :func:`token_stream`.
         window: T, tokens of one window.
         max_tokens: As in :func:`token_stream`.
+        special_tokens: As in :func:`token_stream`.
 
     Returns:
         ``(n, T)`` token ids; n = 0 where the text is shorter than a window.
@@ -80,6 +92,6 @@ def token_windows(
     """
     if window < 1:
         raise DataError(f"window must be positive, got {window}")
-    stream = token_stream(tokenizer, texts, max_tokens=max_tokens)
+    stream = token_stream(tokenizer, texts, max_tokens=max_tokens, special_tokens=special_tokens)
     rows = len(stream) // window
     return stream[: rows * window].reshape(rows, window)

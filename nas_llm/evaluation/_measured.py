@@ -15,7 +15,7 @@ from nas_llm.models.families import register_subnet_classes
 
 
 def load_any(
-    source: str, *, dtype: torch.dtype | None = torch.float32
+    source: str, *, revision: str | None = None, dtype: torch.dtype | None = torch.float32
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a dense model or an export for measuring.
 
@@ -23,20 +23,22 @@ def load_any(
 
     Args:
         source: Packaged name, hub name, local directory or ``.gguf`` file.
+        revision: Hub revision, for hub names only.
         dtype: Arithmetic; None = as it was saved.
 
     Raises:
         ModelError: If it cannot be found or read.
     """
-    where, _ = resolve_model(source)
+    where, identity = resolve_model(source)
+    kwargs = {"revision": revision} if identity is None and revision else {}
     register_subnet_classes()
     with quiet_transformers():
         try:
-            config = AutoConfig.from_pretrained(where)
+            config = AutoConfig.from_pretrained(where, **kwargs)
             model = AutoModelForCausalLM.from_pretrained(
-                where, config=config, dtype=dtype or "auto", attn_implementation="sdpa"
+                where, config=config, dtype=dtype or "auto", attn_implementation="sdpa", **kwargs
             )
-            tokenizer = AutoTokenizer.from_pretrained(where)
+            tokenizer = AutoTokenizer.from_pretrained(where, **kwargs)
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"cannot load model '{source}': {first_line(error)}") from error
     return model.eval(), tokenizer

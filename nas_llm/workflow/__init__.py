@@ -1,6 +1,6 @@
 """The whole way in a few calls: search, open a run, reconstruct and export its points, measure models."""
 
-from nas_llm.workflow._evaluate import evaluate_models
+from nas_llm.workflow._evaluate import evaluate_models, measured_with
 from nas_llm.workflow._export import ExportRefused, export_points
 from nas_llm.workflow._genomes import load_genome, read_genomes
 from nas_llm.workflow._prepare import Prepared, prepare
@@ -37,6 +37,7 @@ __all__ = [
     "evaluate_models",
     "export_points",
     "load_genome",
+    "measured_with",
     "open_run",
     "prepare",
     "read_genomes",

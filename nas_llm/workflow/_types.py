@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nas_llm.config import QUALITY_OBJECTIVES, Problem
 from nas_llm.space import Cost, Genome
 from nas_llm.workflow._front_csv import write_front_csv
 from nas_llm.workflow._select import select_points
+
+if TYPE_CHECKING:
+    from nas_llm.evaluation import HeldOutGap, MemoryScore, SpeedScore, TaskScore, TextScore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,20 +221,20 @@ class ReconstructionRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRow:
-    """One model measured under the perplexity protocol.
+    """One measured model.
 
     Attributes:
-        name: The model as it was named.
+        name: The model as it was named; points are ``RUN:p03``.
         params: All parameters.
         block_params: Parameters inside decoder blocks, norms excluded.
         inheriting_ratio: ``block_params`` over those of the base model; None without a base.
-        macs_per_token: Multiply-accumulates per token at ``window`` tokens.
-        perplexity: exp(mean token NLL) over non-overlapping windows.
-        window: Tokens of one window.
-        windows: Windows that were scored.
-        tokens: Tokens in these windows.
-        text: The text that was measured on.
-        text_digest: Content hash of the windows.
+        macs_per_token: Multiply-accumulates per token at ``macs_tokens`` tokens.
+        macs_tokens: Sequence length of the MACs.
+        texts: Perplexity on each text.
+        gap: Seen against unseen text, for points of a run and its dense model.
+        tasks: Scores of lm-eval.
+        speed: Speed beside the dense model.
+        memory: Memory beside the dense model.
     """
 
     name: str
@@ -239,9 +242,14 @@ class ModelRow:
     block_params: int
     inheriting_ratio: float | None
     macs_per_token: int
-    perplexity: float
-    window: int
-    windows: int
-    tokens: int
-    text: str
-    text_digest: str
+    macs_tokens: int
+    texts: tuple[TextScore, ...] = ()
+    gap: HeldOutGap | None = None
+    tasks: tuple[TaskScore, ...] = ()
+    speed: SpeedScore | None = None
+    memory: MemoryScore | None = None
+
+    @property
+    def perplexity(self) -> float | None:
+        """Perplexity on the first text; None if there was none."""
+        return self.texts[0].perplexity if self.texts else None

@@ -4,12 +4,14 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from fake_workflow import FakeWorkflow, Outcome
 
+from nas_llm.evaluation import HeldOutGap, MemoryScore, SpeedScore, TaskScore, Workload
 from nas_llm.search import RunLock
 
 Command = Callable[..., Outcome]
@@ -84,6 +86,7 @@ def test_search_takes_resources_and_where_to_start_from(run: Command, fake: Fake
         (("servable", "tiny-lama"), 'error: problem "tiny-lama" does not exist; did you mean the packaged'),
         (("servable", "tiny-llama", "--set", "seed=x"), "error: --set: seed"),
         (("evaluate", "m", "--text", "nix.txt"), "error: text file nix.txt does not exist"),
+        (("evaluate", "m", "--tasks", "piqa,"), "error: --tasks 'piqa,' has an empty name"),
         (("problems", "nix"), 'error: problem "nix" does not exist'),
     ],
 )
@@ -317,13 +320,78 @@ def test_evaluate_gives_a_table_or_json(run: Command, fake: FakeWorkflow, workpl
     table = run("evaluate", "a", "b", "--text", "text.txt", "--windows", "8", "--base", "a")
     assert table.code == 0
     assert fake.calls[0]["models"] == ["a", "b"]
-    assert fake.calls[0]["text"] == Path("text.txt")
+    assert fake.calls[0]["text"] == [Path("text.txt")]
     assert (fake.calls[0]["window"], fake.calls[0]["windows"], fake.calls[0]["base"]) == (1024, 8, "a")
     for word in ("0.5000", "145.00M", "134.52M", "29.200", "text.txt (dddddddddddd), 8 windows of 1024 tokens"):
         assert word in table.out
-    rows = json.loads(run("evaluate", "a", "--json").out)
-    assert rows[0]["perplexity"] == 29.2
-    assert rows[0]["inheriting_ratio"] is None
+    found = json.loads(run("evaluate", "a", "--json", "-").out)
+    assert found["versions"] == {"torch": "2.0"}
+    assert found["models"][0]["texts"][0]["perplexity"] == 29.2
+    assert found["models"][0]["inheriting_ratio"] is None
+    outcome = run("evaluate", "a", "--json", "scores.json", "--html", "pages/scores.html")
+    assert outcome.code == 0
+    assert json.loads((workplace / "scores.json").read_text(encoding="utf-8")) == found
+    assert "29.200" in (workplace / "pages" / "scores.html").read_text(encoding="utf-8")
+    assert "written: scores.json\nwritten: pages/scores.html\n" in outcome.out
+
+
+def test_evaluate_hands_its_options_on(run: Command, fake: FakeWorkflow) -> None:
+    given = "--point knee,p03 --point all --perplexity wikitext2,ptb --tasks arc_easy,mmlu --limit 5 --latency --memory"
+    more = "--prompt-tokens 64 --new-tokens 8 --batch 2 --rounds 3 --dtype bfloat16 --device cpu --method none"
+    assert run("evaluate", "a", *given.split(), *more.split()).code == 0
+    call = fake.calls[0]
+    assert call["points"] == ["knee", "p03", "all"]
+    assert call["text"] == ["wikitext2", "ptb"]
+    assert (call["tasks"], call["limit"]) == (["arc_easy", "mmlu"], 5)
+    assert call["workload"] == {"prompt_tokens": 64, "new_tokens": 8, "batch": 2, "rounds": 3}
+    assert (call["latency"], call["memory"], call["dtype"], call["device"]) == (True, True, "bfloat16", "cpu")
+    assert call["method"] == "none"
+
+
+def test_many_numbers_become_rows(run: Command, fake: FakeWorkflow) -> None:
+    score = TaskScore(
+        task="piqa", metric="acc", value=0.655, stderr=0.0475, samples=100, fewshot=0, headline=True, cached=False
+    )
+    load = Workload(prompt_tokens=64, new_tokens=8, rounds=3)
+    fake.measured = {
+        "gap": HeldOutGap(calibration=20.0, fitness=21.0, held_out=25.5, gap=0.034),
+        "tasks": (score, replace(score, metric="acc_norm", value=0.9, headline=False)),
+        "speed": SpeedScore(
+            device="cpu",
+            threads=2,
+            dtype="float32",
+            workload=load,
+            first_token_seconds=0.25,
+            first_token_spread=0.02,
+            prefill_tokens_per_second=256.0,
+            decode_tokens_per_second=21.4,
+            decode_spread=0.05,
+            against="dense",
+            prefill_speedup=1.28,
+            decode_speedup=1.31,
+        ),
+        "memory": MemoryScore(
+            device="cpu",
+            dtype="float32",
+            workload=load,
+            peak_bytes=600_000_000,
+            kv_cache_bytes=3_300_000,
+            against="dense",
+            peak_ratio=0.75,
+            kv_cache_ratio=0.5,
+        ),
+    }
+    out = run("evaluate", "model-a", "model-b").out
+    lines = {line.strip().split("  ")[0]: line for line in out.splitlines() if line.strip()}
+    assert lines["piqa acc"].split()[2:] == ["65.5", "±", "4.8", "65.5", "±", "4.8"]
+    assert "piqa acc_norm" not in out
+    assert lines["gap"].count("+3.4 %") == 2
+    assert lines["prefill tok/s"].count("256 (1.28x)") == 2
+    assert lines["decode tok/s"].count("21.4 (1.31x)") == 2
+    assert lines["first token"].count("250 ms ± 2 %") == 2
+    assert lines["peak memory"].count("600.0 MB (0.75x)") == 2
+    assert lines["KV cache"].count("3.3 MB (0.50x)") == 2
+    assert "in turns with dense" in out
 
 
 def test_problems_are_listed_and_shown(run: Command, workplace: Path) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from example_fronts import example_front
 
-from nas_llm.cli._backend import Exported
+from nas_llm.cli._backend import Evaluated, Exported
 from nas_llm.config import LoadedProblem, Problem, load_problem
+from nas_llm.evaluation import TextScore
 from nas_llm.events import CandidateEvaluated, EventHandler, GenerationFinished, Notice, StageFinished, StageStarted
 from nas_llm.workflow import ExportRecord, FrontPoint, ModelRow, ReconstructionRecord, Run, RunSummary
 
@@ -33,6 +34,7 @@ class FakeWorkflow:
     during_reconstruction: Callable[[], None] = lambda: None
     refused: tuple[str, ...] = ()
     servable: dict[str, Any] = field(default_factory=dict)
+    measured: dict[str, Any] = field(default_factory=dict)
 
     def run_search(
         self,
@@ -123,21 +125,19 @@ class FakeWorkflow:
         self.calls.append({"problem": problem})
         return self.servable
 
-    def evaluate_models(self, models: Sequence[str], **options: Any) -> list[ModelRow]:
+    def evaluate_models(self, models: Sequence[str], **options: Any) -> Evaluated:
         self.calls.append({"models": list(models)} | options)
-        return [
+        text = TextScore(text="text.txt", perplexity=29.2, window=1024, windows=8, tokens=8192, digest="d" * 32)
+        rows = [
             ModelRow(
                 name=name,
                 params=134_515_008,
                 block_params=106_200_000,
                 inheriting_ratio=None if options["base"] is None else 0.5,
                 macs_per_token=145_000_000,
-                perplexity=29.2,
-                window=1024,
-                windows=8,
-                tokens=8192,
-                text="text.txt",
-                text_digest="d" * 32,
+                macs_tokens=1024,
+                texts=(text,),
             )
             for name in models
         ]
+        return Evaluated([replace(row, **self.measured) for row in rows], {"torch": "2.0"})

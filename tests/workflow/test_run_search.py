@@ -304,9 +304,12 @@ def test_models_are_measured_side_by_side(opened: Run, tmp_path: Path) -> None:
     assert dense.inheriting_ratio == 1.0
     assert export.inheriting_ratio == pytest.approx(record.cost.inheriting_ratio)
     assert (export.params, export.macs_per_token) == (record.cost.params, record.cost.macs_per_token)
+    assert dense.perplexity is not None
+    assert export.perplexity is not None
     assert export.perplexity > dense.perplexity
-    assert (dense.windows, dense.tokens) == (4, 512)
-    alone = evaluate_models([str(record.path)], text=Path(dense.text), window=128, windows=4, base="tiny-llama")[0]
+    score = dense.texts[0]
+    assert (score.windows, score.tokens) == (4, 512)
+    alone = evaluate_models([str(record.path)], text=score.text, window=128, windows=4, base="tiny-llama")[0]
     assert alone == export
 
 

@@ -1,0 +1,144 @@
+"""What was measured of a model, each number with what it was measured on. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextScore:
+    """Perplexity on one text.
+
+    Attributes:
+        text: ``wikitext2``, ``ptb``, ``c4`` or a file.
+        perplexity: exp(mean token NLL) over non-overlapping windows.
+        window: Tokens of one window.
+        windows: Windows that were scored.
+        tokens: Tokens in these windows.
+        digest: Content hash of the windows.
+    """
+
+    text: str
+    perplexity: float
+    window: int
+    windows: int
+    tokens: int
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOutGap:
+    """Perplexities on the text that a run used and on text that it never saw.
+
+    Attributes:
+        calibration: On the beginning of the windows that weights were refitted on, as many as there are held-out ones.
+        fitness: On the windows that the search saw.
+        held_out: On windows that neither saw.
+        gap: held_out / fitness over the same of the dense model, minus 1: 0 for a subnet that loses as much on unseen
+            text as on the search's, positive for one that is fitted to the latter.
+    """
+
+    calibration: float
+    fitness: float
+    held_out: float
+    gap: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskScore:
+    """One metric of one task.
+
+    Attributes:
+        task: Task or group.
+        metric: ``acc``, ``acc_norm``, ...
+        value: The metric.
+        stderr: Its standard error; None where there is none.
+        samples: Documents that were scored.
+        fewshot: Examples in the prompt; None for a group of tasks that differ.
+        headline: Whether tables show it: the task or its group was asked for, and this is the metric to read.
+        cached: Whether earlier answers of the same model were reused where there were any.
+    """
+
+    task: str
+    metric: str
+    value: float
+    stderr: float | None
+    samples: int
+    fewshot: int | None
+    headline: bool
+    cached: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """What a model is put through when time and memory are measured.
+
+    Attributes:
+        prompt_tokens: Tokens of the prompt.
+        new_tokens: Tokens decoded after the first.
+        batch: Sequences at a time.
+        rounds: Timed runs of each model, taken in turns with the dense model's.
+    """
+
+    prompt_tokens: int = 512
+    new_tokens: int = 32
+    batch: int = 1
+    rounds: int = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeedScore:
+    """Speed of a model beside the dense one.
+
+    Attributes:
+        device: Where it ran.
+        threads: torch's threads; 0 on a GPU.
+        dtype: Arithmetic.
+        workload: What it was put through.
+        first_token_seconds: From the prompt to the first token, median.
+        first_token_spread: Interquartile range over the median.
+        prefill_tokens_per_second: ``batch * prompt_tokens / first_token_seconds``.
+        decode_tokens_per_second: Tokens after the first, of all sequences, median.
+        decode_spread: Interquartile range of the decoding time over its median.
+        against: The dense model.
+        prefill_speedup: Median over rounds of the dense model's time over this one's.
+        decode_speedup: The same of decoding.
+    """
+
+    device: str
+    threads: int
+    dtype: str
+    workload: Workload
+    first_token_seconds: float
+    first_token_spread: float
+    prefill_tokens_per_second: float
+    decode_tokens_per_second: float
+    decode_spread: float
+    against: str
+    prefill_speedup: float
+    decode_speedup: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryScore:
+    """Memory of a model beside the dense one, in one prefill and decoding.
+
+    Attributes:
+        device: Where it ran.
+        dtype: Arithmetic.
+        workload: What it was put through.
+        peak_bytes: Most that weights, activations and cache took together; without interpreter and libraries.
+        kv_cache_bytes: What the cache holds at the end.
+        against: The dense model.
+        peak_ratio: ``peak_bytes`` over the dense model's.
+        kv_cache_ratio: ``kv_cache_bytes`` over the dense model's.
+    """
+
+    device: str
+    dtype: str
+    workload: Workload
+    peak_bytes: int
+    kv_cache_bytes: int
+    against: str
+    peak_ratio: float
+    kv_cache_ratio: float

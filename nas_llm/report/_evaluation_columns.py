@@ -1,0 +1,158 @@
+"""Measured models as the columns of a table, for a terminal and a page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nas_llm import _format
+
+if TYPE_CHECKING:
+    from nas_llm.evaluation import HeldOutGap, MemoryScore, SpeedScore, TaskScore, Workload
+    from nas_llm.workflow import ModelRow
+
+_NONE = "-"
+
+
+@dataclass(frozen=True)
+class EvaluationColumn:
+    """One number of every model.
+
+    Attributes:
+        title: What it is.
+        cells: One text a model.
+    """
+
+    title: str
+    cells: tuple[str, ...]
+
+
+def evaluation_columns(rows: Sequence[ModelRow]) -> list[EvaluationColumn]:
+    """Everything that was measured of at least one model.
+
+    Args:
+        rows: The models.
+    """
+    sizes = [
+        _column(rows, "ratio", lambda row: _NONE if row.inheriting_ratio is None else f"{row.inheriting_ratio:.4f}"),
+        _column(rows, "MACs/token", lambda row: _format.count(row.macs_per_token)),
+        _column(rows, "params", lambda row: _format.count(row.params)),
+        _column(rows, "block params", lambda row: _format.count(row.block_params)),
+    ]
+    return [*sizes, *_texts(rows), *_gaps(rows), *_tasks(rows), *_speeds(rows), *_memories(rows)]
+
+
+def evaluation_notes(rows: Sequence[ModelRow]) -> list[str]:
+    """What the numbers were measured on, a line each.
+
+    Args:
+        rows: The models.
+    """
+    notes = [
+        f"text: {score.text} ({score.digest[:12]}), {score.windows} windows of {score.window} tokens"
+        for score in rows[0].texts
+    ]
+    notes.append(f"MACs per token at {rows[0].macs_tokens} tokens")
+    if any(row.gap for row in rows):
+        notes.append(
+            "gap: held-out over fitness perplexity beside the same of the dense model; 0 % = nothing over-fitted"
+        )
+    tasks = [score for row in rows for score in row.tasks if score.headline]
+    if tasks:
+        shots = sorted({score.fewshot for score in tasks if score.fewshot is not None})
+        documents = sorted({score.samples for score in tasks})
+        notes.append(
+            f"tasks by lm-eval, {'/'.join(map(str, shots)) or '0'}-shot, "
+            f"{' / '.join(f'{count:,}' for count in documents)} documents, in %, ± standard error"
+        )
+    speed = next((row.speed for row in rows if row.speed), None)
+    if speed is not None:
+        threads = f", {speed.threads} threads" if speed.threads else ""
+        notes.append(
+            f"speed on {speed.device}{threads}, {speed.dtype}, {_load(speed.workload)}, medians of "
+            f"{speed.workload.rounds} rounds in turns with {speed.against} (x = of its speed, ± = interquartile range)"
+        )
+    memory = next((row.memory for row in rows if row.memory), None)
+    if memory is not None:
+        notes.append(
+            f"memory on {memory.device}, {memory.dtype}, {_load(memory.workload)}: weights, activations and cache "
+            f"(x = of {memory.against})"
+        )
+    return notes
+
+
+def _texts(rows: Sequence[ModelRow]) -> list[EvaluationColumn]:
+    texts = rows[0].texts
+    if len(texts) == 1:
+        return [_column(rows, "perplexity", lambda row: f"{row.texts[0].perplexity:.3f}")]
+    return [
+        EvaluationColumn(f"ppl {score.text}", tuple(f"{row.texts[index].perplexity:.3f}" for row in rows))
+        for index, score in enumerate(texts)
+    ]
+
+
+def _gaps(rows: Sequence[ModelRow]) -> list[EvaluationColumn]:
+    def gap(title: str, cell: Callable[[HeldOutGap], str]) -> EvaluationColumn:
+        return _column(rows, title, lambda row: _NONE if row.gap is None else cell(row.gap))
+
+    if not any(row.gap for row in rows):
+        return []
+    return [
+        gap("calibration ppl", lambda found: _format.perplexity(found.calibration)),
+        gap("fitness ppl", lambda found: _format.perplexity(found.fitness)),
+        gap("held-out ppl", lambda found: _format.perplexity(found.held_out)),
+        gap("gap", lambda found: f"{100 * found.gap:+.1f} %"),
+    ]
+
+
+def _tasks(rows: Sequence[ModelRow]) -> list[EvaluationColumn]:
+    def find(row: ModelRow, task: str, metric: str) -> TaskScore | None:
+        return next((score for score in row.tasks if (score.task, score.metric) == (task, metric)), None)
+
+    shown = dict.fromkeys((score.task, score.metric) for row in rows for score in row.tasks if score.headline)
+    return [
+        EvaluationColumn(f"{task} {metric}", tuple(_accuracy(find(row, task, metric)) for row in rows))
+        for task, metric in shown
+    ]
+
+
+def _accuracy(score: TaskScore | None) -> str:
+    if score is None:
+        return _NONE
+    error = "" if score.stderr is None else f" ± {100 * score.stderr:.1f}"
+    return f"{100 * score.value:.1f}{error}"
+
+
+def _speeds(rows: Sequence[ModelRow]) -> list[EvaluationColumn]:
+    def speed(title: str, cell: Callable[[SpeedScore], str]) -> EvaluationColumn:
+        return _column(rows, title, lambda row: _NONE if row.speed is None else cell(row.speed))
+
+    if not any(row.speed for row in rows):
+        return []
+    return [
+        speed("prefill tok/s", lambda s: f"{s.prefill_tokens_per_second:.0f} ({s.prefill_speedup:.2f}x)"),
+        speed("decode tok/s", lambda s: f"{s.decode_tokens_per_second:.1f} ({s.decode_speedup:.2f}x)"),
+        speed("first token", lambda s: f"{1000 * s.first_token_seconds:.0f} ms ± {100 * s.first_token_spread:.0f} %"),
+        speed("decode spread", lambda s: f"± {100 * s.decode_spread:.0f} %"),
+    ]
+
+
+def _memories(rows: Sequence[ModelRow]) -> list[EvaluationColumn]:
+    def memory(title: str, cell: Callable[[MemoryScore], str]) -> EvaluationColumn:
+        return _column(rows, title, lambda row: _NONE if row.memory is None else cell(row.memory))
+
+    if not any(row.memory for row in rows):
+        return []
+    return [
+        memory("peak memory", lambda m: f"{_format.size(m.peak_bytes)} ({m.peak_ratio:.2f}x)"),
+        memory("KV cache", lambda m: f"{_format.size(m.kv_cache_bytes)} ({m.kv_cache_ratio:.2f}x)"),
+    ]
+
+
+def _column(rows: Sequence[ModelRow], title: str, cell: Callable[[ModelRow], str]) -> EvaluationColumn:
+    return EvaluationColumn(title, tuple(cell(row) for row in rows))
+
+
+def _load(workload: Workload) -> str:
+    return f"batch {workload.batch}, {workload.prompt_tokens} prompt and {workload.new_tokens} new tokens"

@@ -1,0 +1,48 @@
+"""What a finished model loses on text that its run used, beside text that it never saw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from transformers import PreTrainedModel
+
+from nas_llm.data import Splits
+from nas_llm.evaluation import HeldOutGap, model_perplexity
+
+
+@dataclass(frozen=True)
+class SplitPerplexities:
+    """Perplexities of one model on the splits of a run."""
+
+    calibration: float
+    fitness: float
+    held_out: float
+
+
+def split_perplexities(model: PreTrainedModel, splits: Splits) -> SplitPerplexities:
+    """Measure a model on the splits of a run.
+
+    Args:
+        model: The model.
+        splits: The splits; of the windows that weights are refitted on, as many are read as there are held-out ones.
+    """
+    finish = splits.finish
+    beginning = replace(finish, tokens=finish.tokens[: len(splits.held_out.tokens)])
+    return SplitPerplexities(
+        *(model_perplexity(model, windows) for windows in (beginning, splits.fitness, splits.held_out))
+    )
+
+
+def held_out_gap(found: SplitPerplexities, dense: SplitPerplexities) -> HeldOutGap:
+    """The gap of a model, as its dense model's texts differ in difficulty anyway.
+
+    Args:
+        found: Its perplexities.
+        dense: The dense model's.
+    """
+    return HeldOutGap(
+        calibration=found.calibration,
+        fitness=found.fitness,
+        held_out=found.held_out,
+        gap=(found.held_out / found.fitness) / (dense.held_out / dense.fitness) - 1.0,
+    )
