@@ -28,7 +28,7 @@ class TimedPass:
 
     The cache is filled once and cut back to its length after each pass. torch's ``Timer`` would warm the processor's
     caches with the very weights just before it starts; here other passes may be interleaved, so that weights come
-    from memory as they do in use. On a CPU with one thread the clock is that thread's own time, which does not run while
+    from memory as they do in use. With one CPU thread the clock is that thread's own time, which stands still while
     something else has the core; otherwise it is the wall's, behind a wait for the device.
 
     Args:

@@ -50,7 +50,14 @@ def test_questions_get_the_text_of_their_right_answer(tmp_path: Path, kind: str)
 
 @pytest.mark.parametrize(
     ("answer", "labels", "expected"),
-    [(1, None, "b"), ("1", None, "b"), ("B", None, "b"), (True, None, "b"), ("1", ["1", "2"], "a"), (2, ["1", "2"], "b")],
+    [
+        (1, None, "b"),
+        ("1", None, "b"),
+        ("B", None, "b"),
+        (True, None, "b"),
+        ("1", ["1", "2"], "a"),
+        (2, ["1", "2"], "b"),
+    ],
 )
 def test_answers_are_positions_from_zero_letters_or_labels(
     tmp_path: Path, answer: object, labels: list[str] | None, expected: str
