@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from dense_models import dense_model
 
 from nas_llm.config import LatencySection
 from nas_llm.errors import ConfigError, RunError
@@ -46,6 +47,16 @@ def test_a_measured_table_covers_the_model_and_never_falls(dense: DenseModel, ph
     assert table.attention[-1] > 0.0
     assert table.settings["phase"] == phase
     assert table.device == device_name(CPU)
+
+
+@pytest.mark.parametrize("case", ["opt", "opt-post-norm", "llama-mha-biases"])
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+def test_every_family_can_be_timed(case: str, phase: str) -> None:
+    other = dense_model(case)
+    settings = QUICK.model_copy(update={"phase": phase})
+    table = measure_latency_table(other, settings, ffn_multiple=16, device=CPU, dtype=torch.float32)
+    assert len(table.kv_groups) == min(4, other.architecture.num_kv_heads)
+    assert table(Genome.dense(other.architecture)) > table.constant
 
 
 def find(dense: DenseModel, folder: Path, settings: LatencySection) -> tuple[LatencyTable, list[str]]:
