@@ -25,7 +25,17 @@ def objective(name: str, value: float) -> str:
     """An objective's value in its own way of writing."""
     if name == "perplexity":
         return perplexity(value)
+    if name == "latency":
+        return latency(value)
     return f"{value:.4f}" if name == "kl" else count(value)
+
+
+def latency(seconds: float) -> str:
+    """``0.0123`` seconds as ``12.3 ms``."""
+    for unit, factor in (("s", 1.0), ("ms", 1e3)):
+        if seconds * factor >= 1.0:
+            return f"{seconds * factor:.3g} {unit}"
+    return f"{seconds * 1e6:.3g} us"
 
 
 def duration(seconds: float) -> str:

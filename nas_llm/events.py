@@ -15,7 +15,7 @@ class StageStarted:
     """A stage begins.
 
     Attributes:
-        stage: Short name: model, data, calibration, search, front, reconstruction, export, report.
+        stage: Short name: model, latency, data, calibration, search, front, reconstruction, export, report.
         detail: One line for a person.
         total: Steps of the stage, or None when it is one piece of work.
     """

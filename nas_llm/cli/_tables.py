@@ -21,7 +21,9 @@ _MOST_COLUMNS = 8
 def front_table(front: Front, points: Sequence[FrontPoint]) -> Table:
     """The dense model and some points, with what the numbers were measured on."""
     kl = front.quality == "kl"
-    table = plain_table("point", "ratio", "MACs/token", "params", "KV bytes/token", *(["KL"] if kl else []))
+    timed = front.dense.cost.latency is not None
+    further = [name for name, shown in (("latency", timed), ("KL", kl)) if shown]
+    table = plain_table("point", "ratio", "MACs/token", "params", "KV bytes/token", *further)
     for name in ("fitness ppl", "held-out ppl", "attention", "FFN"):
         table.add_column(name, justify="right")
     table.add_column("", justify="left")
@@ -32,6 +34,7 @@ def front_table(front: Front, points: Sequence[FrontPoint]) -> Table:
             point.id,
             *costs(point),
             _format.count(point.cost.kv_cache_bytes),
+            *([_format.latency(point.cost.latency or 0.0)] if timed else []),
             *([_format.objective("kl", point.objectives["kl"])] if kl else []),
             _format.perplexity(point.fitness_perplexity),
             _format.perplexity(point.held_out_perplexity),

@@ -11,6 +11,7 @@ from nas_llm.config._problem import (
     DataSection,
     FitnessSection,
     FrontSection,
+    LatencySection,
     ModelSection,
     Objective,
     OperatorSection,
@@ -22,6 +23,7 @@ from nas_llm.config._problem import (
     SpaceSection,
     SplitSection,
 )
+from nas_llm.config._template import template_fields
 
 __all__ = [
     "COST_OBJECTIVES",
@@ -31,6 +33,7 @@ __all__ = [
     "DataSection",
     "FitnessSection",
     "FrontSection",
+    "LatencySection",
     "LoadedProblem",
     "ModelSection",
     "Objective",
@@ -48,4 +51,5 @@ __all__ = [
     "load_problem",
     "override_problem",
     "problems_directory",
+    "template_fields",
 ]

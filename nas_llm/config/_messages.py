@@ -50,7 +50,9 @@ def _fault(detail: ErrorDetails, location: Sequence[int | str], model: type[Base
         case "missing":
             return Fault(path, f'"{path}" is missing')
         case "value_error":
-            return Fault("", str(detail["ctx"]["error"]))
+            # An entry of a list does not know its place; whole sections name their keys.
+            place = f"{path}: " if location and isinstance(location[-1], int) else ""
+            return Fault("", f"{place}{detail['ctx']['error']}")
         case "literal_error":
             return Fault(path, f"{path} = {shown(value)} is not known; {_choice_hint(str(value), location, model)}")
         case "model_type" | "dict_type":

@@ -6,16 +6,20 @@ from math import isfinite
 from statistics import median_low
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
 
 from nas_llm.config._refit_values import Damping, Target
+from nas_llm.config._template import template_fields
 
-COST_OBJECTIVES = ("macs_per_token", "params", "block_params", "kv_cache_bytes")
+COST_OBJECTIVES = ("macs_per_token", "params", "block_params", "kv_cache_bytes", "latency")
 QUALITY_OBJECTIVES = ("perplexity", "kl")
 
 Ratio = Annotated[float, Field(gt=0.0, le=1.0)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
-Objective = Literal["perplexity", "kl", "macs_per_token", "params", "block_params", "kv_cache_bytes"]
+Objective = Annotated[
+    Literal["perplexity", "kl", "macs_per_token", "params", "block_params", "kv_cache_bytes", "latency"],
+    BeforeValidator(lambda name: "kv_cache_bytes" if name == "kv_cache" else name),
+]
 Method = Literal["sequential", "closed_form", "admm", "none"]
 
 
@@ -47,9 +51,39 @@ class SourceSection(_Section):
     source: str = Field(description="self, a .txt/.raw/.jsonl/.parquet file, or a hub dataset name.")
     weight: float = Field(1.0, gt=0.0, description="Share of the split's windows.")
     column: str = Field("text", description="Text column of jsonl, parquet and hub sources.")
+    template: str | None = Field(
+        None, description="Text of a row, {name} standing for its column; {answer} and {choices} see below."
+    )
+    choices: str | tuple[str, ...] | None = Field(
+        None, description="Column with the list of answers to choose from, or the columns with one each."
+    )
+    labels: str | tuple[str, ...] | None = Field(
+        None, description="Column with the list of their labels, or the labels; none = positions from 0, or letters."
+    )
+    answer: str | None = Field(None, description="Column that names the right choice.")
     split: str = Field("train", description="Split of a hub dataset.")
     subset: str | None = Field(None, description="Configuration name of a hub dataset.")
     revision: str | None = Field(None, description="Revision of a hub dataset.")
+
+    @model_validator(mode="after")
+    def _template(self) -> SourceSection:
+        if self.template is None:
+            for name in ("choices", "labels", "answer"):
+                if getattr(self, name) is not None:
+                    raise ValueError(
+                        f'{name} is for sources with a template, e.g. template = "{{question}} {{answer}}"'
+                    )
+            return self
+        if self.column != SourceSection.model_fields["column"].default:
+            raise ValueError("give column (the text of a row) or template (made from several columns), not both")
+        if self.source == "self":
+            raise ValueError("a template needs columns, which the model's own text has not; name a file or a data set")
+        template_fields(self.template)
+        if (self.choices is None) != (self.answer is None):
+            raise ValueError("choices (the answers) and answer (which one is right) go together; give both or none")
+        if self.choices is None and self.labels is not None:
+            raise ValueError("labels are those of choices; give choices too")
+        return self
 
 
 class SplitSection(_Section):
@@ -121,6 +155,29 @@ class ConstraintSection(_Section):
         if self.min_ratio is not None and self.max_ratio is not None and self.min_ratio > self.max_ratio:
             raise ValueError(f"constraints.min_ratio {self.min_ratio} is above constraints.max_ratio {self.max_ratio}")
         return self
+
+
+class LatencySection(_Section):
+    """``[latency]``: the forward pass that the objective ``latency`` predicts, and how its table is measured."""
+
+    phase: Literal["prefill", "decode"] = Field(
+        "prefill", description="prefill = a prompt up to its next token; decode = one more token behind a KV cache."
+    )
+    tokens: PositiveInt = Field(512, description="Tokens of the prompt in a prefill.")
+    context: PositiveInt = Field(512, description="Tokens in the KV cache in a decode.")
+    batch: PositiveInt = Field(1, description="Sequences side by side.")
+    device: str = Field("auto", description="Where the table is measured; auto = that of candidate evaluation.")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="Type of the weights; auto = that of candidate evaluation."
+    )
+    threads: PositiveInt | None = Field(None, description="CPU threads; default those of the process.")
+    points: int = Field(9, ge=2, description="Sizes of a sublayer that are measured, at most.")
+    repeats: PositiveInt = Field(20, description="Rounds of measurement.")
+
+    @property
+    def length(self) -> int:
+        """Tokens that the pass is stated at."""
+        return self.tokens if self.phase == "prefill" else self.context
 
 
 class CalibrationSection(_Section):
@@ -257,6 +314,7 @@ class Problem(_Section):
     data: DataSection = DataSection()
     space: SpaceSection = SpaceSection()
     constraints: ConstraintSection = ConstraintSection()
+    latency: LatencySection = LatencySection()
     calibration: CalibrationSection = CalibrationSection()
     fitness: FitnessSection = FitnessSection()
     search: SearchSection = Field(default_factory=lambda: SearchSection())

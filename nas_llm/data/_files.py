@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from nas_llm.data._rows import Row, RowTemplate, missing_column
 from nas_llm.errors import DataError
 
 TEXT_SUFFIXES = (".txt", ".raw", ".md")
 FILE_SUFFIXES = (*TEXT_SUFFIXES, ".jsonl", ".parquet")
 
 
-def read_texts(path: str | Path, *, column: str = "text") -> list[str]:
+def read_texts(path: str | Path, *, column: str = "text", template: RowTemplate | None = None) -> list[str]:
     """Documents of a local file; blank ones are left out.
 
     Args:
         path: ``.txt``, ``.raw``, ``.md``: the whole file is one document; ``.jsonl``: one JSON object a line;
             ``.parquet``: one document a row.
         column: Key or column that holds the text of ``.jsonl`` and ``.parquet``.
+        template: Makes the text of several columns instead.
 
     Raises:
-        DataError: If the file is missing, empty, of an unknown kind, malformed, or lacks the column.
+        DataError: If the file is missing, empty, of an unknown kind, malformed, or lacks a column.
     """
     path = Path(path)
     if not path.is_file():
@@ -31,16 +33,24 @@ def read_texts(path: str | Path, *, column: str = "text") -> list[str]:
     suffix = path.suffix.lower()
     if suffix not in FILE_SUFFIXES:
         raise DataError(f"{path}: unknown kind of text file {suffix!r}; give one of {', '.join(FILE_SUFFIXES)}")
-    if suffix == ".parquet":
-        texts = _read_parquet(path, column)
+    if suffix in TEXT_SUFFIXES:
+        if template is not None:
+            raise DataError(f"{path}: a template needs columns, which {suffix} has not; give a .jsonl or .parquet file")
+        texts = [_read_utf8(path)]
+    elif suffix == ".parquet":
+        texts = _read_parquet(path, column, template)
     else:
-        content = _read_utf8(path)
-        texts = [content] if suffix in TEXT_SUFFIXES else _read_jsonl(path, content, column)
+        texts = _read_jsonl(path, column, template)
     kept = [text for text in texts if text.strip()]
     if not kept:
-        where = "" if suffix in TEXT_SUFFIXES else f" in column {column!r}"
+        where = "" if suffix in TEXT_SUFFIXES else origin(column, template)
         raise DataError(f"{path} is empty: no text{where}; give a file with text")
     return kept
+
+
+def origin(column: str, template: RowTemplate | None) -> str:
+    """Where a row's text is looked for, for messages."""
+    return f" in column {column!r}" if template is None else f" by the template {template.template!r}"
 
 
 def checked_column(values: Iterable[Any], *, column: str, where: str) -> list[str]:
@@ -61,11 +71,6 @@ def checked_column(values: Iterable[Any], *, column: str, where: str) -> list[st
     return texts
 
 
-def missing_column(*, column: str, columns: Iterable[str], where: str) -> DataError:
-    """The error for a column that is not there."""
-    return DataError(f"{where}: no column {column!r}; its columns are {', '.join(map(repr, columns)) or 'none'}")
-
-
 def _missing(path: Path) -> str:
     if path.is_dir():
         return f"{path} is a folder, not a text file; give a file in it"
@@ -83,10 +88,22 @@ def _read_utf8(path: Path) -> str:
         raise DataError(f"{path} is not UTF-8 (byte {error.start}); convert it") from error
 
 
-def _read_jsonl(path: Path, content: str, column: str) -> list[str]:
+def _read_jsonl(path: Path, column: str, template: RowTemplate | None) -> list[str]:
     texts: list[str] = []
+    for where, record in _jsonl_rows(path, column):
+        if template is not None:
+            texts += [text for text in [template.text(record, where=where)] if text is not None]
+            continue
+        if column not in record:
+            raise missing_column(column=column, columns=record, where=where)
+        texts += checked_column([record[column]], column=column, where=where)
+    return texts
+
+
+def _jsonl_rows(path: Path, column: str) -> Iterator[tuple[str, Row]]:
+    """Each object, behind the place it stands at."""
     # Not splitlines(): a JSON string may hold U+2028 and its like unescaped.
-    for number, line in enumerate(content.split("\n"), start=1):
+    for number, line in enumerate(_read_utf8(path).split("\n"), start=1):
         if not line.strip():
             continue
         where = f"{path}, line {number}"
@@ -96,22 +113,32 @@ def _read_jsonl(path: Path, content: str, column: str) -> list[str]:
             raise DataError(f"{where}: bad JSON ({error.msg}, column {error.colno}); mend the line") from error
         if not isinstance(record, dict):
             raise DataError(f"{where}: a {type(record).__name__}, not a JSON object; give {{{column!r}: ...}} a line")
-        if column not in record:
-            raise missing_column(column=column, columns=record, where=where)
-        texts += checked_column([record[column]], column=column, where=where)
-    return texts
+        yield where, record
 
 
-def _read_parquet(path: Path, column: str) -> list[str]:
+def _read_parquet(path: Path, column: str, template: RowTemplate | None) -> list[str]:
     import pyarrow
     from pyarrow import parquet
 
     try:
         with parquet.ParquetFile(path) as file:
             columns = list(file.schema_arrow.names)
+            if template is not None:
+                rows = file.read(columns=template.columns(columns, where=str(path))).to_pylist()
+                return filled(template, rows, where=str(path))
             if column not in columns:
                 raise missing_column(column=column, columns=columns, where=str(path))
             values = file.read(columns=[column]).column(column).to_pylist()
     except pyarrow.ArrowException as error:
         raise DataError(f"{path} is not a readable parquet file ({str(error).splitlines()[0]})") from error
     return checked_column(values, column=column, where=str(path))
+
+
+def filled(template: RowTemplate, rows: Iterable[Row], *, where: str) -> list[str]:
+    """The texts of rows; those with a null in them are left out.
+
+    Raises:
+        DataError: See :meth:`RowTemplate.text`.
+    """
+    found = (template.text(row, where=f"{where}, row {number}") for number, row in enumerate(rows, start=1))
+    return [text for text in found if text is not None]

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from nas_llm.data._files import checked_column, missing_column
+from nas_llm.data._files import checked_column, filled, origin
+from nas_llm.data._rows import RowTemplate, missing_column
 from nas_llm.errors import DataError, first_line
 
 
 def read_hub(
-    name: str, *, column: str = "text", split: str = "train", subset: str | None = None, revision: str | None = None
+    name: str,
+    *,
+    column: str = "text",
+    template: RowTemplate | None = None,
+    split: str = "train",
+    subset: str | None = None,
+    revision: str | None = None,
 ) -> list[str]:
     """Documents of a dataset that ``datasets.load_dataset`` knows; blank ones are left out.
 
     Args:
         name: Hub name, or a local folder of data files.
         column: Text column.
+        template: Makes the text of several columns instead.
         split: Split, slices such as ``train[:1000]`` included.
         subset: Configuration name.
         revision: Hub revision.
 
     Raises:
-        DataError: If it cannot be loaded (unknown, or not cached while offline), lacks the column, or holds no text.
+        DataError: If it cannot be loaded (unknown, or not cached while offline), lacks a column, or holds no text.
     """
-    rows = hub_rows(name, column=column, split=split, subset=subset, revision=revision)
+    rows = hub_rows(name, column=column, template=template, split=split, subset=subset, revision=revision)
     return [text for text in rows if text.strip()]
 
 
@@ -31,6 +39,7 @@ def hub_rows(
     name: str,
     *,
     column: str = "text",
+    template: RowTemplate | None = None,
     split: str = "train",
     subset: str | None = None,
     revision: str | None = None,
@@ -41,6 +50,7 @@ def hub_rows(
     Args:
         name: See :func:`read_hub`.
         column: Text column.
+        template: See :func:`read_hub`.
         split: Split.
         subset: Configuration name.
         revision: Hub revision.
@@ -61,9 +71,13 @@ def hub_rows(
             "or give a local .txt, .jsonl or .parquet file"
         ) from error
     columns = list(loaded.column_names)
-    if column not in columns:
+    if template is not None:
+        rows = loaded.select_columns(template.columns(columns, where=where))
+        found = filled(template, rows, where=where)
+    elif column not in columns:
         raise missing_column(column=column, columns=columns, where=where)
-    texts = checked_column(loaded[column], column=column, where=where)
-    if not any(text.strip() for text in texts):
-        raise DataError(f"{where} is empty: no text in column {column!r}; name another split or column")
-    return texts
+    else:
+        found = checked_column(loaded[column], column=column, where=where)
+    if not any(text.strip() for text in found):
+        raise DataError(f"{where} is empty: no text{origin(column, template)}; name another split or column")
+    return found

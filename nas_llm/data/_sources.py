@@ -9,6 +9,7 @@ from pathlib import Path
 from nas_llm.config import SourceSection
 from nas_llm.data._files import FILE_SUFFIXES, read_texts
 from nas_llm.data._hub import read_hub
+from nas_llm.data._rows import RowTemplate
 
 SELF = "self"
 
@@ -23,12 +24,13 @@ def read_source(section: SourceSection, *, base_dir: Path) -> list[str]:
     Raises:
         DataError: See :func:`read_texts` and :func:`read_hub`.
     """
-    path = _local_path(section.source, base_dir)
+    path, template = _local_path(section.source, base_dir), RowTemplate.of(section)
     if path is not None and not path.is_dir():
-        return read_texts(path, column=section.column)
+        return read_texts(path, column=section.column, template=template)
     return read_hub(
         section.source if path is None else str(path),
         column=section.column,
+        template=template,
         split=section.split,
         subset=section.subset,
         revision=section.revision,

@@ -1,6 +1,12 @@
-"""Measuring models: perplexity under the literature's protocol, tasks, sizes, MACs, speed and memory."""
+"""Measuring models: perplexity under the literature's protocol, tasks, sizes, MACs, speed, latency and memory."""
 
 from nas_llm.evaluation._generation import check_workload
+from nas_llm.evaluation._latency_table import (
+    latency_table,
+    measure_latency_table,
+    read_latency_table,
+    table_text,
+)
 from nas_llm.evaluation._lm_eval import TaskSuite
 from nas_llm.evaluation._load import load
 from nas_llm.evaluation._measured import count_block_params, count_macs_per_token, load_any
@@ -9,6 +15,7 @@ from nas_llm.evaluation._perplexity import model_perplexity
 from nas_llm.evaluation._scores import HeldOutGap, MemoryScore, SpeedScore, TaskScore, TextScore, Workload
 from nas_llm.evaluation._speed import Times, alternating_times, speed_score
 from nas_llm.evaluation._task_groups import COMMONSENSE7_METRICS
+from nas_llm.evaluation._timed_pass import TimedPass, device_name, interleaved_seconds
 
 __all__ = [
     "COMMONSENSE7_METRICS",
@@ -18,6 +25,7 @@ __all__ = [
     "TaskScore",
     "TaskSuite",
     "TextScore",
+    "TimedPass",
     "Times",
     "Workload",
     "alternating_times",
@@ -25,10 +33,16 @@ __all__ = [
     "count_block_params",
     "count_macs_per_token",
     "cuda_memory",
+    "device_name",
+    "interleaved_seconds",
+    "latency_table",
     "load",
     "load_any",
+    "measure_latency_table",
     "model_perplexity",
     "process_memory",
+    "read_latency_table",
     "saved_memory",
     "speed_score",
+    "table_text",
 ]

@@ -134,6 +134,11 @@ def resolve_device(device: str) -> torch.device:
         raise ModelError(f"unknown device '{device}'; use auto, cpu, cuda or cuda:N") from error
     if resolved.type == "cuda" and not torch.cuda.is_available():
         raise ModelError(f"device '{device}' asks for CUDA, but this machine or this torch build has none; use cpu")
+    if resolved.type != "cpu":
+        try:
+            torch.empty(0, device=resolved)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            raise ModelError(f"device '{device}' is not there ({first_line(error)}); use another one") from error
     return resolved
 
 

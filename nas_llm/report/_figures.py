@@ -24,6 +24,7 @@ _TITLES = {
     "params": "parameters",
     "block_params": "parameters in decoder blocks",
     "kv_cache_bytes": "KV-cache bytes per token",
+    "latency": "predicted latency (seconds)",
 }
 
 
@@ -47,14 +48,16 @@ class HistoryRow(Protocol):
         """Its exact cost."""
 
 
-def front_figure(front: Front, rows: Sequence[HistoryRow]) -> go.Figure:
-    """The measured objective against the first cost: all evaluated genomes, the front, its held-out scores.
+def front_figure(front: Front, rows: Sequence[HistoryRow], *, price: str | None = None) -> go.Figure:
+    """The measured objective against a cost: all evaluated genomes, the front, its held-out scores.
 
     Args:
-        front: The front; held-out scores are shown where quality is a perplexity.
+        front: The front; held-out scores are shown where quality is a perplexity. With three and more objectives,
+            points may lie above others here that are worse in what is not shown.
         rows: Every evaluated genome.
+        price: The cost, one of the objectives; default the first one.
     """
-    quality, price = front.quality, front.price
+    quality, price = front.quality, price or front.price
     finite = [row for row in rows if math.isfinite(row.objectives[quality])]
     points = sorted(front.points, key=lambda point: point.objectives[price])
     figure = go.Figure()
@@ -70,7 +73,8 @@ def front_figure(front: Front, rows: Sequence[HistoryRow]) -> go.Figure:
         "front, as the search saw it",
         [(point.objectives[price], point.objectives[quality]) for point in points],
         [_hover(point) for point in points],
-        mode="lines+markers",
+        # A line through points that differ in a third objective would zigzag.
+        mode="lines+markers" if len(front.objectives) == 2 else "markers",
         marker={"color": _SEARCH, "size": 9},
         line={"width": 1.5, "dash": "dot"},
     )
@@ -91,7 +95,7 @@ def front_figure(front: Front, rows: Sequence[HistoryRow]) -> go.Figure:
         [_hover(point) for point in knees],
         marker={"color": _KNEE, "size": 18, "symbol": "circle-open", "line": {"width": 3}},
     )
-    _dense(figure, front)
+    _dense(figure, front, price)
     figure.update_xaxes(title=_TITLES[price])
     figure.update_yaxes(title=_TITLES[quality])
     if quality == "perplexity":
@@ -123,7 +127,7 @@ def convergence_figure(front: Front, rows: Sequence[HistoryRow]) -> go.Figure:
     return _styled(figure)
 
 
-def _dense(figure: go.Figure, front: Front) -> None:
+def _dense(figure: go.Figure, front: Front, price: str) -> None:
     dense = front.dense
     values = [dense.objectives[front.quality]]
     if front.quality == "perplexity" and dense.held_out_perplexity is not None:
@@ -131,7 +135,7 @@ def _dense(figure: go.Figure, front: Front) -> None:
     _scatter(
         figure,
         "dense model",
-        [(dense.objectives[front.price], value) for value in values],
+        [(dense.objectives[price], value) for value in values],
         [_hover(dense)] * len(values),
         marker={"color": [_DENSE, _HELD_OUT][: len(values)], "size": 14, "symbol": "star"},
     )

@@ -34,10 +34,18 @@ def write_report(path: Path, front: Front, history_rows: Sequence[HistoryRow]) -
     fields = {
         "title": escape(front.problem),
         "summary": _summary(front, len(history_rows)),
-        "front_figure": _figure(front_figure(front, history_rows), "front", 520),
+        "front_figure": "\n".join(
+            _figure(
+                front_figure(front, history_rows, price=price),
+                f"front{'' if price == front.price else f'-{price}'}",
+                520,
+            )
+            for price in front.prices
+        ),
         "convergence_figure": _figure(convergence_figure(front, history_rows), "convergence", 320),
         "facts": _facts(front),
         "texts": _texts(front),
+        "latency_column": "" if front.dense.cost.latency is None else '<th scope="col">Predicted latency</th>',
         "points": _points(front),
         "commands": escape(_commands(path.parent, front)),
         "plotly": get_plotlyjs(),
@@ -60,6 +68,13 @@ def _figure(figure: go.Figure, name: str, height: int) -> str:
     config = {"displaylogo": False, "responsive": True, "modeBarButtons": buttons}
     figure.update_layout(height=height)
     return str(figure.to_html(full_html=False, include_plotlyjs=False, div_id=f"figure-{name}", config=config))
+
+
+def _fronts(front: Front, history_rows: Sequence[HistoryRow]) -> str:
+    """Quality against each cost objective."""
+    names = {price: "front" if price == front.price else f"front-{price}" for price in front.prices}
+    figures = {price: front_figure(front, history_rows, price=price) for price in names}
+    return "\n".join(_figure(figures[price], name, 520) for price, name in names.items())
 
 
 def _summary(front: Front, evaluations: int) -> str:
@@ -105,6 +120,7 @@ def _points(front: Front) -> str:
             _format.count(point.cost.macs_per_token),
             _format.count(point.cost.params),
             _format.count(point.cost.kv_cache_bytes),
+            *([] if front.dense.cost.latency is None else [_format.latency(point.cost.latency or 0.0)]),
             _format.objective(front.quality, point.objectives[front.quality]),
             _format.perplexity(point.held_out_perplexity),
             _times_dense(point, front.dense),

@@ -11,7 +11,9 @@ from types import TracebackType
 from nas_llm.errors import RunError
 from nas_llm.space import COST_NAMES, Cost, Genome
 
-_SCHEMA_VERSION = 2
+_SCHEMA_VERSION = 3
+# An older schema that differs in one column; such a history is read as it is, and brought up to date when written.
+_WITHOUT_LATENCY = 2
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS evaluations (
     ordinal INTEGER PRIMARY KEY,
@@ -24,12 +26,14 @@ CREATE TABLE IF NOT EXISTS evaluations (
     macs_per_token INTEGER NOT NULL,
     kv_cache_bytes INTEGER NOT NULL,
     inheriting_ratio REAL NOT NULL,
+    latency REAL,
     seconds REAL NOT NULL,
     fidelity REAL NOT NULL
 );
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value NOT NULL);
 """
 _COLUMNS = ("ordinal", "generation", "digest", "genome", "quality", *COST_NAMES, "seconds", "fidelity")
+_INSERT = f"INSERT INTO evaluations ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +106,11 @@ class History:
             self._database.execute("INSERT OR IGNORE INTO meta VALUES ('schema', ?)", (_SCHEMA_VERSION,))
             self._database.execute("INSERT OR IGNORE INTO meta VALUES ('objectives', ?)", (",".join(objectives),))
         version = self._meta("schema")
-        if version != _SCHEMA_VERSION:
+        if version == _WITHOUT_LATENCY:
+            with self._database:
+                self._database.execute("ALTER TABLE evaluations ADD COLUMN latency REAL")
+                self._database.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (_SCHEMA_VERSION,))
+        elif version != _SCHEMA_VERSION:
             raise RunError(f"{self.path} has schema {version}, this version of nas-llm writes {_SCHEMA_VERSION}")
 
     def _meta(self, key: str) -> object:
@@ -141,7 +149,7 @@ class History:
         values = (ordinal, generation, genome.digest(), genome.to_bytes(), quality, *astuple(cost), seconds, fidelity)
         try:
             with self._database:
-                self._database.execute(f"INSERT INTO evaluations VALUES ({', '.join('?' * len(values))})", values)
+                self._database.execute(_INSERT, values)
         except sqlite3.IntegrityError as error:
             raise RunError(
                 f"{self.path} already holds evaluation {ordinal} or genome {genome.digest()[:8]}; it belongs to "
@@ -166,7 +174,9 @@ class History:
         Args:
             up_to: Last ordinal to yield; None = all.
         """
-        query = f"SELECT {', '.join(_COLUMNS)} FROM evaluations WHERE ordinal <= ? ORDER BY ordinal"
+        missing = {"latency": "NULL"} if self._meta("schema") == _WITHOUT_LATENCY else {}
+        columns = ", ".join(missing.get(name, name) for name in _COLUMNS)
+        query = f"SELECT {columns} FROM evaluations WHERE ordinal <= ? ORDER BY ordinal"
         limit = (1 << 62) if up_to is None else up_to
         for row in self._database.execute(query, (limit,)):
             ordinal, generation, digest, genome, quality, *costs, seconds, fidelity = row

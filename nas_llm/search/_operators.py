@@ -53,7 +53,7 @@ def build_operators(
     scores: UnitScores,
     cost_model: CostModel,
     constraints: ConstraintSection,
-    price: str = "macs_per_token",
+    prices: Sequence[str] = ("macs_per_token",),
     start: Sequence[Genome] = (),
     targets: Sequence[float] = (),
 ) -> Operators:
@@ -65,7 +65,7 @@ def build_operators(
         scores: Importance of all units.
         cost_model: Prices genomes.
         constraints: ``[constraints]``.
-        price: The cost that guided moves keep: the first cost objective.
+        prices: The costs that guided moves are made at: the cost objectives.
         start: Genomes that the first population takes in.
         targets: Inheriting ratios that all genomes are brought to; none = any ratio.
     """
@@ -87,7 +87,7 @@ def build_operators(
         scores,
         cost_model,
         sensitivities,
-        price=price,
+        prices=prices,
         probability=section.guided_probability,
         temperature=section.temperature,
     )

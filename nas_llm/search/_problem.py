@@ -9,6 +9,7 @@ import numpy as np
 from pymoo.core.problem import Problem
 
 from nas_llm.config import QUALITY_OBJECTIVES
+from nas_llm.errors import ConfigError
 from nas_llm.search._constraints import CostConstraints
 from nas_llm.search._evaluator import Evaluator
 from nas_llm.search._hypervolume import search_scale
@@ -27,6 +28,9 @@ class SubnetProblem(Problem):  # type: ignore[misc]
         cost_model: Prices genomes.
         constraints: Bounds on the cost.
         evaluator: Measures the quality objective.
+
+    Raises:
+        ConfigError: If latency is an objective and the cost model has no latency table.
     """
 
     def __init__(
@@ -38,6 +42,8 @@ class SubnetProblem(Problem):  # type: ignore[misc]
         constraints: CostConstraints,
         evaluator: Evaluator,
     ) -> None:
+        if "latency" in objectives and cost_model.latency is None:
+            raise ConfigError("the objective latency needs a latency table; give one to the cost model")
         super().__init__(n_var=1, n_obj=len(objectives), n_ieq_constr=1 + len(constraints.bounds), vtype=object)
         self.objectives = tuple(objectives)
         self.quality = next(name for name in objectives if name in QUALITY_OBJECTIVES)

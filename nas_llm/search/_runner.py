@@ -86,7 +86,7 @@ class Search:
             scores=scores,
             cost_model=cost_model,
             constraints=problem.constraints,
-            price=next(name for name in problem.objectives if name != problem.quality),
+            prices=[name for name in problem.objectives if name != problem.quality],
             start=start,
             targets=problem.search.target_ratios,
         )

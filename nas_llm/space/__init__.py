@@ -3,6 +3,7 @@
 from nas_llm.space._architecture import Architecture
 from nas_llm.space._cost import COST_NAMES, Cost, CostModel
 from nas_llm.space._genome import BoolArray, Genome, IntArray
+from nas_llm.space._latency import LatencyTable
 from nas_llm.space._marginals import Marginals
 from nas_llm.space._scores import FloatArray, UnitScores
 from nas_llm.space._space import SearchSpace
@@ -16,6 +17,7 @@ __all__ = [
     "FloatArray",
     "Genome",
     "IntArray",
+    "LatencyTable",
     "Marginals",
     "SearchSpace",
     "UnitScores",

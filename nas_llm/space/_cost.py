@@ -1,14 +1,15 @@
-"""Exact cost of a genome: parameters, MACs and KV-cache bytes, without touching a weight."""
+"""Cost of a genome: parameters, MACs, KV-cache bytes and predicted latency, without touching a weight."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from nas_llm.errors import SpaceError
 from nas_llm.space._architecture import Architecture
 from nas_llm.space._genome import Genome
+from nas_llm.space._latency import LatencyTable
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Cost:
         macs_per_token: Multiply-accumulates per token at the model's stated sequence length; FLOPs = 2 x MACs.
         kv_cache_bytes: KV-cache bytes per token.
         inheriting_ratio: gamma, ``block_params`` over those of the dense model; sparsity = 1 - gamma.
+        latency: Seconds of one forward pass as a latency table predicts them; None without a table.
     """
 
     block_params: int
@@ -28,13 +30,14 @@ class Cost:
     macs_per_token: int
     kv_cache_bytes: int
     inheriting_ratio: float
+    latency: float | None = None
 
 
-COST_NAMES = ("block_params", "params", "macs_per_token", "kv_cache_bytes", "inheriting_ratio")
+COST_NAMES = ("block_params", "params", "macs_per_token", "kv_cache_bytes", "inheriting_ratio", "latency")
 
 
 class CostModel:
-    """Prices genomes of one architecture; all costs grow with every inherited unit.
+    """Prices genomes of one architecture; no cost falls with an inherited unit.
 
     MACs are those that ``torch.utils.flop_counter`` counts for a prefill of ``sequence_length`` tokens with eager
     attention: every weight matrix, LM head included, full (not causal-halved) score and value products.
@@ -43,18 +46,35 @@ class CostModel:
         architecture: The dense model.
         sequence_length: Tokens over which attention products are averaged.
         cache_bytes_per_value: Bytes of one KV-cache entry, 2 for bf16/fp16.
+        latency: Measured times of the architecture's sublayers.
 
     Raises:
-        SpaceError: If ``sequence_length`` is not positive.
+        SpaceError: If ``sequence_length`` is not positive, or the table is one of another architecture.
     """
 
-    def __init__(self, architecture: Architecture, *, sequence_length: int, cache_bytes_per_value: int = 2) -> None:
+    def __init__(
+        self,
+        architecture: Architecture,
+        *,
+        sequence_length: int,
+        cache_bytes_per_value: int = 2,
+        latency: LatencyTable | None = None,
+    ) -> None:
         if sequence_length < 1:
             raise SpaceError(f"sequence_length must be positive, got {sequence_length}")
         self.architecture = architecture
         self.sequence_length = sequence_length
         self.cache_bytes_per_value = cache_bytes_per_value
+        self.latency = latency
         a = architecture
+        if latency is not None and (latency.kv_groups[-1], latency.ffn_channels[-1]) != (
+            a.num_kv_heads,
+            a.intermediate_size,
+        ):
+            raise SpaceError(
+                f"the latency table goes up to {latency.kv_groups[-1]} KV groups and {latency.ffn_channels[-1]} FFN "
+                f"channels, the model has {a.num_kv_heads} and {a.intermediate_size}"
+            )
         heads = a.heads_per_group + 2
         matrices = 3 if a.gated_mlp else 2
         self._group_weights = a.head_dim * a.hidden_size * (heads + a.heads_per_group)
@@ -78,15 +98,32 @@ class CostModel:
                 f"genome has masks {genome.attn_mask.shape} and {genome.mlp_mask.shape}, the model needs "
                 f"{expected[0]} and {expected[1]}"
             )
-        return self.from_counts(
+        cost = self.from_counts(
             groups=int(genome.kv_groups.sum()),
             channels=int(genome.ffn_channels.sum()),
             attention_layers=int(np.count_nonzero(genome.kv_groups)),
             ffn_layers=int(np.count_nonzero(genome.ffn_channels)),
         )
+        return cost if self.latency is None else replace(cost, latency=self.latency(genome))
+
+    def unit_costs(self, name: str) -> tuple[float, float]:
+        """What one more KV group and one more FFN channel cost in a sublayer that is there.
+
+        Args:
+            name: One of :data:`COST_NAMES`; latency is not linear, it counts with its mean slope.
+        """
+        if name == "latency":
+            assert self.latency is not None
+            return self.latency.unit_seconds
+        counts = {"groups": 0, "channels": 0, "attention_layers": 1, "ffn_layers": 1}
+        base, group, channel = (
+            float(getattr(self.from_counts(**{**counts, **more}), name))
+            for more in ({}, {"groups": 1}, {"channels": 1})
+        )
+        return group - base, channel - base
 
     def from_counts(self, *, groups: int, channels: int, attention_layers: int, ffn_layers: int) -> Cost:
-        """Price totals over all layers: every cost is linear in them."""
+        """Price totals over all layers: every cost but latency, which is None here, is linear in them."""
         a = self.architecture
         block = (
             groups * self.params_per_kv_group

@@ -16,6 +16,7 @@ from nas_llm.workflow import Front, FrontPoint
 if TYPE_CHECKING:
     from optuna import Study
 
+# One more Pareto front for each further cost objective.
 PLOTS = ("pareto-front", "hypervolume", "architectures")
 # The dashboard sends every plot with every refresh: less than 200 kB each.
 _MOST_POINTS = 900
@@ -31,12 +32,10 @@ def save_plots(study: Study, front: Front, rows: Sequence[Evaluation]) -> None:
         from optuna_dashboard import save_plotly_graph_object
     except ImportError:
         return
-    figures = (
-        front_figure(front, _thinned(rows, _MOST_POINTS)),
-        convergence_figure(front, rows),
-        architecture_figure(front),
-    )
-    for name, figure in zip(PLOTS, figures, strict=True):
+    first, *others = (front_figure(front, _thinned(rows, _MOST_POINTS), price=price) for price in front.prices)
+    plots = dict(zip(PLOTS, (first, convergence_figure(front, rows), architecture_figure(front)), strict=True))
+    plots |= {f"{PLOTS[0]}-{price}": figure for price, figure in zip(front.prices[1:], others, strict=True)}
+    for name, figure in plots.items():
         figure.update_layout(title=name.replace("-", " "), margin={"t": 90})
         save_plotly_graph_object(study, figure, graph_object_id=name)
 
@@ -56,7 +55,7 @@ def live_front(problem: Problem, rows: Sequence[Evaluation], dense: Mapping[str,
     shape = best[0].genome
     whole = Genome(np.ones_like(shape.attn_mask), np.ones_like(shape.mlp_mask))
     # Of the dense model's costs only those that are objectives are known here, and the figures ask for no others.
-    counts = {name: int(dense.get(name, 0)) for name in COST_NAMES if name != "inheriting_ratio"}
+    counts = {name: int(dense.get(name, 0)) for name in COST_NAMES if name not in ("inheriting_ratio", "latency")}
     points = tuple(_point(f"#{row.ordinal}", row.genome, row.objectives, row.cost, row.generation) for row in best)
     return Front(
         problem=problem.name,
@@ -66,7 +65,7 @@ def live_front(problem: Problem, rows: Sequence[Evaluation], dense: Mapping[str,
         objectives=names,
         weights=problem.fitness.weights,
         hypervolume=hypervolume,
-        dense=_point("dense", whole, dense, Cost(**counts, inheriting_ratio=1.0), 0),
+        dense=_point("dense", whole, dense, Cost(**counts, inheriting_ratio=1.0, latency=dense.get("latency")), 0),
         points=points,
     )
 

@@ -51,7 +51,7 @@ def mirrored_trial(row: Evaluation, problem: Problem) -> FrozenTrial:
         "fidelity": row.fidelity,
         "kv_groups": genome.kv_groups.tolist(),
         "ffn_channels": genome.ffn_channels.tolist(),
-        **asdict(row.cost),
+        **{name: value for name, value in asdict(row.cost).items() if value is not None},
     }
     trial = create_trial(
         # A subnet that computes nothing has no perplexity to draw.

@@ -35,7 +35,7 @@ class Workbench:
         NasLlmError: If the problem cannot be prepared.
 
     Attributes:
-        identity: What all values of the study depend on: model, text, metric, arithmetic.
+        identity: What all values of the study depend on: model, text, metric, arithmetic, latency table.
         dense: Objectives of the dense model.
     """
 
@@ -63,7 +63,8 @@ class Workbench:
         self._evaluators: dict[tuple[object, ...], _Identified] = {}
         self._judge = self._prepared.evaluator(self._prepared.splits.fitness, metric=self.problem.quality)
         self._evaluators[self._kind(self.problem)] = self._judge
-        self.identity = self._judge.identity
+        table = self._prepared.cost_model.latency
+        self.identity = self._judge.identity + ("" if table is None else f"|latency={table.digest()}")
         self._known: dict[str, float] = {}
         costs: dict[str, float] = {
             name: float(getattr(self._prepared.cost_model.dense, name))

@@ -11,16 +11,18 @@ from pathlib import Path
 
 import torch
 
+from nas_llm import _format
 from nas_llm.cache import cache_dir
 from nas_llm.calibration import Calibration, calibrate
 from nas_llm.config import Problem
 from nas_llm.data import Splits, WindowSet, build_splits, cached_self_texts, packaged_sample, read_texts
 from nas_llm.errors import DataError
+from nas_llm.evaluation import latency_table
 from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted
 from nas_llm.models import DenseModel, load_model, on_device, resolve_device, resolve_dtype
 from nas_llm.reconstruction import BlockReconstructor
 from nas_llm.search import CostConstraints, RayEvaluator, RayPool, check_feasible
-from nas_llm.space import Architecture, CostModel, SearchSpace, UnitScores
+from nas_llm.space import Architecture, CostModel, Genome, LatencyTable, SearchSpace, UnitScores
 from nas_llm.subnet import PopulationEvaluator, Racing, TaylorMarginals
 from nas_llm.workflow._resources import Resources
 
@@ -137,11 +139,12 @@ def prepare(
     should_stop: Callable[[], bool] = lambda: False,
     resources: Resources | None = None,
     dtype: str | None = None,
+    latency: LatencyTable | None = None,
 ) -> Prepared:
     """Load the model, cut the text into splits, calibrate.
 
-    What is cheap to check is checked first. Converted models, sampled text and calibrations are kept in the cache
-    folder and found again.
+    What is cheap to check is checked first. Converted models, sampled text, calibrations and latency tables are kept in
+    the cache folder and found again.
 
     Args:
         problem: The definition.
@@ -150,6 +153,8 @@ def prepare(
         should_stop: Polled between steps.
         resources: What may be used; the workers themselves are started by :func:`with_workers`.
         dtype: Arithmetic that an earlier run was resolved to; default: what the problem says.
+        latency: Latency table that an earlier run began with; default: where latency is an objective, the one in the
+            cache, or one that is measured now.
 
     Raises:
         NasLlmError: If any part of the definition cannot be met.
@@ -165,10 +170,12 @@ def prepare(
         torch.set_num_threads(resources.threads)
     on_event(StageStarted("model", problem.model.source))
     device = resolve_device(problem.model.device)
+    timed = "latency" in problem.objectives and latency is None
+    timed_device = resolve_device(problem.latency.device) if timed and problem.latency.device != "auto" else device
     dense = load_model(problem.model.source, revision=problem.model.revision, offload=problem.model.offload)
     architecture = dense.architecture
     space = search_space(problem, architecture)
-    cost_model = CostModel(architecture, sequence_length=problem.sequence_length)
+    cost_model = CostModel(architecture, sequence_length=problem.sequence_length, latency=latency)
     check_feasible(space, cost_model, CostConstraints(problem.constraints))
     on_event(
         StageFinished(
@@ -178,6 +185,10 @@ def prepare(
         )
     )
     checkpoint()
+    resolved_dtype = resolve_dtype(dtype or problem.model.dtype, device)
+    if timed:
+        table = _latency_table(dense, problem, timed_device, resolved_dtype, on_event, checkpoint)
+        cost_model = CostModel(architecture, sequence_length=problem.sequence_length, latency=table)
 
     on_event(StageStarted("data"))
     splits = build_splits(
@@ -213,7 +224,7 @@ def prepare(
         problem=problem,
         dense=dense,
         device=device,
-        dtype=resolve_dtype(dtype or problem.model.dtype, device),
+        dtype=resolved_dtype,
         splits=splits,
         calibration=calibration,
         space=space,
@@ -241,6 +252,7 @@ def with_workers(prepared: Prepared) -> Iterator[Prepared]:
         dtype=str(prepared.dtype).removeprefix("torch."),
         resources=Resources(threads=resources.worker_threads, memory_gb=resources.memory_gb),
         settings={name: os.environ[name] for name in _WORKER_ENVIRONMENT if name in os.environ},
+        cost_model=prepared.cost_model,
     )
     pool = RayPool(
         load,
@@ -254,7 +266,13 @@ def with_workers(prepared: Prepared) -> Iterator[Prepared]:
 
 
 def _load_worker(
-    *, problem: Problem, splits: Splits, dtype: str, resources: Resources, settings: Mapping[str, str]
+    *,
+    problem: Problem,
+    splits: Splits,
+    dtype: str,
+    resources: Resources,
+    settings: Mapping[str, str],
+    cost_model: CostModel,
 ) -> Prepared:
     """What :func:`prepare` makes, in a worker: the text comes along, calibration is found in the cache or done anew."""
     os.environ.update(settings)
@@ -276,7 +294,7 @@ def _load_worker(
             device=device,
         ),
         space=search_space(problem, dense.architecture),
-        cost_model=CostModel(dense.architecture, sequence_length=problem.sequence_length),
+        cost_model=cost_model,
         resources=resources,
     )
 
@@ -296,6 +314,36 @@ def search_space(problem: Problem, architecture: Architecture) -> SearchSpace:
         min_mlp_layers=problem.space.min_mlp_layers,
         protected_layers=problem.space.protected_layers,
     )
+
+
+def _latency_table(
+    dense: DenseModel,
+    problem: Problem,
+    device: torch.device,
+    dtype: torch.dtype,
+    on_event: EventHandler,
+    checkpoint: Callable[[], None],
+) -> LatencyTable:
+    """The table that the objective latency is looked up in."""
+    settings, stage = problem.latency, "latency"
+
+    def on_round(done: int) -> None:
+        on_event(StageAdvanced(stage, done))
+        checkpoint()
+
+    table = latency_table(
+        dense,
+        settings,
+        ffn_multiple=problem.space.ffn_multiple,
+        device=device,
+        dtype=dtype if settings.dtype == "auto" else resolve_dtype(settings.dtype, device),
+        cache_dir=cache_dir() / "latency",
+        on_start=lambda detail: on_event(StageStarted(stage, detail, settings.repeats)),
+        on_round=on_round,
+    )
+    seconds = table(Genome.dense(dense.architecture))
+    on_event(StageFinished(stage, f"{_format.latency(seconds)} for the dense model on {table.device}, predicted"))
+    return table
 
 
 def _self_texts(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nas_llm.events import EventHandler
 from nas_llm.workflow._prepare import Prepared, prepare
-from nas_llm.workflow._run_files import check_same_inputs, read_problem, resolved_dtype
+from nas_llm.workflow._run_files import check_same_inputs, read_problem, resolved_dtype, run_latency
 from nas_llm.workflow._types import Run
 
 
@@ -23,7 +23,11 @@ def reopen(run: Run, *, on_event: EventHandler) -> Prepared:
     """
     _, resolved = read_problem(run.directory)
     prepared = prepare(
-        run.problem, base_dir=Path(resolved["base_dir"]), on_event=on_event, dtype=resolved_dtype(run.directory)
+        run.problem,
+        base_dir=Path(resolved["base_dir"]),
+        on_event=on_event,
+        dtype=resolved_dtype(run.directory),
+        latency=run_latency(run.directory, run.problem),
     )
     check_same_inputs(run.directory, prepared)
     return prepared

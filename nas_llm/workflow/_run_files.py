@@ -15,10 +15,14 @@ from pydantic import ValidationError
 
 from nas_llm.config import Problem, ReconstructionSection
 from nas_llm.errors import RunError
+from nas_llm.evaluation import device_name, read_latency_table, table_text
+from nas_llm.models import resolve_device
+from nas_llm.space import LatencyTable
 from nas_llm.workflow._prepare import Prepared
 from nas_llm.workflow._types import Front, Run
 
 PROBLEM_FILE, FRONT_FILE, REPORT_FILE = "problem.toml", "front.json", "report.html"
+LATENCY_FILE = "latency.json"
 SCORES_FILE = "scores.npz"
 START_FILE = "start.json"
 DESCENT_FILE = "descent.json"
@@ -50,6 +54,13 @@ def write_problem(directory: Path, prepared: Prepared, *, base_dir: Path) -> Non
     write_atomic(directory / PROBLEM_FILE, tomli_w.dumps(document))
 
 
+def write_latency(directory: Path, prepared: Prepared) -> None:
+    """Write ``latency.json``, the run's latency table, where it has one."""
+    table = prepared.cost_model.latency
+    if table is not None:
+        write_atomic(directory / LATENCY_FILE, table_text(table))
+
+
 def read_problem(directory: Path) -> tuple[Problem, dict[str, Any]]:
     """Read ``problem.toml`` back: the definition and what it was resolved to.
 
@@ -70,6 +81,31 @@ def read_problem(directory: Path) -> tuple[Problem, dict[str, Any]]:
 def resolved_dtype(directory: Path) -> str:
     """The arithmetic that a run was started with: another machine might choose another."""
     return str(read_problem(directory)[1].get("dtype", "auto"))
+
+
+def run_latency(directory: Path, problem: Problem) -> LatencyTable | None:
+    """The latency table that a run began with; None where latency is no objective.
+
+    Raises:
+        RunError: If it is missing or damaged.
+    """
+    return read_latency_table(directory / LATENCY_FILE) if "latency" in problem.objectives else None
+
+
+def check_same_device(directory: Path, problem: Problem, table: LatencyTable) -> None:
+    """Refuse to go on with a search for the latency of another device.
+
+    Raises:
+        RunError: If ``[latency]`` names another device here than the one the run's table was measured on.
+        ModelError: If the device is absent.
+    """
+    setting = problem.model.device if problem.latency.device == "auto" else problem.latency.device
+    here = device_name(resolve_device(setting))
+    if here != table.device:
+        raise RunError(
+            f"{directory} looks for subnets that are fast on {table.device}, this device is {here}; resume it there or "
+            f"start a new run"
+        )
 
 
 def check_same_problem(directory: Path, problem: Problem) -> None:

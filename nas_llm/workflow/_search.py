@@ -27,10 +27,13 @@ from nas_llm.workflow._run_files import (
     REPORT_FILE,
     SCORES_FILE,
     START_FILE,
+    check_same_device,
     check_same_inputs,
     check_same_problem,
     resolved_dtype,
+    run_latency,
     write_atomic,
+    write_latency,
     write_problem,
 )
 from nas_llm.workflow._types import Front, FrontPoint, RunSummary
@@ -62,10 +65,12 @@ def run_search(
     """
     started = time.monotonic()
     problem = loaded.problem
-    dtype = None
+    dtype = latency = None
     if resume:
         check_same_problem(run_dir, problem)
-        dtype = resolved_dtype(run_dir)
+        dtype, latency = resolved_dtype(run_dir), run_latency(run_dir, problem)
+        if latency is not None:
+            check_same_device(run_dir, problem, latency)
         # A probe: the search takes the lock itself, but only after minutes of preparation.
         with RunLock(run_dir):
             pass
@@ -81,6 +86,7 @@ def run_search(
             should_stop=should_stop,
             resources=resources,
             dtype=dtype,
+            latency=latency,
         )
     except Stopped:
         return _summary(run_dir, None, True, 0, started, None)
@@ -92,6 +98,7 @@ def run_search(
             run_dir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"cannot write run directory {run_dir}: {error.strerror or error}") from error
+        write_latency(run_dir, prepared)
     write_problem(run_dir, prepared, base_dir=loaded.base_dir)
     with with_workers(prepared) as ready:
         return _run(

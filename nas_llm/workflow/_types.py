@@ -85,8 +85,13 @@ class Front:
 
     @property
     def price(self) -> str:
-        """The first cost objective, the one that figures show against quality."""
-        return next(name for name in self.objectives if name not in QUALITY_OBJECTIVES)
+        """The first cost objective."""
+        return self.prices[0]
+
+    @property
+    def prices(self) -> tuple[str, ...]:
+        """All cost objectives."""
+        return tuple(name for name in self.objectives if name not in QUALITY_OBJECTIVES)
 
     def select(
         self,

@@ -63,7 +63,7 @@ def test_nothing_is_claimed_from_a_handful() -> None:
     case = wide_case()
     model, _ = fitted(case, rows=10)
     assert not model.fitted
-    guided = GuidedMutation(case.space, case.scores, case.cost_model, model, price="macs_per_token", probability=1.0)
+    guided = GuidedMutation(case.space, case.scores, case.cost_model, model, prices=["macs_per_token"], probability=1.0)
     genome = case.inside()
     assert guided(genome, rng=case.rng) is genome
 
@@ -76,7 +76,7 @@ def test_guided_genomes_lie_in_the_space_and_keep_their_depth(case: Case) -> Non
     genomes = [case.inside(seed) for seed in range(16)]
     model.fit((f"{i}", g, float(case.rng.random() + i)) for i, g in enumerate(genomes))
     assert model.fitted
-    guided = GuidedMutation(case.space, case.scores, case.cost_model, model, price="params", probability=1.0)
+    guided = GuidedMutation(case.space, case.scores, case.cost_model, model, prices=["params"], probability=1.0)
     child = guided(genomes[0], rng=case.rng)
     assert case.space.violations(child) == []
     assert child == guided(genomes[0], rng=case.rng)
@@ -89,7 +89,8 @@ def test_the_best_allocation_is_the_best_of_all_on_a_small_space() -> None:
     """Exhaustive search over all counts finds nothing cheaper and better than the closed form."""
     sizes = architecture(num_layers=2, num_heads=4, num_kv_heads=2, intermediate_size=24)
     space, model = SearchSpace(sizes, ffn_multiple=1), CostModel(sizes, sequence_length=16)
-    guided = GuidedMutation(space, unit_scores(sizes), model, SensitivityModel(sizes), price="macs_per_token")
+    guided = GuidedMutation(space, unit_scores(sizes), model, SensitivityModel(sizes), prices=["macs_per_token"])
+    unit_costs = np.array(model.unit_costs("macs_per_token"))
     worth = Sensitivities(np.array([0.3, 2.0]), np.array([1.5, 0.4]))
 
     def loss(groups: np.ndarray, channels: np.ndarray) -> float:
@@ -97,12 +98,12 @@ def test_the_best_allocation_is_the_best_of_all_on_a_small_space() -> None:
         return float((attn + worth.mlp * (1 - channels / 24) ** EXPONENT).sum())
 
     def macs(groups: np.ndarray, channels: np.ndarray) -> float:
-        return float(groups.sum() * guided._group_cost + channels.sum() * guided._channel_cost)
+        return float(groups.sum() * unit_costs[0] + channels.sum() * unit_costs[1])
 
     levels = [range(int(low), int(high) + 1) for low, high in zip(space.mlp_low, space.mlp_high, strict=True)]
     options = [(np.array(g), np.array(c)) for g in product((1, 2), repeat=2) for c in product(levels[0], levels[1])]
     start = Genome.dense(sizes).with_rows(mlp=[(0, np.arange(24) < 12), (1, np.arange(24) < 16)])
-    groups, channels = guided.best_counts(start, worth)
+    groups, channels = guided.best_counts(start, worth, unit_costs)
     budget = macs(start.kv_groups, start.ffn_channels)
     assert macs(groups, channels) <= budget * (1 + 1e-9)
     rivals = [loss(g, c) for g, c in options if macs(g, c) <= macs(groups, channels) * (1 + 1e-9)]

@@ -51,6 +51,21 @@ def test_history_gives_back_what_it_was_given(tmp_path: Path) -> None:
     assert first.seconds == 0.25
 
 
+def test_a_history_without_latencies_is_read_and_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "h.sqlite"
+    with History(path, OBJECTIVES) as history:
+        record(history, 1, 10)
+    with sqlite3.connect(path) as database:
+        database.execute("ALTER TABLE evaluations DROP COLUMN latency")
+        database.execute("UPDATE meta SET value = 2 WHERE key = 'schema'")
+    database.close()
+    with History(path, read_only=True) as history:
+        assert [row.genome for row in history.rows()] == [genome(10)]
+    with History(path, OBJECTIVES) as history:
+        record(history, 2, 20)
+        assert [row.cost.latency for row in history.rows()] == [None, None]
+
+
 def test_history_is_readable_while_it_is_written(tmp_path: Path) -> None:
     with History(tmp_path / "h.sqlite", OBJECTIVES) as writer, History(tmp_path / "h.sqlite", read_only=True) as reader:
         for ordinal in (1, 2, 3):
