@@ -13,7 +13,15 @@ if TYPE_CHECKING:
     from nas_llm.events import EventHandler
     from nas_llm.export import Servability
     from nas_llm.studies import LoadedStudy, SearchMirror, StudySummary
-    from nas_llm.workflow import ExportRecord, FrontPoint, ModelRow, ReconstructionRecord, Run, RunSummary
+    from nas_llm.workflow import (
+        ExportRecord,
+        FrontPoint,
+        ModelRow,
+        PosttrainRecord,
+        ReconstructionRecord,
+        Run,
+        RunSummary,
+    )
 
 
 def _quiet() -> None:
@@ -239,3 +247,33 @@ def evaluate_models(
     from nas_llm import workflow
 
     return workflow.evaluate_models(models, text=text, window=window, windows=windows, base=base, on_event=on_event)
+
+
+def posttrain_export(
+    export: Path,
+    *,
+    texts: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    output: Path | None,
+    distill: bool,
+    teacher: str | None,
+    force: bool,
+    on_event: EventHandler,
+    should_stop: Callable[[], bool],
+) -> PosttrainRecord | None:
+    """Train an export and write it again."""
+    _quiet()
+    from nas_llm import workflow
+    from nas_llm.posttrain import PosttrainSettings
+
+    return workflow.posttrain_export(
+        export,
+        workflow.PosttrainTexts(**texts),
+        PosttrainSettings(**settings),
+        output=output,
+        distill=distill,
+        teacher=teacher,
+        force=force,
+        on_event=on_event,
+        should_stop=should_stop,
+    )
