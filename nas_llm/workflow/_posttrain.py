@@ -280,4 +280,4 @@ def _command(
     words += [] if texts.tokens is None else ["--tokens", str(texts.tokens)]
     words += ["--window", str(texts.window), "--batch", str(settings.batch), "--lr", f"{settings.peak:g}"]
     words += ["--rank", str(settings.rank)] if settings.method == "lora" else []
-    return shlex.join([*words, "--seed", str(settings.seed)])
+    return shlex.join([*words, "--dtype", settings.dtype, "--seed", str(settings.seed)])
