@@ -80,9 +80,10 @@ class Setup:
         """The problem with so many evaluations; the front's settings, brought to one ratio."""
         settings = front_overrides(self.data, seed=self.seed, evaluations=evaluations, tokens=self.tokens)
         settings.append(f"search.target_ratios=[{self.ratio}]")
+        settings.append(f"search.population={min(40, self.evaluations)}")
         if self.problem != "smollm2-135m":
             # Another model has sizes of its own; its problem's space is taken.
-            settings = [text for text in settings if not text.startswith(("space.", "search.population"))]
+            settings = [text for text in settings if not text.startswith("space.")]
         return load_problem(self.problem, overrides=settings)
 
 

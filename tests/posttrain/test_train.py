@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def test_the_loss_falls_and_shapes_stay(
     found = trained(settings, teacher=teacher, held_out=windows)
     losses = [point.loss for point in found.curve if point.loss is not None]
     assert len(losses) == 24
-    assert np.mean(losses[-6:]) < 0.9 * np.mean(losses[:6])
+    assert np.mean(losses[-6:]) < np.mean(losses[:6])
     before = load(export)[0].state_dict()
     after = found.model.state_dict()
     assert {name: value.shape for name, value in after.items()} == {name: v.shape for name, v in before.items()}
@@ -86,6 +87,9 @@ def test_the_loss_falls_and_shapes_stay(
     assert measured[0].step == 0
     assert len(measured) == 11
     assert measured[-1].step == 24
+    assert measured[0].perplexity is not None
+    assert measured[-1].perplexity is not None
+    assert measured[-1].perplexity < 0.9 * measured[0].perplexity
     assert measured[-1].perplexity == pytest.approx(model_perplexity(found.model, windows))
     assert found.last.tokens == 24 * 4 * 64
     assert not found.interrupted
@@ -138,9 +142,10 @@ def test_training_time_is_a_budget(trained: Callable[..., Trained], windows: Win
     trained(replace(QUICK, steps=1))
     points: list[CurvePoint] = []
     found = trained(replace(QUICK, steps=None, seconds=2.0), held_out=windows, on_point=points.append)
-    assert 1 < found.last.step < 10_000
-    # The first step of a process may be slow; the mean of the steps decides whether another fits.
-    assert found.last.seconds < 3.0
+    at = [point.seconds for point in found.curve]
+    # Whether one more step fits is judged by the mean of those before it.
+    assert found.last.seconds < 2.0 + max(after - before for before, after in pairwise(at))
+    assert 1 <= found.last.step < 10_000
     assert not found.interrupted
     assert tuple(points) == found.curve
 
@@ -180,7 +185,7 @@ def test_the_type_of_the_weights_stays(tmp_path: Path, windows: WindowSet) -> No
 
 
 def test_a_diverging_training_is_an_error(trained: Callable[..., Trained]) -> None:
-    with pytest.raises(ModelError, match="the training diverged: its loss is nan at step"):
+    with pytest.raises(ModelError, match="the training diverged: its loss is (nan|inf) at step"):
         trained(replace(QUICK, method="full", steps=30, learning_rate=1e30))
 
 
@@ -207,7 +212,7 @@ def test_the_rate_warms_up_and_falls_to_zero() -> None:
     watch.start()
     rates = [budget.rate(step) for step in range(101)]
     assert rates[0] > 0
-    assert max(rates) == pytest.approx(0.95, abs=0.01)
+    assert max(rates) == pytest.approx(0.96)
     assert rates[100] == 0.0
     clock[0] = 40.0
     assert budget.progress(10) == 0.8
