@@ -117,6 +117,7 @@ def train(
         trainer = SubnetTrainer(
             budget=budget,
             teacher=None if teacher is None else on_device(teacher, device, dtype).eval(),
+            dtype=dtype,
             model=trained,
             args=_arguments(
                 scratch,
@@ -124,7 +125,6 @@ def train(
                 steps=steps or _NO_LIMIT,
                 at_once=at_once,
                 accumulate=batch // at_once,
-                dtype=dtype,
                 device=device,
             ),
             train_dataset=WindowDataset(windows),
@@ -152,7 +152,6 @@ def _arguments(
     steps: int,
     at_once: int,
     accumulate: int,
-    dtype: torch.dtype,
     device: torch.device,
 ) -> TrainingArguments:
     arguments = TrainingArguments(
@@ -165,7 +164,6 @@ def _arguments(
         max_grad_norm=1.0,
         optim="adamw_torch",
         seed=settings.seed,
-        bf16=dtype == torch.bfloat16,
         use_cpu=device.type == "cpu",
         dataloader_pin_memory=device.type != "cpu",
         remove_unused_columns=False,

@@ -46,12 +46,13 @@ class SubnetTrainer(Trainer):
     Args:
         budget: Which the learning rate follows.
         teacher: Model on the training device whose predictions are wanted; None takes the text's own tokens.
+        dtype: Arithmetic. Not the Trainer's own setting, which would leave a changed ``forward`` in the model.
         others: What ``Trainer`` takes.
     """
 
-    def __init__(self, *, budget: Budget, teacher: PreTrainedModel | None, **others: Any) -> None:
+    def __init__(self, *, budget: Budget, teacher: PreTrainedModel | None, dtype: torch.dtype, **others: Any) -> None:
         super().__init__(**others)
-        self._budget, self._teacher = budget, teacher
+        self._budget, self._teacher, self._dtype = budget, teacher, dtype
         self.tokens = 0
         # It would write to standard output.
         self.remove_callback(PrinterCallback)
@@ -74,7 +75,8 @@ class SubnetTrainer(Trainer):
         """Mean loss over the windows of one batch."""
         ids = inputs["input_ids"]
         self.tokens += ids.numel()
-        outputs = model(input_ids=ids, use_cache=False)
+        with torch.autocast(ids.device.type, torch.bfloat16, enabled=self._dtype == torch.bfloat16):
+            outputs = model(input_ids=ids, use_cache=False)
         if self._teacher is None:
             loss = next_token_loss(outputs.logits, ids)
         else:

@@ -177,11 +177,16 @@ def test_accumulated_batches_are_one_batch(trained: Callable[..., Trained], monk
         assert one.loss == pytest.approx(other.loss, rel=1e-4)
 
 
-def test_the_type_of_the_weights_stays(tmp_path: Path, windows: WindowSet) -> None:
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_the_type_of_the_weights_stays_and_so_does_the_forward(tmp_path: Path, windows: WindowSet, method: str) -> None:
     model = load(irregular_export(tmp_path / "hf", dtype="bfloat16"))[0]
-    found = train(model, windows, settings=replace(QUICK, steps=1, dtype="bfloat16"), device=CPU)
+    forward = type(model).forward
+    settings = replace(QUICK, method=method, steps=1, dtype="bfloat16")
+    found = train(model, windows, settings=settings, device=CPU, held_out=windows)
     assert {parameter.dtype for parameter in found.model.parameters()} == {torch.bfloat16}
     assert found.dtype == "bfloat16"
+    assert found.model.forward.__func__ is forward  # type: ignore[attr-defined]
+    assert found.curve[0].perplexity == pytest.approx(model_perplexity(load(tmp_path / "hf")[0], windows), rel=0.02)
 
 
 def test_a_diverging_training_is_an_error(trained: Callable[..., Trained]) -> None:
