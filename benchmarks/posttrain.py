@@ -99,7 +99,8 @@ def start(setup: Setup) -> Path:
     if not (run_dir / "front.json").is_file():
         resume = (run_dir / "problem.toml").is_file()
         run_search(setup.load(setup.evaluations), run_dir=run_dir, resume=resume, on_event=show, shared_cache=False)
-    return export_best(setup, run_dir, [("start", setup.evaluations)])[0]
+    rows = evaluations(run_dir)
+    return export(setup, [point("start", best(rows, setup.ratio))])[0]
 
 
 def more(setup: Setup) -> list[dict[str, Any]]:
@@ -108,27 +109,34 @@ def more(setup: Setup) -> list[dict[str, Any]]:
     if found.is_file():
         rows: list[dict[str, Any]] = json.loads(found.read_text(encoding="utf-8"))
         return rows
-    first = start(setup)
+    start(setup)
     if not log.is_file():
         shutil.rmtree(run_dir, ignore_errors=True)
-        shutil.copytree(setup.folder / "start", run_dir, ignore=shutil.ignore_patterns("front.json", "report.html"))
+        shutil.copytree(
+            setup.folder / "start", run_dir, ignore=shutil.ignore_patterns("front.json", "report.html", "exports")
+        )
         times = continue_search(setup, run_dir)
         partial = log.with_suffix(".partial")
         partial.write_text("".join(f"{json.dumps(row)}\n" for row in times), encoding="utf-8")
         partial.replace(log)
     times = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    count = max([setup.evaluations, *(ordinal for _, ordinal in times)])
-    if not (run_dir / "front.json").is_file():
-        # The front of what was evaluated; nothing more is.
-        run_search(setup.load(count), run_dir=run_dir, resume=True, on_event=show, shared_cache=False)
+    begun, history = evaluations(setup.folder / "start"), evaluations(run_dir)
+    known = {row.ordinal for row in begun}
     marks = [setup.seconds * mark / setup.marks for mark in range(1, setup.marks + 1)]
-    reached = [max([setup.evaluations, *(o for seconds, o in times if seconds <= mark)]) for mark in marks]
-    paths = export_best(setup, run_dir, [(f"n{ordinal}", ordinal) for ordinal in reached])
-    rows = [{"arm": "more search", "seconds": 0.0, "valid": valid(setup, [first])[0]}]
-    for mark, value in zip(marks, valid(setup, paths), strict=True):
-        rows.append({"arm": "more search", "seconds": mark, "valid": value})
+    points = [point("start", best(begun, setup.ratio))]
+    for number, mark in enumerate(marks, start=1):
+        priced = known | {ordinal for seconds, ordinal in times if seconds <= mark}
+        row = best([row for row in history if row.ordinal in priced], setup.ratio)
+        # A subnet that stays the best is exported once.
+        same = [old for old in points if old.digest == row.digest]
+        points.append(same[0] if same else point(f"m{number}", row))
+    paths = export(setup, points)
+    rows = [
+        {"arm": "more search", "seconds": seconds, "valid": value}
+        for seconds, value in zip([0.0, *marks], valid(setup, paths), strict=True)
+    ]
     rows[-1]["path"] = str(paths[-1])
-    rows[-1]["evaluations"] = count
+    rows[-1]["evaluations"] = len(times)
     found.write_text(json.dumps(rows), encoding="utf-8")
     return rows
 
@@ -156,25 +164,23 @@ def continue_search(setup: Setup, run_dir: Path) -> list[tuple[float, int]]:
     return times
 
 
-def export_best(setup: Setup, run_dir: Path, until: Sequence[tuple[str, int]]) -> list[Path]:
-    """Of each (name, ordinal) the best subnet among the evaluations up to it, at most of the ratio, exported."""
+def evaluations(run_dir: Path) -> list[Evaluation]:
+    """All that a run has priced."""
     with History(run_dir / "history.sqlite", read_only=True) as history:
-        rows = list(history.rows())
-    run, names = open_run(run_dir), []
-    points: dict[str, FrontPoint] = {}
-    for name, ordinal in until:
-        row = best(rows, setup.ratio, ordinal)
-        # A subnet that stays the best is exported once.
-        names.append(points.setdefault(row.digest, point(name, row)).id)
-    records = export_points(run, list(points.values()), on_event=show)
-    paths = {record.point.id: record.path for record in records}
-    return [paths[name] for name in names]
+        return list(history.rows())
 
 
-def best(rows: Sequence[Evaluation], ratio: float, ordinal: int) -> Evaluation:
-    """The lowest fitness among the evaluations up to an ordinal that are no larger than a ratio."""
-    small = [row for row in rows if row.ordinal <= ordinal and row.cost.inheriting_ratio <= ratio]
-    return min(small, key=lambda row: row.objectives["kl"])
+def best(rows: Sequence[Evaluation], ratio: float) -> Evaluation:
+    """The lowest fitness among evaluations that are no larger than a ratio."""
+    return min((row for row in rows if row.cost.inheriting_ratio <= ratio), key=lambda row: row.objectives["kl"])
+
+
+def export(setup: Setup, points: Sequence[FrontPoint]) -> list[Path]:
+    """Subnets finished and exported, all in the same way: that of the start's run."""
+    run, out = open_run(setup.folder / "start"), setup.folder / "exports"
+    records = export_points(run, list({each.digest: each for each in points}.values()), out=out, on_event=show)
+    paths = {record.point.digest: record.path for record in records}
+    return [paths[each.digest] for each in points]
 
 
 def point(name: str, row: Evaluation) -> FrontPoint:
@@ -291,7 +297,7 @@ def final(setup: Setup, *, write: bool) -> None:
         about=(
             f"SmolLM2-135M-Instruct at an inheriting ratio of at most {setup.ratio:g}, seed {setup.seed}: a search of "
             f"{setup.evaluations} evaluations is the shared start; then {setup.seconds:g} s of wall time go either into "
-            f"the same search continued ({arms[0][-1]['evaluations'] - setup.evaluations} more evaluations), or into "
+            f"the same search continued ({arms[0][-1]['evaluations']} more evaluations), or into "
             "training the start's best subnet towards the dense model's predictions (KL), by LoRA or in all weights. "
             "Subnets are finished by the sequential reconstruction on "
             f"{setup.tokens:,} tokens. All text but that of measurements is WikiText-2 train (first articles). `seconds` "
