@@ -13,6 +13,7 @@ from nas_llm.cli._dashboard import dashboard
 from nas_llm.cli._evaluate import evaluate
 from nas_llm.cli._export import export
 from nas_llm.cli._front import front
+from nas_llm.cli._posttrain import posttrain
 from nas_llm.cli._problems import problems
 from nas_llm.cli._reconstruct import reconstruct
 from nas_llm.cli._search import search
@@ -45,7 +46,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for command in (search, front, reconstruct, export, evaluate, problems, servable, study, dashboard):
+for command in (search, front, reconstruct, export, posttrain, evaluate, problems, servable, study, dashboard):
     app.command()(command)
 
 

@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     from nas_llm.events import EventHandler
     from nas_llm.export import Servability
     from nas_llm.studies import LoadedStudy, SearchMirror, StudySummary
-    from nas_llm.workflow import ExportRecord, FrontPoint, ModelRow, ReconstructionRecord, Run, RunSummary
+    from nas_llm.workflow import (
+        ExportRecord,
+        FrontPoint,
+        ModelRow,
+        PosttrainRecord,
+        ReconstructionRecord,
+        Run,
+        RunSummary,
+    )
 
 
 def _quiet() -> None:
@@ -258,3 +266,33 @@ def evaluate_models(
         named, workload=Workload(**workload), dtype=getattr(torch, dtype), on_event=on_event, **options
     )
     return Evaluated(rows, workflow.measured_with())
+
+
+def posttrain_export(
+    export: Path,
+    *,
+    texts: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    output: Path | None,
+    distill: bool,
+    teacher: str | None,
+    force: bool,
+    on_event: EventHandler,
+    should_stop: Callable[[], bool],
+) -> PosttrainRecord | None:
+    """Train an export and write it again."""
+    _quiet()
+    from nas_llm import workflow
+    from nas_llm.posttrain import PosttrainSettings
+
+    return workflow.posttrain_export(
+        export,
+        workflow.PosttrainTexts(**texts),
+        PosttrainSettings(**settings),
+        output=output,
+        distill=distill,
+        teacher=teacher,
+        force=force,
+        on_event=on_event,
+        should_stop=should_stop,
+    )

@@ -3,6 +3,7 @@
 from nas_llm.workflow._evaluate import evaluate_models, measured_with
 from nas_llm.workflow._export import ExportRefused, export_points
 from nas_llm.workflow._genomes import load_genome, read_genomes
+from nas_llm.workflow._posttrain import PosttrainTexts, posttrain_export
 from nas_llm.workflow._prepare import Prepared, prepare
 from nas_llm.workflow._reconstruct import reconstruct_points
 from nas_llm.workflow._resources import Resources
@@ -15,6 +16,7 @@ from nas_llm.workflow._types import (
     Front,
     FrontPoint,
     ModelRow,
+    PosttrainRecord,
     ReconstructionRecord,
     ResidualRow,
     Run,
@@ -27,6 +29,8 @@ __all__ = [
     "Front",
     "FrontPoint",
     "ModelRow",
+    "PosttrainRecord",
+    "PosttrainTexts",
     "Prepared",
     "ReconstructionRecord",
     "ResidualRow",
@@ -39,6 +43,7 @@ __all__ = [
     "load_genome",
     "measured_with",
     "open_run",
+    "posttrain_export",
     "prepare",
     "read_genomes",
     "reconstruct_points",

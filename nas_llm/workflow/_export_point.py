@@ -10,12 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import PreTrainedModel
 
-from nas_llm.data import WindowSet
 from nas_llm.errors import ExportError
-from nas_llm.evaluation import load_any
 from nas_llm.events import EventHandler, ignore
 from nas_llm.export import Provenance, cast_weights
 from nas_llm.subnet import build_subnet
@@ -24,6 +21,7 @@ from nas_llm.workflow._finish import Finisher
 from nas_llm.workflow._measure import SubnetMeasure
 from nas_llm.workflow._prepare import Prepared
 from nas_llm.workflow._reconstruction_settings import as_options, describe, in_words
+from nas_llm.workflow._reload import check_reload
 from nas_llm.workflow._residuals import residual_csv, residual_rows
 from nas_llm.workflow._run_files import package_versions, write_atomic
 from nas_llm.workflow._types import ExportRecord, Run
@@ -106,7 +104,7 @@ def _write(
                 raise error.__cause__ from error
             return Refusal(task.name, str(error))
         if task.format.name == "hf":
-            _check_reload(written, finished, task.target, prepared.splits.held_out)
+            check_reload(written, finished, task.target, prepared.splits.held_out)
         record = write_completion(task, finished, fitness=fitness, held_out=held_out, reconstruction=made_by)
         if residuals is not None:
             write_atomic(folder / RESIDUALS_FILE, residuals)
@@ -152,18 +150,3 @@ def _provenance(
         ),
         versions=versions,
     )
-
-
-def _check_reload(written: PreTrainedModel, found_at: Path, target: Path, windows: WindowSet) -> None:
-    """Load an export back and compare it bit for bit: what was measured is what lies on disk."""
-    reloaded, _ = load_any(str(found_at), dtype=None)
-    wanted, found = written.state_dict(), reloaded.state_dict()
-    ids = torch.from_numpy(windows.tokens[:1].copy())
-    with torch.inference_mode():
-        same = wanted.keys() == found.keys() and all(torch.equal(found[name], value) for name, value in wanted.items())
-        same = same and torch.equal(reloaded(ids).logits, written(ids).logits)
-    if not same:
-        raise ExportError(
-            f"{target} does not reload to what was written; please report this with your versions of torch, "
-            f"transformers and safetensors"
-        )

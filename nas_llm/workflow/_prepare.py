@@ -15,16 +15,16 @@ from nas_llm import _format
 from nas_llm.cache import cache_dir
 from nas_llm.calibration import Calibration, calibrate
 from nas_llm.config import Problem
-from nas_llm.data import Splits, WindowSet, build_splits, cached_self_texts, packaged_sample, read_texts
-from nas_llm.errors import DataError
+from nas_llm.data import Splits, WindowSet, build_splits
 from nas_llm.evaluation import latency_table
 from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted
-from nas_llm.models import DenseModel, load_model, on_device, resolve_device, resolve_dtype
+from nas_llm.models import DenseModel, load_model, resolve_device, resolve_dtype
 from nas_llm.reconstruction import BlockReconstructor
 from nas_llm.search import CostConstraints, RayEvaluator, RayPool, check_feasible
 from nas_llm.space import Architecture, CostModel, Genome, LatencyTable, SearchSpace, UnitScores
 from nas_llm.subnet import PopulationEvaluator, Racing, TaylorMarginals
 from nas_llm.workflow._resources import Resources
+from nas_llm.workflow._self_texts import self_texts
 
 # What a worker on this machine has to know, too.
 _WORKER_ENVIRONMENT = ("NAS_LLM_CACHE", "HF_HUB_OFFLINE", "HF_HOME", "TRANSFORMERS_VERBOSITY", "TQDM_DISABLE")
@@ -194,7 +194,9 @@ def prepare(
     splits = build_splits(
         problem.data,
         tokenizer=dense.tokenizer,
-        self_texts=lambda tokens: _self_texts(dense, problem, tokens, device, on_event),
+        self_texts=lambda tokens: self_texts(
+            dense, tokens, settings=problem.data.self_sample, device=device, on_event=on_event
+        ),
         base_dir=base_dir,
         reconstruction=problem.reconstruction_split,
     )
@@ -344,36 +346,3 @@ def _latency_table(
     seconds = table(Genome.dense(dense.architecture))
     on_event(StageFinished(stage, f"{_format.latency(seconds)} for the dense model on {table.device}, predicted"))
     return table
-
-
-def _self_texts(
-    dense: DenseModel, problem: Problem, tokens: int, device: torch.device, on_event: EventHandler
-) -> list[str]:
-    """The dense model's own text: the sample that ships with the package if it is long enough, else sampled now."""
-    settings = problem.data.self_sample
-    shipped = packaged_sample(dense.sample) if dense.sample else None
-    if shipped is not None and settings == type(settings)():
-        texts = read_texts(shipped)
-        if sum(len(ids) for ids in dense.tokenizer(texts, add_special_tokens=False)["input_ids"]) >= tokens:
-            return texts
-    if dense.files is not None:
-        raise DataError(
-            f"model '{dense.source}' stays on disk (model.offload) and cannot write its own text; give data.*.sources "
-            f"other than self"
-        )
-    on_event(StageStarted("sampling", f"{tokens:,} tokens of the model's own text; kept for later runs", tokens))
-    model = on_device(dense.model, device)
-    try:
-        texts = cached_self_texts(
-            model,
-            dense.tokenizer,
-            identity=dense.revision,
-            settings=settings,
-            min_tokens=tokens,
-            cache_dir=cache_dir() / "self",
-            on_progress=lambda done: on_event(StageAdvanced("sampling", min(done, tokens))),
-        )
-    finally:
-        on_device(model, torch.device("cpu"))
-    on_event(StageFinished("sampling"))
-    return texts

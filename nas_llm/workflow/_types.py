@@ -225,6 +225,33 @@ class ReconstructionRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PosttrainRecord:
+    """One export that was trained and written again.
+
+    Attributes:
+        path: The written directory.
+        curve: Its learning curve: one JSON object a line.
+        method: ``lora`` or ``full``.
+        steps: Optimizer steps.
+        tokens: Tokens seen, repetitions counted.
+        seconds: Training time, without loading, measuring and writing.
+        loss: Of the last step.
+        held_out_perplexity: (before, after) on held-out text; None where there was none.
+        interrupted: Whether it was stopped before its budget was spent.
+    """
+
+    path: Path
+    curve: Path
+    method: str
+    steps: int
+    tokens: int
+    seconds: float
+    loss: float | None
+    held_out_perplexity: tuple[float | None, float | None]
+    interrupted: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelRow:
     """One measured model.
 

@@ -327,7 +327,7 @@ def test_a_full_disk_in_the_middle_keeps_what_is_finished(
     from nas_llm.workflow import _export_point
 
     out, rng, failures = tmp_path / "models", random.Random(2), 0
-    places = [(_hf, "model_card"), (_export_point, "write_completion"), (_export_point, "_check_reload")]
+    places = [(_hf, "model_card"), (_export_point, "write_completion"), (_export_point, "check_reload")]
     while True:
         module, name = rng.choice(places)
         calls, stop = 0, rng.randint(2, 4)
