@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from nas_llm.config import LatencySection
 from nas_llm.errors import NasLlmError, RunError
 from nas_llm.evaluation._timed_pass import TimedPass, check_positions, device_name, interleaved_seconds
-from nas_llm.models import DenseModel
+from nas_llm.models import DenseModel, on_device
 from nas_llm.space import Architecture, BoolArray, FloatArray, Genome, LatencyTable
 from nas_llm.subnet import build_subnet
 
@@ -112,7 +112,7 @@ def measure_latency_table(
     groups = _grid(shape.num_kv_heads, 1, settings.points)
     channels = _grid(shape.intermediate_size, ffn_multiple, settings.points)
     layers = _stack_layers(dense)
-    whole = build_subnet(dense, _stack(shape, layers)).to(device, dtype)
+    whole = on_device(build_subnet(dense, _stack(shape, layers)), device, dtype)
     trunks = [whole.base_model]
     for sizes in ({"groups": count} for count in groups), ({"channels": count} for count in channels):
         trunks += [_trunk(dense, _stack(shape, layers, **size), device, dtype, whole) for size in sizes]
@@ -198,7 +198,7 @@ def _stack(shape: Architecture, layers: int, *, groups: int = 0, channels: int =
 def _trunk(
     dense: DenseModel, genome: Genome, device: torch.device, dtype: torch.dtype, whole: PreTrainedModel
 ) -> PreTrainedModel:
-    trunk: PreTrainedModel = build_subnet(dense, genome).base_model.to(device, dtype)
+    trunk: PreTrainedModel = on_device(build_subnet(dense, genome), device, dtype).base_model
     # One table of embeddings for all of them.
     trunk.set_input_embeddings(whole.get_input_embeddings())
     return trunk

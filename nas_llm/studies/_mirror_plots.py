@@ -55,8 +55,7 @@ def live_front(problem: Problem, rows: Sequence[Evaluation], dense: Mapping[str,
     shape = best[0].genome
     whole = Genome(np.ones_like(shape.attn_mask), np.ones_like(shape.mlp_mask))
     # Of the dense model's costs only those that are objectives are known here, and the figures ask for no others.
-    ours = {"inheriting_ratio": 1.0, "latency": dense.get("latency")}
-    counts = {name: int(dense.get(name, 0)) for name in COST_NAMES if name not in ours}
+    counts = {name: int(dense.get(name, 0)) for name in COST_NAMES if name not in ("inheriting_ratio", "latency")}
     points = tuple(_point(f"#{row.ordinal}", row.genome, row.objectives, row.cost, row.generation) for row in best)
     return Front(
         problem=problem.name,
@@ -66,7 +65,7 @@ def live_front(problem: Problem, rows: Sequence[Evaluation], dense: Mapping[str,
         objectives=names,
         weights=problem.fitness.weights,
         hypervolume=hypervolume,
-        dense=_point("dense", whole, dense, Cost(**counts, **ours), 0),
+        dense=_point("dense", whole, dense, Cost(**counts, inheriting_ratio=1.0, latency=dense.get("latency")), 0),
         points=points,
     )
 
