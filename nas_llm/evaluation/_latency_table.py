@@ -113,7 +113,7 @@ def measure_latency_table(
     channels = _grid(shape.intermediate_size, ffn_multiple, settings.points)
     layers = _stack_layers(dense)
     whole = on_device(build_subnet(dense, _stack(shape, layers)), device, dtype)
-    trunks = [_base(whole)]
+    trunks = [cast(PreTrainedModel, whole.base_model)]
     for sizes in ({"groups": count} for count in groups), ({"channels": count} for count in channels):
         trunks += [_trunk(dense, _stack(shape, layers, **size), device, dtype, whole) for size in sizes]
     passes = [TimedPass(model, settings) for model in (whole, *trunks)]
@@ -198,15 +198,10 @@ def _stack(shape: Architecture, layers: int, *, groups: int = 0, channels: int =
 def _trunk(
     dense: DenseModel, genome: Genome, device: torch.device, dtype: torch.dtype, whole: PreTrainedModel
 ) -> PreTrainedModel:
-    trunk = _base(on_device(build_subnet(dense, genome), device, dtype))
+    trunk = cast(PreTrainedModel, on_device(build_subnet(dense, genome), device, dtype).base_model)
     # One table of embeddings for all of them.
     trunk.set_input_embeddings(whole.get_input_embeddings())
     return trunk
-
-
-def _base(model: PreTrainedModel) -> PreTrainedModel:
-    """A model without its head (transformers does not say that this is one, too)."""
-    return cast(PreTrainedModel, model.base_model)
 
 
 def _rising(seconds: FloatArray) -> tuple[float, ...]:

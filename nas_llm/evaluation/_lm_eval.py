@@ -32,6 +32,21 @@ if TYPE_CHECKING:
 _MOST_ON_CPU, _USUAL_TOKENS = 16, 512
 
 
+@contextlib.contextmanager
+def _contained() -> Iterator[None]:
+    """Keep lm-eval's prints and notes, and the seeds that it sets, to itself."""
+    logger = logging.getLogger("lm_eval")
+    level, python, numpy = logger.level, random.getstate(), np.random.get_state()
+    logger.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), torch.random.fork_rng():
+            yield
+    finally:
+        logger.setLevel(level)
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
 class TaskSuite:
     """Tasks, loaded once for all models.
 
@@ -52,6 +67,7 @@ class TaskSuite:
         self._asked, self._limit = tuple(dict.fromkeys(names)), limit
         self._tasks = _load(expand(self._asked), include_path)
 
+    @_contained()
     def run(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, identity: str | None = None
     ) -> list[TaskScore]:
@@ -70,24 +86,23 @@ class TaskSuite:
 
         cache = None if identity is None else _cache_file(identity, model, tokenizer)
         reused = cache is not None and cache.with_name(f"{cache.name}_rank0.db").exists()
-        with _contained():
-            lm = HFLM(
-                pretrained=model,
-                backend="causal",
-                tokenizer=tokenizer,
-                batch_size="auto",
-                max_batch_size=_most_at_once(model),
+        lm = HFLM(
+            pretrained=model,
+            backend="causal",
+            tokenizer=tokenizer,
+            batch_size="auto",
+            max_batch_size=_most_at_once(model),
+        )
+        try:
+            found = simple_evaluate(
+                lm,
+                tasks=list(self._tasks),
+                limit=self._limit,
+                use_cache=None if cache is None else str(cache),
+                log_samples=False,
             )
-            try:
-                found = simple_evaluate(
-                    lm,
-                    tasks=list(self._tasks),
-                    limit=self._limit,
-                    use_cache=None if cache is None else str(cache),
-                    log_samples=False,
-                )
-            except ValueError as error:
-                raise ConfigError(f"lm-eval refuses: {first_line(error)}") from error
+        except ValueError as error:
+            raise ConfigError(f"lm-eval refuses: {first_line(error)}") from error
         assert found is not None
         scores = _scores(found, self._headlines(), reused)
         return [*scores, commonsense7_mean(scores)] if COMMONSENSE7 in self._asked else scores
@@ -110,26 +125,27 @@ class TaskSuite:
         return headlines
 
 
+@_contained()
 def _load(names: Sequence[str], include_path: Path | None) -> list[Task | Group]:
+    folders = task_folders(names, include_path)
+
     from lm_eval.tasks import TaskManager
 
-    folders = task_folders(names, include_path)
-    with _contained():
-        manager = TaskManager(include_path=[*folders], include_defaults=False)
-        loaded: list[Task | Group] = []
-        for name in names:
+    manager = TaskManager(include_path=[*folders], include_defaults=False)
+    loaded: list[Task | Group] = []
+    for name in names:
+        try:
+            loaded += _objects(manager.load([name]))
+        except KeyError:
+            # A group of tasks that lie elsewhere.
+            everything = [builtin_folder(), *([include_path] if include_path else [])]
+            manager = TaskManager(include_path=everything, include_defaults=False)
             try:
                 loaded += _objects(manager.load([name]))
-            except KeyError:
-                # A group of tasks that lie elsewhere.
-                everything = [builtin_folder(), *([include_path] if include_path else [])]
-                manager = TaskManager(include_path=everything, include_defaults=False)
-                try:
-                    loaded += _objects(manager.load([name]))
-                except Exception as error:
-                    raise _not_loaded(name, error) from error
             except Exception as error:
                 raise _not_loaded(name, error) from error
+        except Exception as error:
+            raise _not_loaded(name, error) from error
     return loaded
 
 
@@ -196,18 +212,3 @@ def _cache_file(identity: str, model: PreTrainedModel, tokenizer: PreTrainedToke
     }
     digest = hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()
     return cache_dir() / "lm_eval" / digest
-
-
-@contextlib.contextmanager
-def _contained() -> Iterator[None]:
-    """Keep lm-eval's prints and notes, and the seeds that it sets, to itself."""
-    logger = logging.getLogger("lm_eval")
-    level, python, numpy = logger.level, random.getstate(), np.random.get_state()
-    logger.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), torch.random.fork_rng():
-            yield
-    finally:
-        logger.setLevel(level)
-        random.setstate(python)
-        np.random.set_state(numpy)

@@ -23,7 +23,7 @@ def test_names_in_braces_are_found_in_order() -> None:
         ("{source = 'a.jsonl', template = '{q}', column = 'body'}", "give column .* or template .*, not both"),
         ("{source = 'a.jsonl', template = '{q}', answer = 'key'}", "choices .* and answer .* go together"),
         ("{source = 'a.jsonl', template = '{q}', labels = 'l'}", "labels are those of choices"),
-        ("{source = 'a.jsonl', answer = 'key'}", "answer needs a template"),
+        ("{source = 'a.jsonl', answer = 'key'}", "answer is for sources with a template"),
         ("{source = 'self', template = '{q}'}", "which the model's own text has not"),
         ("{source = 'a.jsonl', tempalte = '{q}'}", r"did you mean \"data.fitness.sources\[1\].template\"\?"),
     ],
