@@ -85,7 +85,8 @@ class LoraTraining(TrainingMethod):
         """The updates added to the weights."""
         merged: PreTrainedModel = trained.merge_and_unload()  # type: ignore[operator] # a PeftModel
         merged.requires_grad_(False)
-        return merged.eval()
+        merged.eval()
+        return merged
 
     def in_words(self, *, rank: int) -> str:
         """For the card."""
