@@ -88,7 +88,8 @@ def main() -> None:
     run = open_run(run_dir)
     chosen = {ratio: best_at(run, ratio) for ratio in RATIOS}
     started = time.perf_counter()
-    records = export_points(run, list(chosen.values()), on_event=show)
+    samples = arguments.tokens // loaded.problem.data.window
+    records = export_points(run, list(chosen.values()), samples=samples, on_event=show)
     exported = time.perf_counter() - started
     paths = []
     for record, ratio in zip(records, RATIOS, strict=True):
