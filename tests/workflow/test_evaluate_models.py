@@ -25,7 +25,8 @@ LOAD = Workload(prompt_tokens=24, new_tokens=4, rounds=2)
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return make_run(tmp_path_factory.mktemp("runs") / "made-up", "reconstruction.method='closed_form'")
+    settings = ("reconstruction.method='closed_form'", "model.dtype='float32'")
+    return make_run(tmp_path_factory.mktemp("runs") / "made-up", *settings)
 
 
 @pytest.fixture(scope="module")
