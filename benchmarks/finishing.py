@@ -1,0 +1,103 @@
+"""Finishing: ways to repair the same subnets, on validation text.
+
+``make bench NAME=finishing DATA=folder``; DATA is a folder with ``text/``, the subnets are those that ``make bench
+NAME=front`` found. The test text is not read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks._result import write_result
+from benchmarks.front import RATIOS, best_at
+from nas_llm.config import override_problem
+from nas_llm.data import perplexity_windows
+from nas_llm.evaluation import model_perplexity
+from nas_llm.events import ignore
+from nas_llm.subnet import build_subnet
+from nas_llm.workflow import open_run
+from nas_llm.workflow._finish import Finisher
+from nas_llm.workflow._reconstruction_settings import with_reconstruction
+from nas_llm.workflow._reopen import reopen
+
+BEST = "sequential"
+VARIANTS: Mapping[str, Mapping[str, Any]] = {
+    "inherited weights": {"method": "none"},
+    "admm (the paper's)": {"method": "admm"},
+    "closed form": {"method": "closed_form"},
+    "sequential, sublayer target": {"method": "sequential", "target": "sublayer"},
+    "sequential, tokens as they are": {"method": "sequential", "token_weights": "uniform"},
+    "sequential, first projections kept": {"method": "sequential", "refit_inputs": False},
+    BEST: {"method": "sequential"},
+}
+
+
+def main() -> None:
+    """Finish and measure, variant by variant; what was done is kept and not done again."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--run", type=Path, default=Path("runs/bench-front"))
+    parser.add_argument("--tokens", type=int, default=32768, help="of every finish")
+    parser.add_argument("--more", type=int, default=131072, help="of one more sequential finish")
+    parser.add_argument("--windows", type=int, default=16)
+    arguments = parser.parse_args()
+    kept = arguments.run / "finishing.json"
+    done: dict[str, dict[str, float]] = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
+    run = open_run(arguments.run)
+    points = [best_at(run, ratio) for ratio in RATIOS]
+    text = arguments.data / "text" / "wikitext2_valid.raw"
+    for tokens in (arguments.tokens, arguments.more):
+        chosen = VARIANTS if tokens == arguments.tokens else {BEST: VARIANTS[BEST]}
+        wanted = {f"{name}, {tokens:,} tokens": options for name, options in chosen.items()}
+        wanted = {name: options for name, options in wanted.items() if name not in done}
+        if not wanted:
+            continue
+        samples = tokens // run.problem.data.window
+        prepared = reopen(with_reconstruction(run, samples=samples), on_event=ignore)
+        windows = perplexity_windows(
+            text, tokenizer=prepared.dense.tokenizer, window=1024, max_windows=arguments.windows, name="validation"
+        )
+        done["dense"] = {"of any size": model_perplexity(prepared.dense.model, windows)}
+        for name, options in wanted.items():
+            started = time.perf_counter()
+            changed = override_problem(
+                prepared.problem, {f"reconstruction.{key}": value for key, value in options.items()}
+            )
+            finished = Finisher(replace(prepared, problem=changed)).finish(points)
+            seconds = time.perf_counter() - started
+            row = {"seconds": seconds}
+            for ratio, point, found in zip(RATIOS, points, finished, strict=True):
+                model = build_subnet(prepared.dense, point.genome, edit=found.edit)
+                row[str(ratio)] = model_perplexity(model, windows)
+            done[name] = row
+            kept.write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
+            print(name, {key: round(value, 2) for key, value in row.items()}, file=sys.stderr, flush=True)
+    rows = [
+        {"finish": name, **{str(ratio): row[str(ratio)] for ratio in RATIOS}, "seconds": row["seconds"]}
+        for name, row in done.items()
+        if name != "dense"
+    ]
+    closed = done[f"closed form, {arguments.tokens:,} tokens"]
+    best = done[f"{BEST}, {arguments.more:,} tokens"]
+    write_result(
+        "finishing",
+        about=(
+            f"SmolLM2-135M-Instruct: the five subnets of `NAME=front`, finished in several ways on WikiText-2 train and "
+            f"measured on WikiText-2 valid (first {arguments.windows} windows of 1,024 tokens, float32, dense "
+            f"{done['dense']['of any size']:.2f}). `seconds`: all five subnets, on a machine that did other work, too."
+        ),
+        headline={f"of_closed_form_r{round(100 * ratio)}": best[str(ratio)] / closed[str(ratio)] for ratio in RATIOS},
+        rows=rows,
+        command="make bench NAME=finishing DATA=<folder>",
+    )
+
+
+if __name__ == "__main__":
+    main()
