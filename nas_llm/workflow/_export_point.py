@@ -13,11 +13,10 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from nas_llm.errors import ExportError
-from nas_llm.events import EventHandler, ignore
 from nas_llm.export import Provenance, cast_weights
 from nas_llm.subnet import build_subnet
 from nas_llm.workflow._export_task import ExportTask, write_completion
-from nas_llm.workflow._finish import Finisher
+from nas_llm.workflow._finish import Finished
 from nas_llm.workflow._measure import SubnetMeasure
 from nas_llm.workflow._prepare import Prepared
 from nas_llm.workflow._reconstruction_settings import as_options, describe, in_words
@@ -41,17 +40,21 @@ class Refusal:
         return f"{self.name}: {self.reason}"
 
 
+def refusal(task: ExportTask, prepared: Prepared) -> str | None:
+    """Why a format has no form for a point; None if it has."""
+    return task.format.refusal(task.point.genome, prepared.dense.model.config)
+
+
 def export_point(
-    run: Run, tasks: Sequence[ExportTask], prepared: Prepared, finisher: Finisher, *, on_event: EventHandler = ignore
+    run: Run, tasks: Sequence[ExportTask], prepared: Prepared, finished: Finished | None
 ) -> list[ExportRecord | Refusal]:
-    """Write one point in some formats; the weights are made once.
+    """Write one point in some formats.
 
     Args:
         run: The run.
         tasks: Tasks of the same point.
         prepared: The run's model and calibration.
-        finisher: What makes the weights.
-        on_event: Told as layers are reconstructed.
+        finished: Its weights; None if no format takes it.
 
     Returns:
         One answer for each task, in their order.
@@ -61,14 +64,13 @@ def export_point(
     """
     answers: dict[str, ExportRecord | Refusal] = {}
     for task in tasks:
-        reason = task.format.refusal(task.point.genome, prepared.dense.model.config)
+        reason = refusal(task, prepared)
         if reason is not None:
             answers[task.name] = Refusal(task.name, reason)
     remaining = [task for task in tasks if task.name not in answers]
     if remaining:
-        point = remaining[0].point
-        finished = finisher.finish([point], on_event=on_event)[0]
-        subnet = build_subnet(prepared.dense, point.genome, edit=finished.edit)
+        assert finished is not None
+        subnet = build_subnet(prepared.dense, remaining[0].point.genome, edit=finished.edit)
         measure = SubnetMeasure(prepared)
         as_inherited = run.problem.reconstruction.method == "none"
         residuals = None if as_inherited else residual_csv(residual_rows(finished.residuals))

@@ -16,7 +16,7 @@ import torch
 
 from nas_llm.errors import ExportError
 from nas_llm.events import EventHandler, Notice
-from nas_llm.workflow._export_point import Refusal, export_point
+from nas_llm.workflow._export_point import Refusal, export_point, refusal
 from nas_llm.workflow._export_task import ExportTask
 from nas_llm.workflow._finish import Finisher, sequential_bytes
 from nas_llm.workflow._prepare import Prepared
@@ -53,12 +53,22 @@ def export_all(
     """
     jobs = _allowed(min(jobs, len(groups)), prepared, on_event)
     if jobs == 1:
-        for tasks in groups:
-            yield tasks, export_point(run, tasks, prepared, finisher, on_event=on_event)
+        # As many points as memory allows are finished together: a sequential pass runs the dense model once for all.
+        size = finisher.at_once()
+        for first in range(0, len(groups), size):
+            chunk = groups[first : first + size]
+            wanted = [tasks[0].point for tasks in chunk if any(refusal(task, prepared) is None for task in tasks)]
+            finished = finisher.finish(wanted, on_event=on_event) if wanted else []
+            weights = {point.id: made for point, made in zip(wanted, finished, strict=True)}
+            del finished
+            for tasks in chunk:
+                yield tasks, export_point(run, tasks, prepared, weights.pop(tasks[0].point.id, None))
         return
 
     def work(index: int) -> list[Answer]:
-        return export_point(run, groups[index], prepared, finisher)
+        tasks = groups[index]
+        wanted = any(refusal(task, prepared) is None for task in tasks)
+        return export_point(run, tasks, prepared, finisher.finish([tasks[0].point])[0] if wanted else None)
 
     # Forked, not spawned: the children see the loaded model and calibration without loading or copying them.
     global _work
