@@ -87,13 +87,16 @@ class LatencyTable:
             SpaceError: If it is no such table.
         """
         try:
+            settings = dict(data["settings"])
+            if "device" not in settings:
+                raise KeyError("device")
             return cls(
                 constant=float(data["constant"]),
                 kv_groups=tuple(int(size) for size in data["kv_groups"]),
                 attention=tuple(float(seconds) for seconds in data["attention"]),
                 ffn_channels=tuple(int(size) for size in data["ffn_channels"]),
                 ffn=tuple(float(seconds) for seconds in data["ffn"]),
-                settings={"device": data["settings"]["device"], **data["settings"]},
+                settings=settings,
             )
         except (KeyError, TypeError, ValueError) as error:
             raise SpaceError(f"not a latency table: {type(error).__name__} {error}") from error
