@@ -105,15 +105,15 @@ def _search_command(directory: Path, *extra: str) -> list[str]:
 
 
 def test_a_run_killed_three_times_ends_as_the_unbroken_one(tmp_path: Path) -> None:
-    # Long enough that a kill at a random row of the first hundred always finds the search at work.
+    # Long enough that a kill at one of the first sixty rows always finds the search at work.
     whole, directory, rng = tmp_path / "whole", tmp_path / "broken", random.Random(5)
-    longer = "search.evaluations=200"
+    longer = "search.evaluations=100"
     run_search(_problem(longer), run_dir=whole, shared_cache=False)
     command = [*_search_command(directory), "--set", longer]
     for _ in range(3):
         extra = ["--resume"] if (directory / "problem.toml").is_file() else []
         process = subprocess.Popen([*command, *extra], stdout=subprocess.DEVNULL)
-        until = len(_rows(directory)) + rng.randint(1, 30)
+        until = len(_rows(directory)) + rng.randint(1, 20)
         deadline = time.monotonic() + 120
         while len(_rows(directory)) < until and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.005)
