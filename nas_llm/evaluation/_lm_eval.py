@@ -83,6 +83,7 @@ class TaskSuite:
         """
         from lm_eval import simple_evaluate
         from lm_eval.models.huggingface import HFLM
+        from lm_eval.tasks import TaskManager
 
         cache = None if identity is None else _cache_file(identity, model, tokenizer)
         reused = cache is not None and cache.with_name(f"{cache.name}_rank0.db").exists()
@@ -98,6 +99,8 @@ class TaskSuite:
                 lm,
                 tasks=list(self._tasks),
                 limit=self._limit,
+                # The tasks are loaded already; its own would read every task file there is.
+                task_manager=TaskManager(include_defaults=False),
                 use_cache=None if cache is None else str(cache),
                 log_samples=False,
             )
