@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from nas_llm.errors import RunError
 from nas_llm.report._evaluation_columns import evaluation_columns, evaluation_notes
 from nas_llm.report._page import PAGE
+from nas_llm.report._write import write_page
 
 if TYPE_CHECKING:
     from nas_llm.workflow import ModelRow
@@ -62,10 +63,8 @@ def write_evaluation_page(path: Path, rows: Sequence[ModelRow], *, versions: Map
 </body>
 </html>
 """
-    part = path.with_name(f"{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(head + body, encoding="utf-8")
-        part.replace(path)
     except OSError as error:
         raise RunError(f"{path} cannot be written: {error.strerror}") from error
+    write_page(path, head + body)

@@ -12,9 +12,9 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from nas_llm import _format
-from nas_llm.errors import RunError
 from nas_llm.report._figures import HistoryRow, convergence_figure, front_figure
 from nas_llm.report._page import PAGE
+from nas_llm.report._write import write_page
 
 if TYPE_CHECKING:
     from nas_llm.workflow import Front, FrontPoint
@@ -54,12 +54,7 @@ def write_report(path: Path, front: Front, history_rows: Sequence[HistoryRow]) -
     # Not str.format, because the page holds CSS and JavaScript; plotly's source comes last, so it is never searched.
     for name, text in fields.items():
         page = page.replace(f"<!--{name}-->", text)
-    part = path.with_name(f"{path.name}.part")
-    try:
-        part.write_text(page, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise RunError(f"{path} cannot be written: {error.strerror}") from error
+    write_page(path, page)
 
 
 def _figure(figure: go.Figure, name: str, height: int) -> str:

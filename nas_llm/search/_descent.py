@@ -162,17 +162,17 @@ class BudgetDescent:
 
     def _try_groups(self, step: DescentStep) -> DescentStep:
         """Let the KV groups go that are missed less than the FFN steps that they pay for are worth."""
-        candidates = [
-            layer for layer in range(step.genome.num_layers) if self._allocation_of(step).may_lose_group(layer)
-        ]
-        candidates = sorted(candidates, key=lambda layer: step.group_losses[layer])
-        if np.isfinite(step.group_losses).any():
-            candidates = candidates[:_TRIED]
-        priced = self._price([self._without_groups(step, [layer]) for layer in candidates]) if candidates else []
         losses = list(step.group_losses)
+        start = self._allocation_of(step)
+        candidates = sorted(filter(start.may_lose_group, range(step.genome.num_layers)), key=losses.__getitem__)
+        if np.isfinite(losses).any():
+            candidates = candidates[:_TRIED]
+        if not candidates:
+            return step
+        priced = self._price([self._without_group(step, layer) for layer in candidates])
         for layer, value in zip(candidates, priced, strict=True):
             losses[layer] = float(value) - step.quality
-        candidates = sorted(candidates, key=lambda layer: losses[layer])
+        candidates.sort(key=losses.__getitem__)
         proposals: dict[str, Genome] = {}
         for count in _GROUPS:
             if count <= len(candidates):
@@ -182,14 +182,14 @@ class BudgetDescent:
                 proposals[child.digest()] = child
         genome, quality = step.genome, step.quality
         children = list(proposals.values())
-        for child, value in zip(children, self._price(children) if children else [], strict=True):
+        for child, value in zip(children, self._price(children), strict=True):
             if value < quality:
                 genome, quality = child, float(value)
         return replace(step, genome=genome, quality=quality, group_losses=tuple(losses))
 
-    def _without_groups(self, step: DescentStep, layers: Sequence[int]) -> Genome:
+    def _without_group(self, step: DescentStep, layer: int) -> Genome:
         allocation = self._allocation_of(step)
-        allocation.remove_groups(layers)
+        allocation.remove_groups([layer])
         return self._genome(step.genome, allocation)
 
     def _met(self, step: DescentStep, allocation: Allocation) -> Genome:
