@@ -16,8 +16,9 @@ from nas_llm.studies._settings import with_settings
 if TYPE_CHECKING:
     from optuna.trial import Trial
 
-# The budget is the study's own, and a search that starts from found subnets says nothing about a fresh one.
-_NOT_TUNABLE = ("evaluations", "start_from", "operators", "algorithm_args")
+# The budget is the study's own, and a search that starts from found subnets says nothing about a fresh one; the others
+# are whole sections.
+_NOT_TUNABLE = ("evaluations", "start_from", "descent", "operators", "algorithm_args")
 ARGUMENTS = "search.algorithm_args."
 WINDOWS = "data.fitness.tokens"
 
