@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from nas_llm.config import override_problem
 from nas_llm.data import perplexity_windows
 from nas_llm.evaluation import model_perplexity
 from nas_llm.events import ignore
+from nas_llm.models import load_model
 from nas_llm.subnet import build_subnet
 from nas_llm.workflow import open_run
 from nas_llm.workflow._finish import Finisher
@@ -44,54 +46,57 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--run", type=Path, default=Path("runs/bench-front"))
-    parser.add_argument("--tokens", type=int, default=32768, help="of every finish")
-    parser.add_argument("--more", type=int, default=131072, help="of one more sequential finish")
-    parser.add_argument("--windows", type=int, default=16)
+    parser.add_argument("--tokens", type=int, default=16384, help="of every finish")
+    parser.add_argument("--windows", type=int, default=8, help="of the validation text")
     arguments = parser.parse_args()
     kept = arguments.run / "finishing.json"
     done: dict[str, dict[str, float]] = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
     run = open_run(arguments.run)
     points = [best_at(run, ratio) for ratio in RATIOS]
-    text = arguments.data / "text" / "wikitext2_valid.raw"
-    for tokens in (arguments.tokens, arguments.more):
-        chosen = VARIANTS if tokens == arguments.tokens else {BEST: VARIANTS[BEST]}
-        wanted = {f"{name}, {tokens:,} tokens": options for name, options in chosen.items()}
-        wanted = {name: options for name, options in wanted.items() if name not in done}
-        if not wanted:
+    prepared = reopen(with_reconstruction(run, samples=arguments.tokens // run.problem.data.window), on_event=ignore)
+    windows = perplexity_windows(
+        arguments.data / "text" / "wikitext2_valid.raw",
+        tokenizer=prepared.dense.tokenizer,
+        window=1024,
+        max_windows=arguments.windows,
+        name="validation",
+    )
+    dense = model_perplexity(prepared.dense.model, windows)
+
+    def keep(name: str, seconds: float, perplexities: Iterable[float]) -> None:
+        done[name] = {"seconds": seconds, **dict(zip(map(str, RATIOS), perplexities, strict=True))}
+        kept.write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
+        print(name, {key: round(value, 2) for key, value in done[name].items()}, file=sys.stderr, flush=True)
+
+    for variant, options in VARIANTS.items():
+        name = f"{variant}, {arguments.tokens:,} tokens"
+        if name in done:
             continue
-        samples = tokens // run.problem.data.window
-        prepared = reopen(with_reconstruction(run, samples=samples), on_event=ignore)
-        windows = perplexity_windows(
-            text, tokenizer=prepared.dense.tokenizer, window=1024, max_windows=arguments.windows, name="validation"
+        started = time.perf_counter()
+        changed = override_problem(prepared.problem, {f"reconstruction.{key}": value for key, value in options.items()})
+        finished = Finisher(replace(prepared, problem=changed), memory_gb=8).finish(points)
+        seconds = time.perf_counter() - started
+        models = (
+            build_subnet(prepared.dense, point.genome, edit=found.edit)
+            for point, found in zip(points, finished, strict=True)
         )
-        done["dense"] = {"of any size": model_perplexity(prepared.dense.model, windows)}
-        for name, options in wanted.items():
-            started = time.perf_counter()
-            changed = override_problem(
-                prepared.problem, {f"reconstruction.{key}": value for key, value in options.items()}
-            )
-            finished = Finisher(replace(prepared, problem=changed)).finish(points)
-            seconds = time.perf_counter() - started
-            row = {"seconds": seconds}
-            for ratio, point, found in zip(RATIOS, points, finished, strict=True):
-                model = build_subnet(prepared.dense, point.genome, edit=found.edit)
-                row[str(ratio)] = model_perplexity(model, windows)
-            done[name] = row
-            kept.write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
-            print(name, {key: round(value, 2) for key, value in row.items()}, file=sys.stderr, flush=True)
+        keep(name, seconds, [model_perplexity(model, windows) for model in models])
+    exports = {ratio: arguments.run / "exports" / f"r{round(100 * ratio)}" for ratio in RATIOS}
+    exported = f"{BEST}, {run.problem.reconstruction.tokens:,} tokens"
+    if exported not in done and all(path.exists() for path in exports.values()):
+        models = (load_model(str(path)).model for path in exports.values())
+        keep(exported, math.nan, [model_perplexity(model, windows) for model in models])
     rows = [
         {"finish": name, **{str(ratio): row[str(ratio)] for ratio in RATIOS}, "seconds": row["seconds"]}
         for name, row in done.items()
-        if name != "dense"
     ]
-    closed = done[f"closed form, {arguments.tokens:,} tokens"]
-    best = done[f"{BEST}, {arguments.more:,} tokens"]
+    best, closed = (done[f"{name}, {arguments.tokens:,} tokens"] for name in (BEST, "closed form"))
     write_result(
         "finishing",
         about=(
             f"SmolLM2-135M-Instruct: the five subnets of `NAME=front`, finished in several ways on WikiText-2 train and "
-            f"measured on WikiText-2 valid (first {arguments.windows} windows of 1,024 tokens, float32, dense "
-            f"{done['dense']['of any size']:.2f}). `seconds`: all five subnets, on a machine that did other work, too."
+            f"measured on WikiText-2 valid (first {arguments.windows} windows of 1,024 tokens, float32, dense {dense:.2f})."
+            " `seconds`: all five subnets. The last row is the exports of `NAME=front`."
         ),
         headline={f"of_closed_form_r{round(100 * ratio)}": best[str(ratio)] / closed[str(ratio)] for ratio in RATIOS},
         rows=rows,

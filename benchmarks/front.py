@@ -70,7 +70,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--evaluations", type=int, default=120)
-    parser.add_argument("--tokens", type=int, default=65536, help="of the reconstruction")
+    parser.add_argument("--tokens", type=int, default=131072, help="of the reconstruction")
+    parser.add_argument("--memory", type=float, default=8.0, help="GB that the reconstruction may take")
     parser.add_argument(
         "--run", type=Path, help="a try: nothing is written but the run; default runs/bench-front[-SEED]"
     )
@@ -89,7 +90,7 @@ def main() -> None:
     chosen = {ratio: best_at(run, ratio) for ratio in RATIOS}
     started = time.perf_counter()
     samples = arguments.tokens // loaded.problem.data.window
-    records = export_points(run, list(chosen.values()), samples=samples, on_event=show)
+    records = export_points(run, list(chosen.values()), samples=samples, memory_gb=arguments.memory, on_event=show)
     exported = time.perf_counter() - started
     paths = []
     for record, ratio in zip(records, RATIOS, strict=True):

@@ -180,6 +180,7 @@ def export_points(
     method: str | None,
     samples: int | None,
     jobs: int,
+    memory_gb: float | None,
     force: bool,
     on_event: EventHandler,
 ) -> Exported:
@@ -200,6 +201,7 @@ def export_points(
             method=method,
             samples=samples,
             jobs=jobs,
+            memory_gb=memory_gb,
             force=force,
             on_event=on_event,
         )
@@ -217,6 +219,7 @@ def reconstruct_points(
     samples: int | None,
     damping: float | Sequence[float] | None,
     target: str | float | None,
+    memory_gb: float | None,
     on_event: EventHandler,
 ) -> list[ReconstructionRecord]:
     """Finish points and measure them."""
@@ -224,7 +227,14 @@ def reconstruct_points(
     from nas_llm import workflow
 
     return workflow.reconstruct_points(
-        run, points, method=method, samples=samples, damping=damping, target=target, on_event=on_event
+        run,
+        points,
+        method=method,
+        samples=samples,
+        damping=damping,
+        target=target,
+        memory_gb=memory_gb,
+        on_event=on_event,
     )
 
 

@@ -12,6 +12,7 @@ from nas_llm.cli import _backend
 from nas_llm.cli._console import fail, line, output
 from nas_llm.cli._counts import parse_count
 from nas_llm.cli._options import (
+    FinishMemoryOption,
     MaxMacsOption,
     MaxParamsOption,
     MaxRatioOption,
@@ -57,6 +58,7 @@ def export(
     jobs: Annotated[
         int, typer.Option("--jobs", "--workers", metavar="N", help="Points at a time, where memory allows.")
     ] = 1,
+    memory: FinishMemoryOption = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite earlier exports of these points.")] = False,
 ) -> None:
     """Reconstruct, write and measure points of a front.
@@ -92,6 +94,7 @@ def export(
             method=method,
             samples=samples,
             jobs=jobs,
+            memory_gb=memory,
             force=force,
             on_event=on_event,
         )

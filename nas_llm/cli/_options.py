@@ -29,5 +29,14 @@ SamplesOption = Annotated[
     int | None,
     typer.Option("--samples", metavar="N", help="Calibration windows to refit on; default as the problem says."),
 ]
+FinishMemoryOption = Annotated[
+    float | None,
+    typer.Option(
+        "--memory",
+        metavar="GB",
+        help="What the process may have while it refits by the sequential method: more saves time; default twice the "
+        "model plus 1.",
+    ),
+]
 MaxRatioOption = Annotated[float | None, typer.Option("--max-ratio", help="Most inheriting ratio, in (0, 1].")]
 MinRatioOption = Annotated[float | None, typer.Option("--min-ratio", help="Least inheriting ratio, in (0, 1].")]

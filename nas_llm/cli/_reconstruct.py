@@ -11,6 +11,7 @@ from nas_llm.cli import _backend
 from nas_llm.cli._console import line, output
 from nas_llm.cli._counts import parse_count
 from nas_llm.cli._options import (
+    FinishMemoryOption,
     MaxMacsOption,
     MaxParamsOption,
     MaxRatioOption,
@@ -48,6 +49,7 @@ def reconstruct(
             "--target", metavar="NAME", help="What sequential aims at: residual, sublayer, or a number from 0 to 1."
         ),
     ] = None,
+    memory: FinishMemoryOption = None,
     layers: Annotated[
         bool, typer.Option("--layers", help="Show the residuals of every layer, also for several points.")
     ] = False,
@@ -78,6 +80,7 @@ def reconstruct(
             samples=samples,
             damping=dampings,
             target=parse_target(target),
+            memory_gb=memory,
             on_event=on_event,
         )
     console = output()

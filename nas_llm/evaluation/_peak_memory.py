@@ -110,5 +110,10 @@ def _forget_peak() -> None:
 
 def _peak() -> int:
     """Largest resident size of this process, in bytes."""
+    with suppress(OSError):
+        # Not getrusage: on Linux that one also remembers the process that this one was started from.
+        for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from io import FileIO
 from pathlib import Path
 
 import torch
@@ -20,22 +21,43 @@ class HiddenStates:
     Args:
         shape: ``(windows, T, D)``.
         dtype: What they are kept in.
-        file: Memory-map this file, which must not exist yet; None keeps them in memory.
+        file: Keep them in this file, read and written piece by piece: mapped into memory, the pages would count as this
+            process's own. None keeps them in memory.
     """
 
-    def __init__(self, shape: tuple[int, int, int], dtype: torch.dtype, *, file: Path | None = None) -> None:
-        if file is None:
-            self._values = torch.empty(shape, dtype=dtype)
-        else:
-            self._values = torch.from_file(str(file), shared=True, size=math.prod(shape), dtype=dtype).view(shape)
+    def __init__(self, shape: tuple[int, int, int], dtype: torch.dtype, *, file: FileIO | None = None) -> None:
+        self._shape, self._dtype, self._file = shape, dtype, file
+        self._values = torch.empty(shape if file is None else (0,), dtype=dtype)
+        if file is not None:
+            file.truncate(math.prod(shape) * dtype.itemsize)
 
     def read(self, windows: slice, device: torch.device, dtype: torch.dtype) -> Tensor:
         """A copy of some windows, ``w x T x D``."""
-        return self._values[windows].to(device, dtype, copy=True)
+        if self._file is None:
+            return self._values[windows].to(device, dtype, copy=True)
+        states = torch.empty((len(range(*windows.indices(self._shape[0]))), *self._shape[1:]), dtype=self._dtype)
+        place = _bytes(states)
+        self._file.seek(self._offset(windows))
+        while len(place):
+            count = self._file.readinto(place)
+            if not count:
+                raise OSError(f"{self._file.name} is shorter than what was written there")
+            place = place[count:]
+        return states.to(device, dtype)
 
     def write(self, windows: slice, states: Tensor) -> None:
         """Overwrite some windows."""
-        self._values[windows] = states.to(self._values.device, self._values.dtype)
+        if self._file is None:
+            self._values[windows] = states.to(self._values.device, self._dtype)
+            return
+        rest = _bytes(states.to("cpu", self._dtype).contiguous())
+        self._file.seek(self._offset(windows))
+        while len(rest):
+            rest = rest[self._file.write(rest) :]
+
+    def _offset(self, windows: slice) -> int:
+        first, _, _ = windows.indices(self._shape[0])
+        return first * self._shape[1] * self._shape[2] * self._dtype.itemsize
 
 
 @contextmanager
@@ -59,6 +81,16 @@ def hidden_storage(
         return
     parent = folder or cache_dir()
     parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=parent, prefix=".hidden-") as place:
-        files = iter(range(count))
-        yield lambda: HiddenStates(shape, dtype, file=Path(place) / str(next(files)))
+    with tempfile.TemporaryDirectory(dir=parent, prefix=".hidden-") as place, ExitStack() as opened:
+        names = iter(range(count))
+
+        def in_file() -> HiddenStates:
+            file = opened.enter_context((Path(place) / str(next(names))).open("x+b", buffering=0))
+            return HiddenStates(shape, dtype, file=file)
+
+        yield in_file
+
+
+def _bytes(values: Tensor) -> memoryview:
+    """The bytes of contiguous numbers on the CPU, not copied."""
+    return values.view(torch.uint8).numpy().reshape(-1).data

@@ -71,7 +71,7 @@ class SequentialReconstructor:
     inputs.
 
     Memory beside the model, for N tokens, G subnets, b bytes of ``hidden_dtype`` and F = 2 if several dampings are
-    tried, else 1: hidden states N x D x b x (1 + G), in memory-mapped files if that exceeds ``budget_bytes``; moments
+    tried, else 1: hidden states N x D x b x (1 + G), in files if that exceeds ``budget_bytes``; moments
     8 x G x F x (n^2 + D n), and 24 n^2 + 16 D n while solving; one dense and G sliced sublayers; activations of
     ``batch_tokens`` tokens in one sublayer, about batch_tokens x (4 P + 8 D) x 4. Only the first term grows with N.
     The results are on the CPU: G x L x D x (H d + P) parameters at most.

@@ -16,6 +16,7 @@ from nas_llm.workflow._export_point import Refusal
 from nas_llm.workflow._export_task import ExportTask, finished, make_task
 from nas_llm.workflow._export_workers import export_all
 from nas_llm.workflow._finish import Finisher
+from nas_llm.workflow._finish_memory import check_memory
 from nas_llm.workflow._prepare import Prepared
 from nas_llm.workflow._reconstruction_settings import with_reconstruction
 from nas_llm.workflow._reopen import reopen
@@ -49,6 +50,7 @@ def export_points(
     method: str | None = None,
     samples: int | None = None,
     jobs: int = 1,
+    memory_gb: float | None = None,
     force: bool = False,
     on_event: EventHandler = ignore,
 ) -> list[ExportRecord]:
@@ -67,6 +69,8 @@ def export_points(
         method: How the points are finished, see :func:`reconstruct_points`; default: the problem's.
         samples: Calibration windows of the finish; default: as many tokens as the problem says.
         jobs: Points at a time, in processes that share the loaded model; fewer where memory is short.
+        memory_gb: What the process may have while it finishes points by the sequential method, GB (10^9 bytes): more of
+            it saves time and changes nothing else. Default: twice the model's size in float32 plus 1 GB.
         force: Replace what lies at the targets.
         on_event: Told what happens.
 
@@ -83,6 +87,7 @@ def export_points(
     chosen = _formats(formats, dtype, max_shard_size)
     if not points:
         raise ConfigError("nothing to export: no point was chosen; points are those of nas-llm front")
+    check_memory(memory_gb)
     if jobs < 1:
         raise ConfigError(f"jobs = {jobs} should be at least 1")
     run = with_reconstruction(run, method=method, samples=samples)
@@ -95,7 +100,18 @@ def export_points(
         refusals: dict[str, str] = {}
         if todo:
             try:
-                _export(run, points, todo, out, done, refusals, jobs=jobs, force=force, on_event=on_event)
+                _export(
+                    run,
+                    points,
+                    todo,
+                    out,
+                    done,
+                    refusals,
+                    jobs=jobs,
+                    memory_gb=memory_gb,
+                    force=force,
+                    on_event=on_event,
+                )
             except BaseException:
                 with suppress(NasLlmError):
                     write_index(out, run)
@@ -119,12 +135,13 @@ def _export(
     refusals: dict[str, str],
     *,
     jobs: int,
+    memory_gb: float | None,
     force: bool,
     on_event: EventHandler,
 ) -> None:
     prepared = reopen(run, on_event=on_event)
     check_space(out, todo, prepared)
-    finisher = Finisher(prepared, on_event=on_event)
+    finisher = Finisher(prepared, memory_gb=memory_gb, on_event=on_event)
     names = ", ".join(dict.fromkeys(task.format.name for task in todo))
     count = len({task.point.id for task in todo})
     on_event(StageStarted("export", f"{count} point{'s' if count > 1 else ''} as {names} to {out}", len(todo)))

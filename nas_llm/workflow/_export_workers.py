@@ -18,7 +18,8 @@ from nas_llm.errors import ExportError
 from nas_llm.events import EventHandler, Notice
 from nas_llm.workflow._export_point import Refusal, export_point, refusal
 from nas_llm.workflow._export_task import ExportTask
-from nas_llm.workflow._finish import Finisher, sequential_bytes
+from nas_llm.workflow._finish import Finisher
+from nas_llm.workflow._finish_memory import finish_memory
 from nas_llm.workflow._prepare import Prepared
 from nas_llm.workflow._types import ExportRecord, Run
 
@@ -118,8 +119,9 @@ def _allowed(jobs: int, prepared: Prepared, on_event: EventHandler) -> int:
         dense = sum(parameter.numel() * 4 for parameter in prepared.dense.model.parameters())
         architecture = prepared.dense.architecture
         widest = max(architecture.intermediate_size, architecture.num_heads * architecture.head_dim)
-        hidden = sum(sequential_bytes(prepared)) if prepared.problem.reconstruction.method == "sequential" else 0
-        fitting = max(1, int(available // (3 * dense + 4 * 8 * widest**2 + 2 * hidden)))
+        sequential = prepared.problem.reconstruction.method == "sequential"
+        finish = finish_memory(prepared).one_point if sequential else 4 * 8 * widest**2
+        fitting = max(1, int(available // (3 * dense + finish)))
         if fitting < jobs:
             on_event(Notice(f"memory is enough for {fitting} of {jobs} points at a time"))
         jobs = min(jobs, fitting)

@@ -7,13 +7,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from nas_llm.calibration import keep_grams
 from nas_llm.data import WindowSet
 from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted, ignore
-from nas_llm.models import available_bytes
 from nas_llm.reconstruction import (
     BlockReconstructor,
     GramSource,
@@ -26,6 +24,7 @@ from nas_llm.reconstruction import (
 )
 from nas_llm.space import BoolArray, Genome
 from nas_llm.subnet import BlockEdit
+from nas_llm.workflow._finish_memory import BATCH_TOKENS, finish_memory, release_memory
 from nas_llm.workflow._prepare import Prepared
 from nas_llm.workflow._types import FrontPoint
 
@@ -50,14 +49,16 @@ class Finisher:
 
     Args:
         prepared: The problem.
+        memory_gb: See :func:`finish_memory`; of use to ``sequential`` alone.
         on_event: Told about these Grams.
     """
 
-    def __init__(self, prepared: Prepared, *, on_event: EventHandler = ignore) -> None:
+    def __init__(self, prepared: Prepared, *, memory_gb: float | None = None, on_event: EventHandler = ignore) -> None:
         self._prepared = prepared
         self._method = prepared.problem.reconstruction.method
         self._windows = prepared.splits.finish
-        self._sequential = sequential_reconstructor(prepared) if self._method == "sequential" else None
+        memory = finish_memory(prepared, memory_gb=memory_gb)
+        self._memory = memory if self._method == "sequential" else None
         self._grams = _gram_sources(prepared, on_event) if self._method in ("closed_form", "admm") else None
 
     def finish(self, points: Sequence[FrontPoint], *, on_event: EventHandler = ignore) -> list[Finished]:
@@ -77,11 +78,11 @@ class Finisher:
         detail = f"{names}: {self._method} on {self._windows.num_tokens:,} tokens"
         on_event(StageStarted("reconstruction", detail, layers))
         genomes = [point.genome for point in points]
-        if self._sequential is not None:
-            found = self._sequential.reconstruct_many(
-                genomes, on_layer=lambda layer, _: _advance(on_event, 0, 1, layer)
-            )
+        if self._memory is not None:
+            sequential = sequential_reconstructor(self._prepared, budget_bytes=self._memory.budget(len(points)))
+            found = sequential.reconstruct_many(genomes, on_layer=lambda layer, _: _advance(on_event, 0, 1, layer))
             finished = [Finished(subnet.edit, subnet.residuals) for subnet in found]
+            release_memory()
         else:
             finished = [
                 self._block_by_block(genome, partial(_advance, on_event, done * layers, len(genomes)))
@@ -92,15 +93,7 @@ class Finisher:
 
     def at_once(self) -> int:
         """How many points one pass should take, as far as memory allows; more than one only saves time."""
-        if self._sequential is None:
-            return 1
-        device = self._prepared.device
-        hidden, moments = sequential_bytes(self._prepared)
-        on_device = available_bytes() if device.type == "cpu" else torch.cuda.mem_get_info(device)[0]
-        if device.type == "cpu":
-            # One more hidden state and set of moments than points: the dense model's, and what a solve takes.
-            return max(1, on_device // 2 // (hidden + moments) - 1)
-        return max(1, min(available_bytes() // 2 // hidden, on_device // 2 // moments) - 1)
+        return 1 if self._memory is None else self._memory.points
 
     def _block_by_block(self, genome: Genome, on_layer: Callable[[int], None]) -> Finished:
         assert self._grams is not None
@@ -116,8 +109,13 @@ class Finisher:
         return Finished(lambda layer, sliced: {**sliced, **layers[layer]}, tuple(reconstructor.residuals))
 
 
-def sequential_reconstructor(prepared: Prepared) -> SequentialReconstructor:
-    """The sequential reconstruction that a problem describes."""
+def sequential_reconstructor(prepared: Prepared, *, budget_bytes: int) -> SequentialReconstructor:
+    """The sequential reconstruction that a problem describes.
+
+    Args:
+        prepared: The problem.
+        budget_bytes: Memory for hidden states and for inputs kept along the way.
+    """
     section = prepared.problem.reconstruction
     start = BlockReconstructor(
         prepared.dense, prepared.calibration, damping=section.pricing_damping, device=prepared.device
@@ -132,7 +130,8 @@ def sequential_reconstructor(prepared: Prepared) -> SequentialReconstructor:
         refit_inputs=section.refit_inputs,
         validation=section.validation,
         device=prepared.device,
-        budget_bytes=available_bytes() // 2,
+        batch_tokens=BATCH_TOKENS,
+        budget_bytes=budget_bytes,
     )
 
 
@@ -156,17 +155,6 @@ def block_reconstructor(prepared: Prepared, grams: GramSource, held_out: GramSou
         device=prepared.device,
         residuals=True,
     )
-
-
-def sequential_bytes(prepared: Prepared) -> tuple[int, int]:
-    """Memory of one point in a sequential pass: its hidden states, and its moments with its results."""
-    shape, section = prepared.dense.architecture, prepared.problem.reconstruction
-    heads = shape.num_heads * shape.head_dim
-    widest = max(shape.intermediate_size, heads)
-    sets = 2 if len(section.dampings) > 1 else 1
-    moments = 8 * sets * widest * (widest + shape.hidden_size)
-    results = 4 * shape.num_layers * shape.hidden_size * (heads + shape.intermediate_size)
-    return prepared.splits.finish.num_tokens * shape.hidden_size * 4, moments + results
 
 
 def _gram_sources(prepared: Prepared, on_event: EventHandler) -> tuple[GramSource, GramSource | None]:

@@ -10,6 +10,7 @@ from nas_llm.errors import ConfigError, RunError
 from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted, ignore
 from nas_llm.subnet import build_subnet
 from nas_llm.workflow._finish import Finished, Finisher
+from nas_llm.workflow._finish_memory import check_memory
 from nas_llm.workflow._measure import SubnetMeasure
 from nas_llm.workflow._prepare import Prepared
 from nas_llm.workflow._reconstruction_settings import describe, with_reconstruction
@@ -29,6 +30,7 @@ def reconstruct_points(
     samples: int | None = None,
     damping: float | Sequence[float] | None = None,
     target: str | float | None = None,
+    memory_gb: float | None = None,
     on_event: EventHandler = ignore,
 ) -> list[ReconstructionRecord]:
     """Finish points of a run and measure what it brings.
@@ -42,6 +44,7 @@ def reconstruct_points(
         samples: Calibration windows; default: as many tokens as the problem says.
         damping: Ridge, or several to choose between; default: the problem's.
         target: ``residual``, ``sublayer`` or a number from 0 (sublayer) to 1; default: the problem's.
+        memory_gb: See :func:`export_points`.
         on_event: Told what happens.
 
     Returns:
@@ -54,6 +57,7 @@ def reconstruct_points(
     """
     if not points:
         raise ConfigError("nothing to reconstruct: no point was chosen; points are those of nas-llm front")
+    check_memory(memory_gb)
     run = with_reconstruction(run, method=method, samples=samples, damping=damping, target=target)
     prepared = reopen(run, on_event=on_event)
     folder = run.directory / FOLDER
@@ -61,7 +65,7 @@ def reconstruct_points(
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise RunError(f"cannot write {folder}: {error.strerror or error}") from error
-    finisher = Finisher(prepared, on_event=on_event)
+    finisher = Finisher(prepared, memory_gb=memory_gb, on_event=on_event)
     records = []
     for group in _groups(points, finisher.at_once()):
         started = time.monotonic()

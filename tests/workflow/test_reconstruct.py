@@ -273,15 +273,16 @@ def test_points_side_by_side_are_as_one_by_one(run: Run, tmp_path: Path, method:
         assert one.read_bytes() == other.read_bytes()
 
 
-def test_points_go_one_by_one_where_memory_is_short(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_points_go_one_by_one_where_memory_is_short(run: Run) -> None:
     points = run.front.points[:3]
-    together = reconstruct_points(run, points, method="sequential")
-    monkeypatch.setattr("nas_llm.workflow._finish.available_bytes", lambda: 0)
-    told: list[Event] = []
-    apart = reconstruct_points(run, points, method="sequential", on_event=told.append)
-    details = [e.detail for e in told if isinstance(e, StageStarted) and e.stage == "reconstruction"]
-    assert details == [f"{point.id}: sequential on 1,024 tokens" for point in points]
-    assert [record.residuals for record in apart] == [record.residuals for record in together]
+    found, details = [], []
+    for memory in (16.0, 0.001):
+        told: list[Event] = []
+        found.append(reconstruct_points(run, points, method="sequential", memory_gb=memory, on_event=told.append))
+        details.append([e.detail for e in told if isinstance(e, StageStarted) and e.stage == "reconstruction"])
+    assert details[0] == [f"{', '.join(point.id for point in points)}: sequential on 1,024 tokens"]
+    assert details[1] == [f"{point.id}: sequential on 1,024 tokens" for point in points]
+    assert [record.residuals for record in found[0]] == [record.residuals for record in found[1]]
 
 
 def test_a_search_finds_too_little_text_before_it_begins_and_may_be_finished_otherwise(tmp_path: Path) -> None:
@@ -339,6 +340,8 @@ def test_what_cannot_be_done_is_said(run: Run, tmp_path: Path) -> None:
         (("reconstruct", "--method", "sequental"), 'error: reconstruction.method = "sequental" is not known; did you'),
         (("reconstruct", "--samples", "0"), "error: samples = 0 should be at least 1"),
         (("reconstruct", "--damping", "-1"), "error: reconstruction.damping = -1.0 should be a number above 0, or a"),
+        (("reconstruct", "--memory", "0"), "error: --memory must be above 0 GB, got 0"),
+        (("export", "--memory", "-1"), "error: --memory must be above 0 GB, got -1"),
         (("reconstruct", "--target", "2"), "error: reconstruction.target = 2.0 is not known; known are residual, sub"),
         (("export", "--method", "closed"), 'error: reconstruction.method = "closed" is not known; did you mean "clos'),
         (("export", "--samples", "-3"), "error: samples = -3 should be at least 1"),

@@ -1,0 +1,104 @@
+"""What a sequential finish may take of the memory, and what that is enough for."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+
+import psutil
+import torch
+
+from nas_llm.errors import ConfigError
+from nas_llm.models import available_bytes
+from nas_llm.workflow._prepare import Prepared
+
+# Tokens that run through a sublayer together.
+BATCH_TOKENS = 2048
+# Beside two models in float32: the interpreter with its libraries, and what does not grow with the model.
+_BESIDE = 10**9
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishMemory:
+    """Memory of a sequential finish, in bytes.
+
+    Attributes:
+        room: What it may take beside what the process has already.
+        hidden: One point's hidden states; they may lie in files instead.
+        results: One point's refitted weights, at most.
+        moments: One point's sums over tokens for one projection, at most.
+        shared: Activations of one batch, and what a solve takes.
+        device_room: As ``room``, of the GPU's memory; None on a CPU.
+    """
+
+    room: int
+    hidden: int
+    results: int
+    moments: int
+    shared: int
+    device_room: int | None
+
+    @property
+    def points(self) -> int:
+        """Points to finish together: as many as there is room for, with their hidden states in files if need be."""
+        if self.device_room is None:
+            return max(1, (self.room - self.shared) // (self.results + self.moments))
+        return max(1, min(self.room // self.results, (self.device_room - self.shared) // self.moments))
+
+    def budget(self, points: int) -> int:
+        """Room for the hidden states, and inputs kept along the way, of so many points."""
+        taken = points * self.results
+        if self.device_room is None:
+            taken += points * self.moments + self.shared
+        return max(0, self.room - taken)
+
+    @property
+    def one_point(self) -> int:
+        """What one point takes, hidden states of it and of the dense model included."""
+        return 2 * self.hidden + self.results + self.moments + self.shared
+
+
+def check_memory(memory_gb: float | None) -> None:
+    """Refuse a limit that is none.
+
+    Raises:
+        ConfigError: If it is not above zero.
+    """
+    if memory_gb is not None and not memory_gb > 0:
+        raise ConfigError(f"--memory must be above 0 GB, got {memory_gb:g}")
+
+
+def finish_memory(prepared: Prepared, *, memory_gb: float | None = None) -> FinishMemory:
+    """Memory of the sequential finish of a problem's points.
+
+    Args:
+        prepared: The problem.
+        memory_gb: What the whole process may have, GB (10^9 bytes); None = twice the model's size in float32 plus 1 GB.
+            Either way no more than four fifths of what is free is taken on.
+
+    """
+    shape, section, device = prepared.dense.architecture, prepared.problem.reconstruction, prepared.device
+    dense = prepared.cost_model.dense
+    limit = 2 * 4 * dense.params + _BESIDE if memory_gb is None else int(memory_gb * 1e9)
+    heads = shape.num_heads * shape.head_dim
+    widest, size = max(shape.intermediate_size, heads), shape.hidden_size
+    outputs = shape.num_layers * size * (heads + shape.intermediate_size)
+    sets = 2 if len(section.dampings) > 1 else 1
+    return FinishMemory(
+        room=min(limit - psutil.Process().memory_info().rss, available_bytes() * 4 // 5),
+        hidden=4 * prepared.splits.finish.num_tokens * size,
+        results=4 * (dense.block_params if section.refit_inputs else outputs),
+        moments=8 * sets * widest * (widest + size),
+        shared=4 * BATCH_TOKENS * (4 * shape.intermediate_size + 8 * size) + 24 * widest**2 + 16 * widest * size,
+        device_room=None if device.type == "cpu" else torch.cuda.mem_get_info(device)[0] * 4 // 5,
+    )
+
+
+def release_memory() -> None:
+    """Give the system back what was freed; glibc keeps much of it otherwise, and what comes next would count twice."""
+    if sys.platform == "linux":
+        # Other C libraries have no such function and need none.
+        with suppress(AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from nas_llm.workflow._finish_memory import FinishMemory
+
+MEMORY = FinishMemory(room=1000, hidden=70, results=100, moments=40, shared=160, device_room=None)
+
+
+def test_as_many_points_as_fit_and_at_least_one() -> None:
+    assert MEMORY.points == 6
+    assert replace(MEMORY, room=1001 - 1 - 140).points == 5
+    assert replace(MEMORY, room=-500).points == 1
+
+
+def test_hidden_states_get_what_is_left() -> None:
+    assert MEMORY.budget(1) == 1000 - 160 - 140
+    assert MEMORY.budget(6) == 0
+    assert replace(MEMORY, room=-500).budget(1) == 0
+
+
+def test_on_a_gpu_the_sums_are_there_and_the_weights_are_not() -> None:
+    on_gpu = replace(MEMORY, device_room=400)
+    assert on_gpu.points == 6
+    assert replace(on_gpu, room=350).points == 3
+    assert on_gpu.budget(3) == 700
