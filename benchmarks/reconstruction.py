@@ -1,7 +1,8 @@
 """Reconstruction: the closed form against the paper's ADMM, on equal Grams, masks and ridge.
 
 ``make bench NAME=reconstruction [DATA=folder]``; DATA is a folder with ``text/wikitext2_train_head.raw``, without it
-the model's own text is used.
+the model's own text is used. The subnets are those that ``make bench NAME=front`` found, on all of their layers; where
+there are none, uniform ones on a few layers.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ import torch
 from torch import Tensor
 
 from benchmarks._result import write_result
+from benchmarks.front import best_at
 from nas_llm.calibration import Calibration, Gram, calibrate
 from nas_llm.data import WindowSet, packaged_sample, read_texts, token_windows
 from nas_llm.errors import DataError
 from nas_llm.models import DenseModel, load_model
 from nas_llm.reconstruction import Refit, admm, closed_form
 from nas_llm.space import BoolArray, Genome
+from nas_llm.workflow import open_run
 
 RATIOS = (0.9, 0.8, 0.7, 0.6, 0.5)
 # A long ADMM runs on few output rows (each is a problem of its own) and only on the first of the layers.
@@ -74,6 +77,7 @@ def timed(solve: Any, *arguments: Any, damping: float) -> tuple[Refit, float]:
 def measure(
     dense: DenseModel,
     calibration: Calibration,
+    genome: Genome,
     ratio: float,
     layers: list[int],
     *,
@@ -82,7 +86,6 @@ def measure(
     long_iterations: int,
 ) -> dict[str, Any]:
     """One row: both solvers on all projections of the layers."""
-    genome = uniform_genome(dense, calibration, ratio)
     ratios, speedups, ours, theirs, unridged, inherited, long_differences = ([] for _ in range(7))
     seconds: dict[str, list[float]] = {"closed_form": [], "admm": []}
     for layer in layers:
@@ -127,8 +130,9 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--tokens", type=int, default=16384)
     parser.add_argument("--window", type=int, default=512)
-    parser.add_argument("--layers", type=int, default=4, help="how many layers, evenly spaced")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--run", type=Path, default=Path("runs/bench-front"), help="whose subnets; none: uniform ones")
+    parser.add_argument("--layers", type=int, help="how many layers, evenly spaced; default all of a run's, else 4")
+    parser.add_argument("--repeats", type=int, default=1, help="of the timing, on each projection")
     parser.add_argument("--damping", type=float, default=1e-2)
     parser.add_argument("--long-iterations", type=int, default=3000)
     parser.add_argument("--ratios", type=float, nargs="+", default=list(RATIOS))
@@ -137,14 +141,17 @@ def main() -> None:
     window = min(arguments.window, dense.architecture.max_positions)
     windows = calibration_windows(dense, arguments.data, tokens=arguments.tokens, window=window)
     calibration = calibrate(dense, windows, scorer="importance", damping=1e-2, device=torch.device("cpu"))
-    count = min(arguments.layers, dense.architecture.num_layers)
+    run = open_run(arguments.run) if arguments.model == "smollm2-135m" and arguments.run.is_dir() else None
+    count = min(arguments.layers or (dense.architecture.num_layers if run else 4), dense.architecture.num_layers)
     layers = [int(layer) for layer in np.linspace(0, dense.architecture.num_layers - 1, count).round()]
     rows = []
     for ratio in arguments.ratios:
+        genome = best_at(run, ratio).genome if run else uniform_genome(dense, calibration, ratio)
         rows.append(
             measure(
                 dense,
                 calibration,
+                genome,
                 ratio,
                 layers,
                 damping=arguments.damping,
@@ -155,13 +162,16 @@ def main() -> None:
         print(json.dumps(rows[-1]), flush=True)
     if arguments.model != "smollm2-135m":
         return
+    place = f"layers {', '.join(map(str, layers))}" if count < dense.architecture.num_layers else "all layers"
+    subnets = (
+        "subnets of `NAME=front`" if run else "every layer keeps the best-scored share of FFN channels and KV groups"
+    )
     text = "WikiText-2 (train, first articles)" if arguments.data else "the model's own text"
     write_result(
         "reconstruction",
         about=(
-            f"Refits of the output projections of SmolLM2-135M, layers {', '.join(map(str, layers))}, with Grams of "
-            f"{windows.num_tokens} tokens of {text}; every layer keeps the best-scored share of FFN channels and "
-            "(rounded up) of KV groups. `closed_form` against `admm` as in the paper (rho = 1, 30 iterations, on the "
+            f"Refits of the output projections of SmolLM2-135M, {place}, with Grams of {windows.num_tokens:,} tokens of "
+            f"{text}; {subnets}. `closed_form` against `admm` as in the paper (rho = 1, 30 iterations, on the "
             f"normalised Gram), both in float64 with a ridge of {arguments.damping:g} of the mean diagonal on the "
             "update; residuals are relative squared output errors, averaged over projections, `residual_ratio` is the "
             "largest quotient of any. `residual_admm_no_ridge` is ADMM on the paper's own objective. Times are per "

@@ -84,6 +84,12 @@ def test_memory_of_a_process_covers_the_weights() -> None:
     assert cache == 2 * 26 * LAYERS * 2 * shape.num_kv_heads * shape.head_dim * 4
 
 
+def test_memory_of_a_process_is_not_that_of_its_parent() -> None:
+    mine = np.ones(50_000_000)
+    peak, _ = saved_memory(dense_model("llama-gqa-tied").model, LOAD)
+    assert peak < mine.nbytes
+
+
 def test_a_process_that_fails_is_an_error_of_one_line() -> None:
     with pytest.raises(ModelError, match="memory of /no/such cannot be measured: exit code 1") as caught:
         process_memory("/no/such", LOAD, dtype=torch.float32)

@@ -1,0 +1,126 @@
+"""Fitness: what pricing candidates after reconstruction buys over inherited weights, at equal wall time.
+
+``make bench NAME=fitness DATA=folder``; DATA is a folder with ``text/``. The test text is not read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks._result import write_result
+from benchmarks.front import overrides, show
+from benchmarks.posttrain import best, evaluations, point
+from nas_llm.config import load_problem
+from nas_llm.data import perplexity_windows
+from nas_llm.errors import ConfigError
+from nas_llm.evaluation import model_perplexity
+from nas_llm.events import CandidateEvaluated, Event, StageStarted, ignore
+from nas_llm.subnet import build_subnet
+from nas_llm.workflow import open_run, run_search
+from nas_llm.workflow._finish import Finisher
+from nas_llm.workflow._reconstruction_settings import with_reconstruction
+from nas_llm.workflow._reopen import reopen
+
+WEIGHTS = ("inherited", "reconstructed")
+
+
+def search(run_dir: Path, data: Path, *, weights: str, ratio: float, seconds: float, seed: int) -> list[float]:
+    """Search at one ratio until the time is over; the second at which each evaluation was done, in order."""
+    settings = [
+        *overrides(data, seed=seed, evaluations=100_000, tokens=65536),
+        f"search.target_ratios=[{ratio}]",
+        "search.descent.looks=0",
+        f'fitness.weights="{weights}"',
+    ]
+    begun: list[float] = []
+    times: list[float] = []
+
+    def note(event: Event) -> None:
+        show(event)
+        if isinstance(event, StageStarted) and event.stage == "search":
+            begun.append(time.monotonic())
+        if isinstance(event, CandidateEvaluated) and event.evaluation is not None:
+            times.append(time.monotonic() - begun[0])
+
+    run_search(
+        load_problem("smollm2-135m", overrides=settings),
+        run_dir=run_dir,
+        on_event=note,
+        should_stop=lambda: bool(begun) and time.monotonic() - begun[0] >= seconds,
+        shared_cache=False,
+    )
+    return times
+
+
+def main() -> None:
+    """Search twice, finish the best subnets at each mark of the clock alike, measure, write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--ratio", type=float, default=0.7)
+    parser.add_argument("--seconds", type=float, default=360.0, help="of each search")
+    parser.add_argument("--marks", type=int, default=3, help="points of each curve")
+    parser.add_argument("--windows", type=int, default=8, help="of the validation text")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path, default=Path("runs/bench-fitness"))
+    arguments = parser.parse_args()
+    data, rows = arguments.data.resolve(), []
+    for weights in WEIGHTS:
+        run_dir = arguments.folder / weights
+        log = run_dir / "times.json"
+        if not log.is_file():
+            if run_dir.exists():
+                raise ConfigError(f"{run_dir} was cut off and its clock is lost; remove it")
+            times = search(
+                run_dir, data, weights=weights, ratio=arguments.ratio, seconds=arguments.seconds, seed=arguments.seed
+            )
+            log.write_text(json.dumps(times), encoding="utf-8")
+        times = json.loads(log.read_text(encoding="utf-8"))
+        history = evaluations(run_dir)[: len(times)]
+        prepared = reopen(with_reconstruction(open_run(run_dir), method="closed_form"), on_event=ignore)
+        windows = perplexity_windows(
+            data / "text" / "wikitext2_valid.raw",
+            tokenizer=prepared.dense.tokenizer,
+            window=1024,
+            max_windows=arguments.windows,
+            name="validation",
+        )
+        finisher, known = Finisher(prepared), dict[str, float]()
+        for mark in range(1, arguments.marks + 1):
+            seconds = arguments.seconds * mark / arguments.marks
+            done = [row for row, at in zip(history, times, strict=True) if at <= seconds]
+            chosen = point(weights, best(done, arguments.ratio))
+            if chosen.digest not in known:
+                edit = finisher.finish([chosen])[0].edit
+                model = build_subnet(prepared.dense, chosen.genome, edit=edit)
+                known[chosen.digest] = model_perplexity(model, windows)
+            row: dict[str, Any] = {
+                "fitness.weights": weights,
+                "seconds": seconds,
+                "evaluations": len(done),
+                "perplexity": known[chosen.digest],
+            }
+            rows.append(row)
+            print(json.dumps(row), file=sys.stderr, flush=True)
+    ends = {row["fitness.weights"]: row["perplexity"] for row in rows}
+    write_result(
+        "fitness",
+        about=(
+            f"SmolLM2-135M-Instruct at an inheriting ratio of at most {arguments.ratio:g}, seed {arguments.seed}: two "
+            f"searches of {arguments.seconds:g} s without a descent, KL on 2,048 tokens of WikiText-2 train, candidates "
+            "priced with inherited weights or after the closed form. The best subnet at each mark of the clock is finished "
+            f"by the closed form either way; `perplexity`: first {arguments.windows} windows of 1,024 tokens of "
+            "WikiText-2 valid, float32."
+        ),
+        headline={"reconstructed_over_inherited": ends["reconstructed"] / ends["inherited"]},
+        rows=rows,
+        command="make bench NAME=fitness DATA=<folder>",
+    )
+
+
+if __name__ == "__main__":
+    main()
