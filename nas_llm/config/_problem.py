@@ -191,7 +191,7 @@ class FitnessSection(_Section):
     """``[fitness]``: which weights a candidate is priced with."""
 
     weights: Literal["inherited", "reconstructed"] = Field(
-        "inherited", description="inherited = sliced dense weights; reconstructed = after the closed form."
+        "reconstructed", description="reconstructed = after the closed form; inherited = sliced dense weights."
     )
     racing: bool = Field(
         False, description="Give a candidate up when part of the fitness text shows that it is clearly dominated."
@@ -219,7 +219,7 @@ class DescentSection(_Section):
     """``[search.descent]``: a first population from first-order marginals."""
 
     looks: int = Field(
-        0, ge=0, description="Looks at each target ratio (or, without targets, at each of five); 0 = no descent."
+        6, ge=0, description="Looks at each target ratio (or, without targets, at each of five); 0 = no descent."
     )
     tokens: PositiveInt = Field(2048, description="Calibration tokens of one look.")
     step_ratio: Ratio = Field(

@@ -99,11 +99,6 @@ def resolve_study(definition: StudyDefinition, *, base_dir: Path | None = None) 
     loaded = load_problem(beside if beside.is_file() else definition.problem, overrides=definition.set)
     if loaded.problem.search.start_from:
         raise ConfigError("a problem with search.start_from cannot be tuned: its searches are no fresh ones")
-    if loaded.problem.search.descent.looks:
-        raise ConfigError(
-            "a problem with search.descent cannot be tuned: all trials would begin with what the descent found; set "
-            "search.descent.looks=0 in the study's set"
-        )
     study = LoadedStudy(definition=definition, loaded=loaded)
     check_parameters(definition.parameters, study.problem)
     return study

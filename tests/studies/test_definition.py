@@ -51,7 +51,6 @@ def test_keys_may_be_dotted_quoted_or_tables(definition_file: Write, text: str) 
             "",
             'unknown hyperparameter "search.popluation"; did you mean "search.population"?',
         ),
-        (RANGE, 'set = ["search.descent.looks=2"]', "set search.descent.looks=0 in the study's set"),
         ("search.operators.alpa = { low = 0, high = 1 }", "", 'did you mean "search.operators.alpha"?'),
         ("alpha = { low = 0.0, high = 1.0 }", "", 'did you mean "search.operators.alpha"?'),
         ("search.evaluations = { low = 4, high = 8 }", "", 'unknown hyperparameter "search.evaluations"'),
