@@ -128,7 +128,7 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     [
         ("smolm2-135m", 'problem "smolm2-135m" does not exist; did you mean the packaged "smollm2-135m"?'),
         ("folder/tinyllama.toml", 'did you mean the packaged "tiny-llama"?'),
-        ("qqq", "packaged are smollm2-135m, tiny-llama"),
+        ("qqq", "packaged are smollm2-135m, smollm2-135m-wikitext2, tiny-llama"),
         (".", "is a directory"),
     ],
 )
