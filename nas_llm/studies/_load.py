@@ -60,7 +60,7 @@ def list_studies() -> list[PackagedStudy]:
     package = Path(nas_llm.__file__).parent
     folder = next((path for path in (package / "_studies", package.parent / "studies") if path.is_dir()), None)
     found = []
-    for path in sorted(folder.glob("*.toml")) if folder else []:
+    for path in sorted(folder.glob("*.toml"), key=lambda path: path.stem) if folder else []:
         found.append(PackagedStudy(path.stem, str(_read(path).get("description", "")), path))
     return found
 
