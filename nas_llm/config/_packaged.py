@@ -38,7 +38,7 @@ def list_problems() -> list[PackagedProblem]:
         ConfigError: If a packaged file cannot be read as TOML.
     """
     found = []
-    for path in sorted(problems_directory().glob("*.toml")):
+    for path in sorted(problems_directory().glob("*.toml"), key=lambda path: path.stem):
         try:
             description = tomllib.loads(path.read_text(encoding="utf-8")).get("description", "")
         except (OSError, ValueError) as error:
