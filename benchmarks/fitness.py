@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._result import write_result
-from benchmarks.front import overrides, show
+from benchmarks.front import PROBLEM, overrides, show
 from benchmarks.posttrain import best, evaluations, point
 from nas_llm.config import load_problem
 from nas_llm.data import perplexity_windows
@@ -48,7 +48,7 @@ def search(run_dir: Path, data: Path, *, weights: str, ratio: float, seconds: fl
             times.append(time.monotonic() - begun[0])
 
     run_search(
-        load_problem("smollm2-135m", overrides=settings),
+        load_problem(PROBLEM, overrides=settings),
         run_dir=run_dir,
         on_event=note,
         should_stop=lambda: bool(begun) and time.monotonic() - begun[0] >= seconds,

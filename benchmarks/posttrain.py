@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._result import write_result
+from benchmarks.front import PROBLEM
 from benchmarks.front import overrides as front_overrides
 from nas_llm.config import LoadedProblem, load_problem
 from nas_llm.errors import ModelError
@@ -79,11 +80,9 @@ class Setup:
     def load(self, evaluations: int) -> LoadedProblem:
         """The problem with so many evaluations; the front's settings, brought to one ratio."""
         settings = front_overrides(self.data, seed=self.seed, evaluations=evaluations, tokens=self.tokens)
+        settings += ['objectives=["kl", "block_params"]', 'reconstruction.method="sequential"']
         settings.append(f"search.target_ratios=[{self.ratio}]")
         settings.append(f"search.population={min(40, self.evaluations)}")
-        if self.problem != "smollm2-135m":
-            # Another model has sizes of its own; its problem's space is taken.
-            settings = [text for text in settings if not text.startswith("space.")]
         return load_problem(self.problem, overrides=settings)
 
 
@@ -251,7 +250,7 @@ def valid(setup: Setup, paths: Sequence[Path]) -> list[float]:
     rows = evaluate_models(
         list(dict.fromkeys(names)), text=setup.text("wikitext2_valid"), window=setup.window, windows=setup.windows
     )
-    found = {row.name: row.perplexity for row in rows}
+    found = {row.name: row.texts[0].perplexity for row in rows}
     return [found[name] for name in names]
 
 
@@ -282,10 +281,10 @@ def final(setup: Setup, *, write: bool) -> None:
         for row in arm
     ]
     headline = {
-        "perplexity_dense": found[source].perplexity,
-        "perplexity_start": found[str(first)].perplexity,
+        "perplexity_dense": found[source].texts[0].perplexity,
+        "perplexity_start": found[str(first)].texts[0].perplexity,
         **{
-            f"perplexity_{name}": found[rows[-1]["path"]].perplexity
+            f"perplexity_{name}": found[rows[-1]["path"]].texts[0].perplexity
             for name, rows in zip(("more_search", "lora", "full"), arms, strict=True)
         },
     }
@@ -328,7 +327,7 @@ def main() -> None:
     parser.add_argument(
         "--only", choices=("start", "more", "lora", "full"), help="do this piece, without the test text"
     )
-    parser.add_argument("--problem", default="smollm2-135m", help="another one is a try")
+    parser.add_argument("--problem", default=PROBLEM, help="another one is a try")
     parser.add_argument(
         "--run", type=Path, help="a try: nothing is written but this folder; default runs/bench-posttrain"
     )
@@ -349,7 +348,7 @@ def main() -> None:
     elif arguments.only:
         print(json.dumps(train(setup, arguments.only), indent=1))
     else:
-        final(setup, write=arguments.run is None and arguments.problem == "smollm2-135m")
+        final(setup, write=arguments.run is None and arguments.problem == PROBLEM)
 
 
 def check_settings(setup: Setup) -> None:

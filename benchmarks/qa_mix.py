@@ -14,11 +14,9 @@ from typing import Any
 
 from benchmarks._result import write_result
 from benchmarks.evaluation import TASKS
-from benchmarks.front import overrides, show
+from benchmarks.front import PROBLEM, overrides, show
 from nas_llm.config import load_problem
 from nas_llm.workflow import evaluate_models, open_run, run_search
-
-DENSE = "smollm2-135m"
 
 
 def sources(data: Path, *, questions: bool) -> str:
@@ -68,7 +66,7 @@ def main() -> None:
             "search.descent.looks=0",
         ]
         if not (run_dir / "front.json").is_file():
-            loaded = load_problem(DENSE, overrides=settings)
+            loaded = load_problem(PROBLEM, overrides=settings)
             run_search(loaded, run_dir=run_dir, resume=(run_dir / "problem.toml").is_file(), on_event=show)
         runs.append(run_dir)
     best = [min(open_run(run).front.points, key=lambda point: point.objectives["kl"]).id for run in runs]
