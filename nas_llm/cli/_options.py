@@ -35,7 +35,7 @@ FinishMemoryOption = Annotated[
         "--memory",
         metavar="GB",
         help="What the process may have while it refits by the sequential method: more saves time; default twice the "
-        "model plus 1.",
+        "model in float32 plus 1 GB.",
     ),
 ]
 MaxRatioOption = Annotated[float | None, typer.Option("--max-ratio", help="Most inheriting ratio, in (0, 1].")]

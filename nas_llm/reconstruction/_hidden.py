@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from nas_llm.cache import cache_dir
+from nas_llm.errors import ModelError
 
 
 class HiddenStates:
@@ -75,11 +76,26 @@ def hidden_storage(
 
     Yields:
         What makes one more.
+
+    Raises:
+        ModelError: If the disk does not take the files; reading and writing inside raises it, too.
     """
     if math.prod(shape) * dtype.itemsize * count <= budget_bytes:
         yield lambda: HiddenStates(shape, dtype)
         return
     parent = folder or cache_dir()
+    try:
+        yield from _files(parent, shape, dtype, count)
+    except OSError as error:
+        raise ModelError(
+            f"hidden states cannot be kept in {parent}: {error.strerror or error}; make room there, name another place "
+            f"with NAS_LLM_CACHE, or allow more memory"
+        ) from error
+
+
+def _files(
+    parent: Path, shape: tuple[int, int, int], dtype: torch.dtype, count: int
+) -> Iterator[Callable[[], HiddenStates]]:
     parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=parent, prefix=".hidden-") as place, ExitStack() as opened:
         names = iter(range(count))

@@ -74,7 +74,8 @@ class SequentialReconstructor:
     tried, else 1: hidden states N x D x b x (1 + G), in files if that exceeds ``budget_bytes``; moments
     8 x G x F x (n^2 + D n), and 24 n^2 + 16 D n while solving; one dense and G sliced sublayers; activations of
     ``batch_tokens`` tokens in one sublayer, about batch_tokens x (4 P + 8 D) x 4. Only the first term grows with N.
-    The results are on the CPU: G x L x D x (H d + P) parameters at most.
+    The results are on the CPU: G x L x D x (H d + P) parameters at most, with ``refit_inputs`` G times the block
+    parameters.
 
     Args:
         dense: The model that subnets inherit from; untouched.
@@ -194,6 +195,7 @@ class SequentialReconstructor:
 
         Raises:
             ConfigError: If a genome is not of the model's shape.
+            ModelError: If hidden states go to files and the disk does not take them.
         """
         shape = self._dense.architecture
         for genome in genomes:
@@ -212,9 +214,9 @@ class SequentialReconstructor:
         )
         with room as storage, torch.no_grad(), fast_float32(self._device):
             hidden, context = self._embed(storage)
-            for layer, block in enumerate(self._dense.adapter.layers(self._dense.model)):
+            for layer in range(shape.num_layers):
                 done = [len(subnet.residuals) for subnet in subnets]
-                weights = block.state_dict()
+                weights = self._dense.block_state(layer)
                 for attention in (True, False):
                     last = not attention and layer == shape.num_layers - 1
                     self._sublayer(layer, weights, attention, subnets, hidden, context, storage, last=last)

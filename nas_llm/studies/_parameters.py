@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from optuna.trial import Trial
 
 # The budget is the study's own, and a search that starts from found subnets says nothing about a fresh one; the others
-# are whole sections.
-_NOT_TUNABLE = ("evaluations", "start_from", "descent", "operators", "algorithm_args")
+# are lists or whole sections.
+_NOT_TUNABLE = ("evaluations", "start_from", "target_ratios", "descent", "operators", "algorithm_args")
 ARGUMENTS = "search.algorithm_args."
 WINDOWS = "data.fitness.tokens"
 

@@ -52,7 +52,7 @@ class TaylorMarginals:
     The loss is expanded in fc2 (a Taylor expansion as in Molchanov et al., CVPR 2019, but of whole steps): channels
     within reach that are not inherited take part in the pass with zero columns, so their derivatives are known, too,
     and the change of fc2 is the difference of its refits for both masks, so that the prediction accounts for what
-    reconstruction will repair. One pass gives both directions for all layers, at about the cost of three candidates.
+    reconstruction will repair. One pass gives both directions for all layers, at about the cost of four candidates.
     No weight is ever changed by a derivative.
 
     Args:

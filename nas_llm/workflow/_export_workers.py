@@ -10,12 +10,12 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
 
 import torch
 
 from nas_llm.errors import ExportError
 from nas_llm.events import EventHandler, Notice
+from nas_llm.models import available_bytes
 from nas_llm.workflow._export_point import Refusal, export_point, refusal
 from nas_llm.workflow._export_task import ExportTask
 from nas_llm.workflow._finish import Finisher
@@ -69,7 +69,7 @@ def export_all(
     def work(index: int) -> list[Answer]:
         tasks = groups[index]
         wanted = any(refusal(task, prepared) is None for task in tasks)
-        return export_point(run, tasks, prepared, finisher.finish([tasks[0].point])[0] if wanted else None)
+        return export_point(run, tasks, prepared, finisher.finish([tasks[0].point], jobs=jobs)[0] if wanted else None)
 
     # Forked, not spawned: the children see the loaded model and calibration without loading or copying them.
     global _work
@@ -113,27 +113,15 @@ def _allowed(jobs: int, prepared: Prepared, on_event: EventHandler) -> int:
     if jobs > 1 and prepared.device.type != "cpu":
         on_event(Notice(f"points are exported one at a time on {prepared.device.type}"))
         return 1
-    available = available_memory()
-    if jobs > 1 and available is not None:
+    if jobs > 1:
         # A subnet, its copies in other types, what is loaded back, the solves in float64, and a sequential pass.
         dense = sum(parameter.numel() * 4 for parameter in prepared.dense.model.parameters())
         architecture = prepared.dense.architecture
         widest = max(architecture.intermediate_size, architecture.num_heads * architecture.head_dim)
         sequential = prepared.problem.reconstruction.method == "sequential"
         finish = finish_memory(prepared).one_point if sequential else 4 * 8 * widest**2
-        fitting = max(1, int(available // (3 * dense + finish)))
+        fitting = max(1, available_bytes() // (3 * dense + finish))
         if fitting < jobs:
             on_event(Notice(f"memory is enough for {fitting} of {jobs} points at a time"))
         jobs = min(jobs, fitting)
     return jobs
-
-
-def available_memory() -> int | None:
-    """Bytes that can be had without swapping; None where the system does not say."""
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return None

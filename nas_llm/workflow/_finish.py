@@ -9,9 +9,10 @@ from functools import partial
 import numpy as np
 from torch import Tensor
 
+from nas_llm._format import size
 from nas_llm.calibration import keep_grams
 from nas_llm.data import WindowSet
-from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted, ignore
+from nas_llm.events import EventHandler, Notice, StageAdvanced, StageFinished, StageStarted, ignore
 from nas_llm.reconstruction import (
     BlockReconstructor,
     GramSource,
@@ -57,15 +58,17 @@ class Finisher:
         self._prepared = prepared
         self._method = prepared.problem.reconstruction.method
         self._windows = prepared.splits.finish
-        memory = finish_memory(prepared, memory_gb=memory_gb)
-        self._memory = memory if self._method == "sequential" else None
+        self._memory = finish_memory(prepared, memory_gb=memory_gb) if self._method == "sequential" else None
+        if memory_gb is not None and self._memory is not None and self._memory.lacking:
+            on_event(Notice(f"one point takes {size(self._memory.lacking)} more than --memory {memory_gb:g}; going on"))
         self._grams = _gram_sources(prepared, on_event) if self._method in ("closed_form", "admm") else None
 
-    def finish(self, points: Sequence[FrontPoint], *, on_event: EventHandler = ignore) -> list[Finished]:
+    def finish(self, points: Sequence[FrontPoint], *, jobs: int = 1, on_event: EventHandler = ignore) -> list[Finished]:
         """Refit some points; together they cost less time, and more memory, than one by one.
 
         Args:
             points: The points.
+            jobs: Processes that do this at the same time; each takes its share of the memory.
             on_event: Told as layers go by.
 
         Returns:
@@ -79,7 +82,9 @@ class Finisher:
         on_event(StageStarted("reconstruction", detail, layers))
         genomes = [point.genome for point in points]
         if self._memory is not None:
-            sequential = sequential_reconstructor(self._prepared, budget_bytes=self._memory.budget(len(points)))
+            sequential = sequential_reconstructor(
+                self._prepared, budget_bytes=self._memory.budget(jobs * len(points)) // jobs
+            )
             found = sequential.reconstruct_many(genomes, on_layer=lambda layer, _: _advance(on_event, 0, 1, layer))
             finished = [Finished(subnet.edit, subnet.residuals) for subnet in found]
             release_memory()

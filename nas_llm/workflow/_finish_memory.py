@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from nas_llm.workflow._prepare import Prepared
 BATCH_TOKENS = 2048
 # Beside two models in float32: the interpreter with its libraries, and what does not grow with the model.
 _BESIDE = 10**9
+_CUDA_LIBRARIES = 3 * 10**9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,19 +57,25 @@ class FinishMemory:
         return max(0, self.room - taken)
 
     @property
+    def lacking(self) -> int:
+        """Bytes by which one point alone, its hidden states in files, exceeds the room; 0 if it does not."""
+        taken = self.results if self.device_room is not None else self.results + self.moments + self.shared
+        return max(0, taken - self.room)
+
+    @property
     def one_point(self) -> int:
         """What one point takes, hidden states of it and of the dense model included."""
         return 2 * self.hidden + self.results + self.moments + self.shared
 
 
 def check_memory(memory_gb: float | None) -> None:
-    """Refuse a limit that is none.
+    """Refuse a memory limit that is not a number of GB above zero.
 
     Raises:
         ConfigError: If it is not above zero.
     """
-    if memory_gb is not None and not memory_gb > 0:
-        raise ConfigError(f"--memory must be above 0 GB, got {memory_gb:g}")
+    if memory_gb is not None and not 0 < memory_gb < math.inf:
+        raise ConfigError(f"--memory must be a number of GB above 0, got {memory_gb:g}")
 
 
 def finish_memory(prepared: Prepared, *, memory_gb: float | None = None) -> FinishMemory:
@@ -75,13 +83,14 @@ def finish_memory(prepared: Prepared, *, memory_gb: float | None = None) -> Fini
 
     Args:
         prepared: The problem.
-        memory_gb: What the whole process may have, GB (10^9 bytes); None = twice the model's size in float32 plus 1 GB.
+        memory_gb: What the whole process may have, GB (10^9 bytes); None = twice the model's size in float32 plus 1 GB,
+            with CUDA 4 GB.
             Either way no more than four fifths of what is free is taken on.
-
     """
     shape, section, device = prepared.dense.architecture, prepared.problem.reconstruction, prepared.device
     dense = prepared.cost_model.dense
-    limit = 2 * 4 * dense.params + _BESIDE if memory_gb is None else int(memory_gb * 1e9)
+    beside = _BESIDE + (_CUDA_LIBRARIES if device.type == "cuda" else 0)
+    limit = 2 * 4 * dense.params + beside if memory_gb is None else int(memory_gb * 1e9)
     heads = shape.num_heads * shape.head_dim
     widest, size = max(shape.intermediate_size, heads), shape.hidden_size
     outputs = shape.num_layers * size * (heads + shape.intermediate_size)
@@ -92,7 +101,7 @@ def finish_memory(prepared: Prepared, *, memory_gb: float | None = None) -> Fini
         results=4 * (dense.block_params if section.refit_inputs else outputs),
         moments=8 * sets * widest * (widest + size),
         shared=4 * BATCH_TOKENS * (4 * shape.intermediate_size + 8 * size) + 24 * widest**2 + 16 * widest * size,
-        device_room=None if device.type == "cpu" else torch.cuda.mem_get_info(device)[0] * 4 // 5,
+        device_room=torch.cuda.mem_get_info(device)[0] * 4 // 5 if device.type == "cuda" else None,
     )
 
 

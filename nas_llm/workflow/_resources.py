@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 
@@ -33,8 +34,8 @@ class Resources:
             raise ConfigError(f"--workers must be 0 or more, got {self.workers}")
         if self.threads is not None and self.threads < 1:
             raise ConfigError(f"--threads must be at least 1, got {self.threads}")
-        if self.memory_gb is not None and not self.memory_gb > 0:
-            raise ConfigError(f"--memory must be above 0 GB, got {self.memory_gb:g}")
+        if self.memory_gb is not None and not 0 < self.memory_gb < math.inf:
+            raise ConfigError(f"--memory must be a number of GB above 0, got {self.memory_gb:g}")
 
     @property
     def memory_bytes(self) -> int | None:

@@ -13,6 +13,7 @@ from torch.nn import functional
 from nas_llm.calibration import calibrate
 from nas_llm.errors import ModelError
 from nas_llm.models import PACKAGED_MODELS, DenseModel, WeightFiles, blocked_causal_attention, load_model
+from nas_llm.reconstruction import SequentialReconstructor
 from nas_llm.subnet import PopulationEvaluator, build_subnet
 
 CPU = torch.device("cpu")
@@ -66,6 +67,17 @@ def test_calibration_and_slicing_need_no_model_in_memory(resident: DenseModel, s
     genome = random_genome(resident, 1)
     one, other = build_subnet(resident, genome), build_subnet(lazy, genome)
     assert all(torch.equal(weight, other.state_dict()[name]) for name, weight in one.state_dict().items())
+
+
+def test_the_sequential_reconstruction_needs_no_model_in_memory(resident: DenseModel, sharded: Path) -> None:
+    genome, windows = random_genome(resident, 1), random_windows(length=32)
+    one, other = (
+        SequentialReconstructor(dense, windows, refit_inputs=True, device=CPU).reconstruct(genome)
+        for dense in (resident, load_model(str(sharded), offload=True))
+    )
+    for wanted, found in zip(one.layers, other.layers, strict=True):
+        assert wanted.keys() == found.keys()
+        assert all(torch.equal(weight, found[name]) for name, weight in wanted.items())
 
 
 def test_auto_keeps_a_small_model_in_memory() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import resource
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from sequential_oracle import objective, sequential_oracle
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nas_llm.calibration import calibrate
-from nas_llm.errors import ConfigError
+from nas_llm.errors import ConfigError, ModelError
 from nas_llm.models import DenseModel
 from nas_llm.reconstruction import (
     BlockReconstructor,
@@ -223,6 +224,19 @@ def test_files_hold_the_same_hidden_states_as_memory(tmp_path: Path) -> None:
         assert in_memory.residuals == in_files.residuals
         assert found[-1] == 2 * 40 * 24 * 48 * kept.itemsize
         assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_takes_no_files_is_an_error_of_one_line(tmp_path: Path) -> None:
+    dense = dense_model("opt")
+    reconstructor = _reconstructor(dense, budget_bytes=0, offload_dir=tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(ModelError, match="hidden states cannot be kept in .*File too large; make room there"):
+            reconstructor.reconstruct(random_genome(dense, 1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("batch_tokens", [100, 1])

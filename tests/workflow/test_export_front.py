@@ -147,7 +147,7 @@ def test_side_by_side_gives_the_same_as_one_by_one(run: Run, whole: Path, tmp_pa
 def test_fewer_are_done_at_a_time_where_memory_is_short(
     run: Run, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nas_llm.workflow._export_workers.available_memory", lambda: 20_000_000)
+    monkeypatch.setattr("nas_llm.workflow._export_workers.available_bytes", lambda: 20_000_000)
     told: list[Event] = []
     points = run.front.points[:3]
     export_points(run, points, out=tmp_path, max_shard_size="200kB", jobs=3, on_event=told.append)

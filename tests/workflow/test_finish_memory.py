@@ -19,6 +19,12 @@ def test_hidden_states_get_what_is_left() -> None:
     assert replace(MEMORY, room=-500).budget(1) == 0
 
 
+def test_one_point_may_lack_memory() -> None:
+    assert MEMORY.lacking == 0
+    assert replace(MEMORY, room=250).lacking == 50
+    assert replace(MEMORY, room=90, device_room=400).lacking == 10
+
+
 def test_on_a_gpu_the_sums_are_there_and_the_weights_are_not() -> None:
     on_gpu = replace(MEMORY, device_room=400)
     assert on_gpu.points == 6

@@ -340,8 +340,8 @@ def test_what_cannot_be_done_is_said(run: Run, tmp_path: Path) -> None:
         (("reconstruct", "--method", "sequental"), 'error: reconstruction.method = "sequental" is not known; did you'),
         (("reconstruct", "--samples", "0"), "error: samples = 0 should be at least 1"),
         (("reconstruct", "--damping", "-1"), "error: reconstruction.damping = -1.0 should be a number above 0, or a"),
-        (("reconstruct", "--memory", "0"), "error: --memory must be above 0 GB, got 0"),
-        (("export", "--memory", "-1"), "error: --memory must be above 0 GB, got -1"),
+        (("reconstruct", "--memory", "0"), "error: --memory must be a number of GB above 0, got 0"),
+        (("export", "--memory", "-1"), "error: --memory must be a number of GB above 0, got -1"),
         (("reconstruct", "--target", "2"), "error: reconstruction.target = 2.0 is not known; known are residual, sub"),
         (("export", "--method", "closed"), 'error: reconstruction.method = "closed" is not known; did you mean "clos'),
         (("export", "--samples", "-3"), "error: samples = -3 should be at least 1"),
@@ -384,14 +384,13 @@ def test_an_interrupted_command_leaves_nothing_half_done(run: Run) -> None:
 import os, signal, sys
 from nas_llm.cli import main
 from nas_llm.workflow import _finish
-_finish.available_bytes = lambda: 0
 whole = _finish._advance
 def advance(on_event, before, passes, layer):
     whole(on_event, before, passes, layer)
     if layer == 2:
         os.kill(os.getpid(), signal.SIGINT)
 _finish._advance = advance
-sys.argv = ["nas-llm", "reconstruct", sys.argv[1], "--point", "p09", "--method", "sequential"]
+sys.argv = ["nas-llm", "reconstruct", sys.argv[1], "--point", "p09", "--method", "sequential", "--memory", "0.001"]
 main()
 """
     done = subprocess.run(
