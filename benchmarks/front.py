@@ -118,6 +118,7 @@ def main() -> None:
     if seed:
         (run_dir / ROWS).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
         return
+    headline = {f"perplexity_r{round(100 * row['target'])}": row["perplexity"] for row in rows}
     for other in sorted(run_dir.parent.glob(f"{run_dir.name}-*/{ROWS}")):
         rows += json.loads(other.read_text(encoding="utf-8"))
     write_result(
@@ -130,7 +131,7 @@ def main() -> None:
             f"the sequential reconstruction on `finish_tokens` tokens of the same text. `best_peer`: the best of "
             "seven published methods run on the same model, text and protocol."
         ),
-        headline={f"perplexity_r{round(100 * row['target'])}": row["perplexity"] for row in rows if row["seed"] == 0},
+        headline=headline,
         rows=rows,
         command="make bench NAME=front DATA=<folder>",
     )
