@@ -34,10 +34,10 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "inherited weights": {"method": "none"},
     "admm (the paper's)": {"method": "admm"},
     "closed form": {"method": "closed_form"},
+    BEST: {"method": "sequential"},
     "sequential, sublayer target": {"method": "sequential", "target": "sublayer"},
     "sequential, tokens as they are": {"method": "sequential", "token_weights": "uniform"},
     "sequential, first projections kept": {"method": "sequential", "refit_inputs": False},
-    BEST: {"method": "sequential"},
 }
 
 
