@@ -163,7 +163,7 @@ def test_points_are_measured_before_and_after_and_their_residuals_written(
     points = run.front.points[1:4]
     told: list[Event] = []
     options: dict[str, Any] = {"method": method, "samples": 10, "damping": [1e-3, 1e-1], "target": "sublayer"}
-    records = reconstruct_points(run, points, on_event=told.append, **options)
+    records = reconstruct_points(run, points, memory_gb=16.0, on_event=told.append, **options)
     assert [record.point.id for record in records] == ["p02", "p03", "p04"]
     inherited = export_points(run, points[1:2], out=tmp_path, method="none")[0]
     assert records[1].fitness_perplexity[0] == inherited.fitness_perplexity

@@ -182,7 +182,7 @@ def test_a_smaller_memory_and_fewer_threads_change_no_bit(tmp_path: Path, alone:
     [
         ({"workers": -1}, "--workers must be 0 or more"),
         ({"threads": 0}, "--threads must be at least 1"),
-        ({"memory_gb": 0.0}, "--memory must be above 0"),
+        ({"memory_gb": 0.0}, "--memory must be a number of GB above 0"),
     ],
 )
 def test_impossible_resources_are_refused(wrong: dict[str, float], message: str) -> None:
