@@ -129,7 +129,8 @@ def main() -> None:
             f"evaluations (KL to the dense model on 2,048 tokens of WikiText-2 train, candidates after the closed "
             f"form), all at five ratios; points finished by "
             f"the sequential reconstruction on `finish_tokens` tokens of the same text. `best_peer`: the best of "
-            "seven published methods run on the same model, text and protocol."
+            "seven published methods run on the same model, text and protocol. Rows of other seeds are the same command "
+            "with `--seed`; the headline is seed 0."
         ),
         headline=headline,
         rows=rows,
