@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -17,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._result import write_result
-from benchmarks.front import RATIOS, best_at
+from benchmarks.front import RATIOS, best_at, validation_windows
 from nas_llm.config import override_problem
-from nas_llm.data import perplexity_windows
 from nas_llm.evaluation import model_perplexity
 from nas_llm.events import ignore
 from nas_llm.models import load_model
@@ -29,12 +27,12 @@ from nas_llm.workflow._finish import Finisher
 from nas_llm.workflow._reconstruction_settings import with_reconstruction
 from nas_llm.workflow._reopen import reopen
 
-BEST = "sequential"
+SEQUENTIAL = "sequential"
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "inherited weights": {"method": "none"},
     "admm (the paper's)": {"method": "admm"},
     "closed form": {"method": "closed_form"},
-    BEST: {"method": "sequential"},
+    SEQUENTIAL: {"method": "sequential"},
     "sequential, sublayer target": {"method": "sequential", "target": "sublayer"},
     "sequential, tokens as they are": {"method": "sequential", "token_weights": "uniform"},
     "sequential, first projections kept": {"method": "sequential", "refit_inputs": False},
@@ -54,17 +52,11 @@ def main() -> None:
     run = open_run(arguments.run)
     points = [best_at(run, ratio) for ratio in RATIOS]
     prepared = reopen(with_reconstruction(run, samples=arguments.tokens // run.problem.data.window), on_event=ignore)
-    windows = perplexity_windows(
-        arguments.data / "text" / "wikitext2_valid.raw",
-        tokenizer=prepared.dense.tokenizer,
-        window=1024,
-        max_windows=arguments.windows,
-        name="validation",
-    )
+    windows = validation_windows(arguments.data, prepared.dense, arguments.windows)
     dense = model_perplexity(prepared.dense.model, windows)
 
-    def keep(name: str, seconds: float, perplexities: Iterable[float]) -> None:
-        done[name] = {"seconds": seconds, **dict(zip(map(str, RATIOS), perplexities, strict=True))}
+    def keep(name: str, perplexities: Iterable[float], **more: float) -> None:
+        done[name] = {**dict(zip(map(str, RATIOS), perplexities, strict=True)), **more}
         kept.write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
         print(name, {key: round(value, 2) for key, value in done[name].items()}, file=sys.stderr, flush=True)
 
@@ -80,17 +72,17 @@ def main() -> None:
             build_subnet(prepared.dense, point.genome, edit=found.edit)
             for point, found in zip(points, finished, strict=True)
         )
-        keep(name, seconds, [model_perplexity(model, windows) for model in models])
+        keep(name, [model_perplexity(model, windows) for model in models], seconds=seconds)
     exports = {ratio: arguments.run / "exports" / f"r{round(100 * ratio)}" for ratio in RATIOS}
-    exported = f"{BEST}, {run.problem.reconstruction.tokens:,} tokens"
+    exported = f"{SEQUENTIAL}, {run.problem.reconstruction.tokens:,} tokens"
     if exported not in done and all(path.exists() for path in exports.values()):
         models = (load_model(str(path)).model for path in exports.values())
-        keep(exported, math.nan, [model_perplexity(model, windows) for model in models])
+        keep(exported, [model_perplexity(model, windows) for model in models])
     rows = [
-        {"finish": name, **{str(ratio): row[str(ratio)] for ratio in RATIOS}, "seconds": row["seconds"]}
+        {"finish": name, **{str(ratio): row[str(ratio)] for ratio in RATIOS}, "seconds": row.get("seconds")}
         for name, row in done.items()
     ]
-    best, closed = (done[f"{name}, {arguments.tokens:,} tokens"] for name in (BEST, "closed form"))
+    sequential, closed = (done[f"{name}, {arguments.tokens:,} tokens"] for name in (SEQUENTIAL, "closed form"))
     write_result(
         "finishing",
         about=(
@@ -98,7 +90,9 @@ def main() -> None:
             f"measured on WikiText-2 valid (first {arguments.windows} windows of 1,024 tokens, float32, dense {dense:.2f})."
             " `seconds`: all five subnets. The last row is the exports of `NAME=front`."
         ),
-        headline={f"of_closed_form_r{round(100 * ratio)}": best[str(ratio)] / closed[str(ratio)] for ratio in RATIOS},
+        headline={
+            f"of_closed_form_r{round(100 * ratio)}": sequential[str(ratio)] / closed[str(ratio)] for ratio in RATIOS
+        },
         rows=rows,
         command="make bench NAME=finishing DATA=<folder>",
     )

@@ -8,53 +8,25 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 from benchmarks._result import write_result
-from benchmarks.front import PROBLEM, overrides, show
+from benchmarks._timed_search import timed_search
+from benchmarks.front import PROBLEM, overrides, show, validation_windows
 from benchmarks.posttrain import best, evaluations, point
 from nas_llm.config import load_problem
-from nas_llm.data import perplexity_windows
 from nas_llm.errors import ConfigError
 from nas_llm.evaluation import model_perplexity
-from nas_llm.events import CandidateEvaluated, Event, StageStarted, ignore
+from nas_llm.events import ignore
 from nas_llm.subnet import build_subnet
-from nas_llm.workflow import open_run, run_search
+from nas_llm.workflow import open_run
 from nas_llm.workflow._finish import Finisher
 from nas_llm.workflow._reconstruction_settings import with_reconstruction
 from nas_llm.workflow._reopen import reopen
 
 WEIGHTS = ("inherited", "reconstructed")
-
-
-def search(run_dir: Path, data: Path, *, weights: str, ratio: float, seconds: float, seed: int) -> list[float]:
-    """Search at one ratio until the time is over; the second at which each evaluation was done, in order."""
-    settings = [
-        *overrides(data, seed=seed, evaluations=100_000, tokens=65536),
-        f"search.target_ratios=[{ratio}]",
-        "search.descent.looks=0",
-        f'fitness.weights="{weights}"',
-    ]
-    begun: list[float] = []
-    times: list[float] = []
-
-    def note(event: Event) -> None:
-        show(event)
-        if isinstance(event, StageStarted) and event.stage == "search":
-            begun.append(time.monotonic())
-        if isinstance(event, CandidateEvaluated) and event.evaluation is not None:
-            times.append(time.monotonic() - begun[0])
-
-    run_search(
-        load_problem(PROBLEM, overrides=settings),
-        run_dir=run_dir,
-        on_event=note,
-        should_stop=lambda: bool(begun) and time.monotonic() - begun[0] >= seconds,
-        shared_cache=False,
-    )
-    return times
+_ENDLESS = 1_000_000
 
 
 def main() -> None:
@@ -75,24 +47,24 @@ def main() -> None:
         if not log.is_file():
             if run_dir.exists():
                 raise ConfigError(f"{run_dir} was cut off and its clock is lost; remove it")
-            times = search(
-                run_dir, data, weights=weights, ratio=arguments.ratio, seconds=arguments.seconds, seed=arguments.seed
+            settings = [
+                *overrides(data, seed=arguments.seed, evaluations=_ENDLESS, tokens=65536),
+                f"search.target_ratios=[{arguments.ratio}]",
+                "search.descent.looks=0",
+                f'fitness.weights="{weights}"',
+            ]
+            loaded = load_problem(PROBLEM, overrides=settings)
+            log.write_text(
+                json.dumps(timed_search(loaded, run_dir, seconds=arguments.seconds, on_event=show)), encoding="utf-8"
             )
-            log.write_text(json.dumps(times), encoding="utf-8")
         times = json.loads(log.read_text(encoding="utf-8"))
-        history = evaluations(run_dir)[: len(times)]
+        history = {row.ordinal: row for row in evaluations(run_dir)}
         prepared = reopen(with_reconstruction(open_run(run_dir), method="closed_form"), on_event=ignore)
-        windows = perplexity_windows(
-            data / "text" / "wikitext2_valid.raw",
-            tokenizer=prepared.dense.tokenizer,
-            window=1024,
-            max_windows=arguments.windows,
-            name="validation",
-        )
+        windows = validation_windows(data, prepared.dense, arguments.windows)
         finisher, known = Finisher(prepared), dict[str, float]()
         for mark in range(1, arguments.marks + 1):
             seconds = arguments.seconds * mark / arguments.marks
-            done = [row for row, at in zip(history, times, strict=True) if at <= seconds]
+            done = [history[ordinal] for at, ordinal in times if at <= seconds]
             chosen = point(weights, best(done, arguments.ratio))
             if chosen.digest not in known:
                 edit = finisher.finish([chosen])[0].edit

@@ -16,7 +16,9 @@ from pathlib import Path
 
 from benchmarks._result import write_result
 from nas_llm.config import load_problem
+from nas_llm.data import WindowSet, perplexity_windows
 from nas_llm.events import Event, GenerationFinished, StageFinished
+from nas_llm.models import DenseModel
 from nas_llm.workflow import FrontPoint, Run, evaluate_models, export_points, open_run, run_search
 
 PROBLEM = "smollm2-135m-wikitext2"
@@ -54,6 +56,17 @@ def show(event: Event) -> None:
 def best_at(run: Run, ratio: float) -> FrontPoint:
     """The point of the lowest fitness among those no larger than a ratio."""
     return min(run.front.select(["all"], max_ratio=ratio), key=lambda point: point.objectives["kl"])
+
+
+def validation_windows(data: Path, dense: DenseModel, count: int) -> WindowSet:
+    """The first windows of 1,024 tokens of the validation text, on which settings are chosen."""
+    return perplexity_windows(
+        data / "text" / "wikitext2_valid.raw",
+        tokenizer=dense.tokenizer,
+        window=1024,
+        max_windows=count,
+        name="validation",
+    )
 
 
 def main() -> None:

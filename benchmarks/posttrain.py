@@ -13,18 +13,18 @@ import json
 import math
 import shutil
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks._result import write_result
+from benchmarks._timed_search import timed_search
 from benchmarks.front import PROBLEM
 from benchmarks.front import overrides as front_overrides
 from nas_llm.config import LoadedProblem, load_problem
 from nas_llm.errors import ModelError
-from nas_llm.events import CandidateEvaluated, Event, Notice, StageFinished, StageStarted
+from nas_llm.events import Event, Notice, StageFinished
 from nas_llm.posttrain import CURVE_FILE, PosttrainSettings
 from nas_llm.search import Evaluation, History
 from nas_llm.workflow import (
@@ -114,7 +114,7 @@ def more(setup: Setup) -> list[dict[str, Any]]:
         shutil.copytree(
             setup.folder / "start", run_dir, ignore=shutil.ignore_patterns("front.json", "report.html", "exports")
         )
-        times = continue_search(setup, run_dir)
+        times = timed_search(setup.load(_ENDLESS), run_dir, seconds=setup.seconds, resume=True, on_event=show)
         partial = log.with_suffix(".partial")
         partial.write_text("".join(f"{json.dumps(row)}\n" for row in times), encoding="utf-8")
         partial.replace(log)
@@ -138,29 +138,6 @@ def more(setup: Setup) -> list[dict[str, Any]]:
     rows[-1]["evaluations"] = len(times)
     found.write_text(json.dumps(rows), encoding="utf-8")
     return rows
-
-
-def continue_search(setup: Setup, run_dir: Path) -> list[tuple[float, int]]:
-    """Go on for T seconds; (seconds since the search went on, ordinal) of each evaluation. Loading is not counted."""
-    begun: list[float] = []
-    times: list[tuple[float, int]] = []
-
-    def note(event: Event) -> None:
-        show(event)
-        if isinstance(event, StageStarted) and event.stage == "search":
-            begun.append(time.monotonic())
-        if isinstance(event, CandidateEvaluated) and event.evaluation is not None:
-            times.append((time.monotonic() - begun[0], event.evaluation.ordinal))
-
-    run_search(
-        setup.load(_ENDLESS),
-        run_dir=run_dir,
-        resume=True,
-        on_event=note,
-        should_stop=lambda: bool(begun) and time.monotonic() - begun[0] >= setup.seconds,
-        shared_cache=False,
-    )
-    return times
 
 
 def evaluations(run_dir: Path) -> list[Evaluation]:

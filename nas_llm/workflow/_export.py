@@ -16,10 +16,10 @@ from nas_llm.workflow._export_point import Refusal
 from nas_llm.workflow._export_task import ExportTask, finished, make_task
 from nas_llm.workflow._export_workers import export_all
 from nas_llm.workflow._finish import Finisher
-from nas_llm.workflow._finish_memory import check_memory
 from nas_llm.workflow._prepare import Prepared
 from nas_llm.workflow._reconstruction_settings import with_reconstruction
 from nas_llm.workflow._reopen import reopen
+from nas_llm.workflow._resources import check_memory
 from nas_llm.workflow._types import ExportRecord, FrontPoint, Run
 
 _BYTES = {"float32": 4.0, "f32": 4.0, "float16": 2.0, "f16": 2.0, "bfloat16": 2.0, "bf16": 2.0, "q8_0": 34 / 32}

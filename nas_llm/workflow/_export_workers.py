@@ -19,7 +19,6 @@ from nas_llm.models import available_bytes
 from nas_llm.workflow._export_point import Refusal, export_point, refusal
 from nas_llm.workflow._export_task import ExportTask
 from nas_llm.workflow._finish import Finisher
-from nas_llm.workflow._finish_memory import finish_memory
 from nas_llm.workflow._prepare import Prepared
 from nas_llm.workflow._types import ExportRecord, Run
 
@@ -52,7 +51,7 @@ def export_all(
     Raises:
         ExportError: If a point cannot be written; no further ones are begun.
     """
-    jobs = _allowed(min(jobs, len(groups)), prepared, on_event)
+    jobs = _allowed(min(jobs, len(groups)), prepared, finisher, on_event)
     if jobs == 1:
         # As many points as memory allows are finished together: a sequential pass runs the dense model once for all.
         size = finisher.at_once()
@@ -108,19 +107,15 @@ def _begin(parent: int) -> None:
         os._exit(1)
 
 
-def _allowed(jobs: int, prepared: Prepared, on_event: EventHandler) -> int:
+def _allowed(jobs: int, prepared: Prepared, finisher: Finisher, on_event: EventHandler) -> int:
     """As many jobs as device and memory take."""
     if jobs > 1 and prepared.device.type != "cpu":
         on_event(Notice(f"points are exported one at a time on {prepared.device.type}"))
         return 1
     if jobs > 1:
-        # A subnet, its copies in other types, what is loaded back, the solves in float64, and a sequential pass.
+        # A subnet, its copies in other types, what is loaded back, and its finish.
         dense = sum(parameter.numel() * 4 for parameter in prepared.dense.model.parameters())
-        architecture = prepared.dense.architecture
-        widest = max(architecture.intermediate_size, architecture.num_heads * architecture.head_dim)
-        sequential = prepared.problem.reconstruction.method == "sequential"
-        finish = finish_memory(prepared).one_point if sequential else 4 * 8 * widest**2
-        fitting = max(1, available_bytes() // (3 * dense + finish))
+        fitting = max(1, available_bytes() // (3 * dense + finisher.point_bytes()))
         if fitting < jobs:
             on_event(Notice(f"memory is enough for {fitting} of {jobs} points at a time"))
         jobs = min(jobs, fitting)

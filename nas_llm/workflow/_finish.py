@@ -100,6 +100,14 @@ class Finisher:
         """How many points one pass should take, as far as memory allows; more than one only saves time."""
         return 1 if self._memory is None else self._memory.points
 
+    def point_bytes(self) -> int:
+        """Memory of one point under way."""
+        if self._memory is not None:
+            return self._memory.one_point
+        shape = self._prepared.dense.architecture
+        widest = max(shape.intermediate_size, shape.num_heads * shape.head_dim)
+        return 4 * 8 * widest**2
+
     def _block_by_block(self, genome: Genome, on_layer: Callable[[int], None]) -> Finished:
         assert self._grams is not None
         dense, (grams, held_out) = self._prepared.dense, self._grams

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import math
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from dataclasses import dataclass
 import psutil
 import torch
 
-from nas_llm.errors import ConfigError
 from nas_llm.models import available_bytes
 from nas_llm.workflow._prepare import Prepared
 
@@ -45,37 +43,34 @@ class FinishMemory:
     @property
     def points(self) -> int:
         """Points to finish together: as many as there is room for, with their hidden states in files if need be."""
-        if self.device_room is None:
-            return max(1, (self.room - self.shared) // (self.results + self.moments))
-        return max(1, min(self.room // self.results, (self.device_room - self.shared) // self.moments))
+        fitting = (self.room - self._once) // self._each
+        if self.device_room is not None:
+            fitting = min(fitting, (self.device_room - self.shared) // self.moments)
+        return max(1, fitting)
 
     def budget(self, points: int) -> int:
         """Room for the hidden states, and inputs kept along the way, of so many points."""
-        taken = points * self.results
-        if self.device_room is None:
-            taken += points * self.moments + self.shared
-        return max(0, self.room - taken)
+        return max(0, self.room - self._once - points * self._each)
 
     @property
     def lacking(self) -> int:
         """Bytes by which one point alone, its hidden states in files, exceeds the room; 0 if it does not."""
-        taken = self.results if self.device_room is not None else self.results + self.moments + self.shared
-        return max(0, taken - self.room)
+        return max(0, self._once + self._each - self.room)
 
     @property
     def one_point(self) -> int:
         """What one point takes, hidden states of it and of the dense model included."""
         return 2 * self.hidden + self.results + self.moments + self.shared
 
+    @property
+    def _each(self) -> int:
+        """What a point takes of the room beside its hidden states; sums over tokens are on the GPU if there is one."""
+        return self.results if self.device_room is not None else self.results + self.moments
 
-def check_memory(memory_gb: float | None) -> None:
-    """Refuse a memory limit that is not a number of GB above zero.
-
-    Raises:
-        ConfigError: If it is not above zero.
-    """
-    if memory_gb is not None and not 0 < memory_gb < math.inf:
-        raise ConfigError(f"--memory must be a number of GB above 0, got {memory_gb:g}")
+    @property
+    def _once(self) -> int:
+        """What is taken of the room however many points there are."""
+        return 0 if self.device_room is not None else self.shared
 
 
 def finish_memory(prepared: Prepared, *, memory_gb: float | None = None) -> FinishMemory:
@@ -84,8 +79,7 @@ def finish_memory(prepared: Prepared, *, memory_gb: float | None = None) -> Fini
     Args:
         prepared: The problem.
         memory_gb: What the whole process may have, GB (10^9 bytes); None = twice the model's size in float32 plus 1 GB,
-            with CUDA 4 GB.
-            Either way no more than four fifths of what is free is taken on.
+            with CUDA 4 GB. Either way no more than four fifths of what is free is taken on.
     """
     shape, section, device = prepared.dense.architecture, prepared.problem.reconstruction, prepared.device
     dense = prepared.cost_model.dense

@@ -10,12 +10,12 @@ from nas_llm.errors import ConfigError, RunError
 from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted, ignore
 from nas_llm.subnet import build_subnet
 from nas_llm.workflow._finish import Finished, Finisher
-from nas_llm.workflow._finish_memory import check_memory
 from nas_llm.workflow._measure import SubnetMeasure
 from nas_llm.workflow._prepare import Prepared
 from nas_llm.workflow._reconstruction_settings import describe, with_reconstruction
 from nas_llm.workflow._reopen import reopen
 from nas_llm.workflow._residuals import residual_csv, residual_rows
+from nas_llm.workflow._resources import check_memory
 from nas_llm.workflow._run_files import write_atomic
 from nas_llm.workflow._types import FrontPoint, ReconstructionRecord, Run
 

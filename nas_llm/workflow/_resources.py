@@ -9,6 +9,16 @@ from dataclasses import dataclass
 from nas_llm.errors import ConfigError
 
 
+def check_memory(memory_gb: float | None) -> None:
+    """Refuse a memory limit that is not a number of GB above zero.
+
+    Raises:
+        ConfigError: If it is not above zero.
+    """
+    if memory_gb is not None and not 0 < memory_gb < math.inf:
+        raise ConfigError(f"--memory must be a number of GB above 0, got {memory_gb:g}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Resources:
     """Limits and helpers of one call.
@@ -34,8 +44,7 @@ class Resources:
             raise ConfigError(f"--workers must be 0 or more, got {self.workers}")
         if self.threads is not None and self.threads < 1:
             raise ConfigError(f"--threads must be at least 1, got {self.threads}")
-        if self.memory_gb is not None and not 0 < self.memory_gb < math.inf:
-            raise ConfigError(f"--memory must be a number of GB above 0, got {self.memory_gb:g}")
+        check_memory(self.memory_gb)
 
     @property
     def memory_bytes(self) -> int | None:
