@@ -18,9 +18,8 @@ from typing import Any
 from benchmarks._result import write_result
 from benchmarks.front import RATIOS, best_at, validation_windows
 from nas_llm.config import override_problem
-from nas_llm.evaluation import model_perplexity
+from nas_llm.evaluation import load, model_perplexity
 from nas_llm.events import ignore
-from nas_llm.models import load_model
 from nas_llm.subnet import build_subnet
 from nas_llm.workflow import open_run
 from nas_llm.workflow._finish import Finisher
@@ -32,10 +31,13 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "inherited weights": {"method": "none"},
     "admm (the paper's)": {"method": "admm"},
     "closed form": {"method": "closed_form"},
+    "sequential, full steps": {"method": "sequential", "step": 1.0, "blend": 1.0},
+    "sequential, half steps": {"method": "sequential", "blend": 1.0},
     SEQUENTIAL: {"method": "sequential"},
-    "sequential, sublayer target": {"method": "sequential", "target": "sublayer"},
-    "sequential, tokens as they are": {"method": "sequential", "token_weights": "uniform"},
     "sequential, first projections kept": {"method": "sequential", "refit_inputs": False},
+    "sequential, sublayer target": {"method": "sequential", "target": "sublayer"},
+    "sequential, damping 0.1": {"method": "sequential", "damping": 0.1},
+    "sequential, tokens as they are": {"method": "sequential", "token_weights": "uniform"},
 }
 
 
@@ -76,7 +78,7 @@ def main() -> None:
     exports = {ratio: arguments.run / "exports" / f"r{round(100 * ratio)}" for ratio in RATIOS}
     exported = f"{SEQUENTIAL}, {run.problem.reconstruction.tokens:,} tokens"
     if exported not in done and all(path.exists() for path in exports.values()):
-        models = (load_model(str(path)).model for path in exports.values())
+        models = (load(path)[0] for path in exports.values())
         keep(exported, [model_perplexity(model, windows) for model in models])
     rows = [
         {"finish": name, **{str(ratio): row[str(ratio)] for ratio in RATIOS}, "seconds": row.get("seconds")}

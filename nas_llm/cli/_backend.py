@@ -219,6 +219,7 @@ def reconstruct_points(
     samples: int | None,
     damping: float | Sequence[float] | None,
     target: str | float | None,
+    step: float | None,
     memory_gb: float | None,
     on_event: EventHandler,
 ) -> list[ReconstructionRecord]:
@@ -233,6 +234,7 @@ def reconstruct_points(
         samples=samples,
         damping=damping,
         target=target,
+        step=step,
         memory_gb=memory_gb,
         on_event=on_event,
     )

@@ -49,6 +49,10 @@ def reconstruct(
             "--target", metavar="NAME", help="What sequential aims at: residual, sublayer, or a number from 0 to 1."
         ),
     ] = None,
+    step: Annotated[
+        float | None,
+        typer.Option("--step", metavar="X", help="Share of each update that sequential makes, above 0 and at most 1."),
+    ] = None,
     memory: FinishMemoryOption = None,
     layers: Annotated[
         bool, typer.Option("--layers", help="Show the residuals of every layer, also for several points.")
@@ -80,6 +84,7 @@ def reconstruct(
             samples=samples,
             damping=dampings,
             target=parse_target(target),
+            step=step,
             memory_gb=memory,
             on_event=on_event,
         )

@@ -256,7 +256,7 @@ class ReconstructionSection(_Section):
     """``[reconstruction]``: how chosen points are finished."""
 
     method: Method = Field(
-        "closed_form",
+        "sequential",
         description="sequential = block by block on the subnet's own inputs; closed_form = each block for itself; "
         "admm = the same by the paper's iteration; none = inherited weights.",
     )
@@ -275,6 +275,18 @@ class ReconstructionSection(_Section):
         "residual",
         description="What sequential aims at: the dense residual stream, the dense sublayer output, or a number from "
         "0 (sublayer) to 1 (residual).",
+    )
+    step: float = Field(
+        0.5,
+        gt=0.0,
+        le=1.0,
+        description="Share of each update that sequential makes; less is safer where the text is short.",
+    )
+    blend: float = Field(
+        0.7,
+        gt=0.0,
+        le=1.0,
+        description="Share of what sequential made that ends in the weights; the rest is what it began with.",
     )
     start: Literal["closed_form", "inherited"] = Field(
         "closed_form", description="Weights that sequential begins with, and that its ridge pulls towards."

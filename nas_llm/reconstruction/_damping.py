@@ -39,7 +39,9 @@ def ridge(moments: Moments, damping: float, scale: str) -> Tensor:
     return damping * DAMPING_SCALES[scale](moments.diagonal())
 
 
-def choose_damping(train: Moments, held_out: Moments, dampings: Sequence[float], *, scale: str) -> tuple[float, float]:
+def choose_damping(
+    train: Moments, held_out: Moments, dampings: Sequence[float], *, scale: str, step: float = 1.0
+) -> tuple[float, float]:
     """The damping whose update, solved on one part of the tokens, leaves the least error on the other.
 
     Costs one Cholesky solve and one product of the Gram's size a damping, and no forward pass.
@@ -49,10 +51,11 @@ def choose_damping(train: Moments, held_out: Moments, dampings: Sequence[float],
         held_out: Moments that they are judged by.
         dampings: Candidates.
         scale: Key of :data:`DAMPING_SCALES`.
+        step: Share of each update that is made.
 
     Returns:
         The damping, and the residual that it leaves on the held-out part.
     """
-    residuals = [held_out.after(*train.update(ridge(train, damping, scale))) for damping in dampings]
+    residuals = [held_out.after(*train.update(ridge(train, damping, scale), step=step)) for damping in dampings]
     best = min(range(len(dampings)), key=residuals.__getitem__)
     return dampings[best], residuals[best]

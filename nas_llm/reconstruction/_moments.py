@@ -119,22 +119,25 @@ class Moments:
         for name in ("errors", "error_energy", "target_energy", "count"):
             getattr(self, name).add_(getattr(other, name))
 
-    def update(self, ridge: Tensor) -> tuple[Tensor, Tensor | None]:
+    def update(self, ridge: Tensor, *, step: float = 1.0) -> tuple[Tensor, Tensor | None]:
         """The update U of the weights that minimises ||E - U X - c||^2 + ridge ||U||^2, and c.
 
         Args:
             ridge: lambda; infinity leaves U zero.
+            step: Share of U and c to return.
 
         Returns:
             ``out x n``, and ``out`` or None without a bias (c is then zero; else it carries no ridge).
         """
         frozen = bool(ridge.isinf())
         if not self._bias:
-            return torch.zeros_like(self.cross) if frozen else ridge_solve(self.gram.clone(), self.cross, ridge), None
+            if frozen:
+                return torch.zeros_like(self.cross), None
+            return step * ridge_solve(self.gram.clone(), self.cross, ridge), None
         mean = self.inputs / self._tokens
         gram, cross = self.gram - torch.outer(self.inputs, mean), self.cross - torch.outer(self.errors, mean)
-        update = torch.zeros_like(cross) if frozen else ridge_solve(gram, cross, ridge)
-        return update, self.errors / self._tokens - update @ (mean + self.shift)
+        update = torch.zeros_like(cross) if frozen else step * ridge_solve(gram, cross, ridge)
+        return update, step * self.errors / self._tokens - update @ (mean + self.shift)
 
     def diagonal(self) -> Tensor:
         """Diagonal of the Gram matrix that an update is solved with; centred with a bias."""

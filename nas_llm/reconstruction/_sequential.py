@@ -60,10 +60,11 @@ class SequentialReconstructor:
     With X the inputs of o or fc2 in the subnet, whose layers below are refitted already, W_S the inherited weights and
     Y the target, the new weights are ``W' = W_S + (Y - W_S X) X^T (X X^T + lambda I)^-1``, which is
     ``(Y X^T + lambda W_S) (X X^T + lambda I)^-1``: lambda pulls towards the inherited weights. An output bias is
-    refitted too, without a ridge. The target is the dense model's sublayer output plus a share of the difference that
-    has built up between the dense and the subnet's residual stream: all of it for ``residual`` (Y = what the dense
-    model's stream is behind the sublayer, minus what the subnet's is before it), none for ``sublayer``. A removed
-    sublayer leaves nothing to refit; with a share above zero the next one repairs what it can.
+    refitted too, without a ridge. Of every update W' - W_S, the share ``step`` is made. The target is the dense
+    model's sublayer output plus a share of the difference that has built up between the dense and the subnet's
+    residual stream: all of it for ``residual`` (Y = what the dense model's stream is behind the sublayer, minus what
+    the subnet's is before it), none for ``sublayer``. A removed sublayer leaves nothing to refit; with a share above
+    zero the next one repairs what it can.
 
     Time: the dense model runs once for all subnets, each subnet twice (once to collect moments, once to go on), or once
     where the budget has room for a sublayer's inputs. Each of its projections costs tokens x n x (n + D)
@@ -85,6 +86,11 @@ class SequentialReconstructor:
             the least residual on held-out windows, and is then refitted on all windows; infinity stands for keeping the
             inherited weights. The part of the target that the inputs do not explain enters the weights as noise,
             about n / N of its energy: large for the residual target and few tokens, so give several dampings then.
+        step: Share of each update that is made, between 0 and 1 (under-relaxation); 1 is the textbook's. Greedy refits
+            overshoot: each corrects all of the upstream error on its own, however little of it its inputs can explain,
+            and all of them together fit the calibration text. Half steps leave less perplexity on other text.
+        blend: Share of the made update that ends in the result, the rest being the weights it began with, between 0 and
+            1: an average of two models that err differently. The layers above are refitted to the made update.
         start: Refits the sliced weights first, on its own terms (block by block, say); what it returns then stands for
             the inherited weights W_S, so that lambda pulls towards it. Choosing between dampings favours it if it was
             fitted to the held-out windows too.
@@ -114,6 +120,8 @@ class SequentialReconstructor:
         *,
         target: str | float = "residual",
         damping: float | Sequence[float] = 1e-2,
+        step: float = 1.0,
+        blend: float = 1.0,
         start: Reconstructor | None = None,
         scale: str = "mean",
         validation: float = 0.1,
@@ -130,6 +138,7 @@ class SequentialReconstructor:
         self._dense = dense
         self._share = upstream_share(target)
         self._dampings = (float(damping),) if isinstance(damping, (int, float)) else tuple(map(float, damping))
+        self._step_share, self._blend = step, blend
         self._start = start
         self._scale = scale
         self._tokens = tokens or TokenWeights()
@@ -147,14 +156,14 @@ class SequentialReconstructor:
         # Held-out windows go last, so that no batch is of both kinds.
         order = np.argsort(held_out, kind="stable")
         self._ids = torch.from_numpy(windows.tokens[order])
-        step, cut = max(1, batch_tokens // length), int((~held_out).sum())
+        together, cut = max(1, batch_tokens // length), int((~held_out).sum())
         self._batches = [
-            (slice(start, min(start + step, stop)), first > 0)
+            (slice(at, min(at + together, stop)), first > 0)
             for first, stop in ((0, cut), (cut, count))
-            for start in range(first, stop, step)
+            for at in range(first, stop, together)
         ]
         self._choosing = choosing
-        settings = (windows.digest(), self._share, self._dampings, scale, held_out.tobytes(), self._tokens)
+        settings = (windows.digest(), self._share, self._dampings, step, blend, scale, held_out.tobytes(), self._tokens)
         options = (
             start.identity if start else None,
             refit_full,
@@ -288,10 +297,8 @@ class SequentialReconstructor:
                 inputs = step.sublayer.normed(step.hidden.read(windows, self._device, self._dtype)).flatten(0, 1)
                 moments.add(inputs, wanted - inputs, wanted, None)
         for step, moments in zip(steps, sums, strict=True):
-            update, constant = moments.update(ridge(moments, _INPUT_DAMPING, self._scale))
-            refitted = step.sublayer.realigned(update, constant)
-            step.sublayer.replace(refitted)
-            step.subnet.layers[layer].update({key: value.cpu() for key, value in refitted.items()})
+            update, constant = moments.update(ridge(moments, _INPUT_DAMPING, self._scale), step=self._step_share)
+            self._replace(layer, step, step.sublayer.realigned(update, constant))
 
     def _step(
         self,
@@ -350,17 +357,25 @@ class SequentialReconstructor:
         weight, bias = step.sublayer.weight, step.sublayer.bias
         damping, judged = self._dampings[0], None
         if step.held_out is not None:
-            damping, judged = choose_damping(moments, step.held_out, self._dampings, scale=self._scale)
+            damping, judged = choose_damping(
+                moments, step.held_out, self._dampings, scale=self._scale, step=self._step_share
+            )
             moments.merge(step.held_out)
-        update, constant = moments.update(ridge(moments, damping, self._scale))
+        update, constant = moments.update(ridge(moments, damping, self._scale), step=self._step_share)
         refitted = {f"{name}.weight": (weight.to(update) + update).to(weight)}
         if bias is not None and constant is not None:
             refitted[f"{name}.bias"] = (bias.to(constant) + constant).to(bias)
-        step.sublayer.replace(refitted)
-        step.subnet.layers[layer].update({key: value.cpu() for key, value in refitted.items()})
+        self._replace(layer, step, refitted)
         after = moments.after(update, constant)
         step.subnet.residuals.append(SequentialResidual(layer, name, moments.before(), after, damping, judged))
         step.train = step.held_out = None
+
+    def _replace(self, layer: int, step: _Step, refitted: Mapping[str, Tensor]) -> None:
+        """Let the layers above see the refitted parameters, and keep their blend with what was there."""
+        for name, value in refitted.items():
+            blended = torch.lerp(step.sublayer.state[name].to(value), value, self._blend)
+            step.subnet.layers[layer][name] = blended.cpu()
+        step.sublayer.replace(refitted)
 
     def _make(self, weights: Mapping[str, Tensor], attention: bool, mask: BoolArray) -> Sublayer:
         return Sublayer(self._dense, weights, attention=attention, mask=mask, device=self._device, dtype=self._dtype)
@@ -378,6 +393,9 @@ class SequentialReconstructor:
     def _check(self, length: int) -> None:
         if not self._dampings or min(self._dampings) < 0 or any(map(math.isnan, self._dampings)):
             raise ConfigError(f"damping must be one or more numbers of at least 0, got {self._dampings}")
+        for name, share in (("step", self._step_share), ("blend", self._blend)):
+            if not 0 < share <= 1:
+                raise ConfigError(f"{name} must be above 0 and at most 1, got {share:g}")
         if self._scale not in DAMPING_SCALES:
             raise ConfigError(f"unknown damping scale '{self._scale}'; known are {', '.join(DAMPING_SCALES)}")
         if not 0 <= self._tokens.skip_positions < length:

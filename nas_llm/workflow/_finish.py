@@ -138,6 +138,8 @@ def sequential_reconstructor(prepared: Prepared, *, budget_bytes: int) -> Sequen
         prepared.splits.finish,
         target=section.target,
         damping=section.dampings,
+        step=section.step,
+        blend=section.blend,
         start=start if section.start == "closed_form" else None,
         tokens=TokenWeights(relative=section.token_weights == "relative"),
         refit_inputs=section.refit_inputs,

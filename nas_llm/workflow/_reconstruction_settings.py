@@ -15,7 +15,7 @@ from nas_llm.workflow._types import Run
 
 # What the weights depend on, beside damping and text.
 _SETTINGS: Mapping[str, tuple[str, ...]] = {
-    "sequential": ("target", "start", "token_weights", "refit_inputs"),
+    "sequential": ("target", "step", "blend", "start", "token_weights", "refit_inputs"),
     "admm": ("rho", "iterations"),
 }
 
@@ -27,6 +27,7 @@ def with_reconstruction(
     samples: int | None = None,
     damping: float | Sequence[float] | None = None,
     target: str | float | None = None,
+    step: float | None = None,
 ) -> Run:
     """The same run, its points to be finished in another way.
 
@@ -36,6 +37,7 @@ def with_reconstruction(
         samples: Calibration windows, instead of ``reconstruction.tokens``.
         damping: Instead of ``reconstruction.damping``.
         target: Instead of ``reconstruction.target``.
+        step: Instead of ``reconstruction.step``.
 
     Raises:
         ConfigError: If a value is not usable.
@@ -47,6 +49,7 @@ def with_reconstruction(
         "tokens": None if samples is None else samples * run.problem.data.window,
         "damping": damping,
         "target": target,
+        "step": step,
     }
     changed = {f"reconstruction.{key}": value for key, value in values.items() if value is not None}
     return replace(run, problem=override_problem(run.problem, changed))
@@ -89,8 +92,9 @@ def in_words(problem: Problem, windows: WindowSet) -> str:
         return "inherited as they are"
     damping = " or ".join(f"{value:g}" for value in section.dampings)
     target = section.target if isinstance(section.target, str) else f"{section.target:g}"
+    shares = f"step {section.step:g}, blend {section.blend:g}"
     how = {
-        "sequential": f"sequentially (target {target}, damping {damping})",
+        "sequential": f"sequentially (target {target}, damping {damping}, {shares})",
         "closed_form": f"in closed form (damping {damping})",
         "admm": f"by ADMM (rho {section.rho:g}, {section.iterations} iterations, damping {damping})",
     }[section.method]

@@ -283,6 +283,8 @@ def test_the_identity_tells_settings_apart() -> None:
         {},
         {"target": "sublayer"},
         {"damping": 1e-3},
+        {"step": 0.5},
+        {"blend": 0.5},
         {"damping": (1e-2, 1e-3)},
         {"scale": "median"},
         {"tokens": TokenWeights(skip_positions=1)},
@@ -337,6 +339,46 @@ def test_infinite_damping_keeps_the_inherited_weights(case: str) -> None:
     few = _reconstructor(dense, random_windows(count=4), damping=(1e-4, math.inf), validation=0.5).reconstruct(genome)
     assert math.inf in {residual.damping for residual in few.residuals}
     assert all(residual.after <= residual.before * (1 + 1e-9) for residual in few.residuals)
+
+
+@pytest.mark.parametrize("case", ["llama-gqa-tied", "opt"])
+def test_a_step_makes_its_share_of_each_update(case: str) -> None:
+    dense, genome = _double(case), random_genome(dense_model(case), 1)
+    inherited = {
+        f"{layer}.{name}": value
+        for layer, block in enumerate(dense.adapter.layers(build_subnet(dense, genome)))
+        for name, value in block.state_dict().items()
+    }
+    results = [_reconstructor(dense, step=step).reconstruct(genome) for step in (1.0, 0.25)]
+    full, quarter = (
+        {f"{layer}.{name}": value for layer, found in enumerate(result.layers) for name, value in found.items()}
+        for result in results
+    )
+    assert full.keys() == quarter.keys()
+    # Up to the first refit both have the same inputs; after it they part.
+    first = results[0].residuals[0]
+    for name, value in full.items():
+        if name.startswith(f"{first.layer}.{first.projection}."):
+            torch.testing.assert_close(quarter[name], torch.lerp(inherited[name], value, 0.25))
+    small, large = (sum(float((found[k] - inherited[k]).norm()) for k in found) for found in (quarter, full))
+    assert 0 < small < large
+    # ||E - s U X||^2 of the made update, which is convex in s: no worse than before, no better than the full step.
+    assert results[0].residuals[0].after < results[1].residuals[0].after < results[1].residuals[0].before
+
+
+@pytest.mark.parametrize("case", ["llama-gqa-tied", "opt"])
+def test_a_blend_is_the_average_of_the_start_and_the_result(case: str) -> None:
+    dense, genome = _double(case), random_genome(dense_model(case), 1)
+    blocks = dense.adapter.layers(build_subnet(dense, genome))
+    made, blended = (
+        _reconstructor(dense, step=0.5, blend=blend, refit_inputs=True).reconstruct(genome) for blend in (1.0, 0.7)
+    )
+    assert made.residuals == blended.residuals
+    for block, full, part in zip(blocks, made.layers, blended.layers, strict=True):
+        inherited = block.state_dict()
+        assert full.keys() == part.keys()
+        for name, value in full.items():
+            torch.testing.assert_close(part[name], torch.lerp(inherited[name], value, 0.7))
 
 
 @pytest.mark.parametrize("case", ["llama-gqa-tied", "opt"])
@@ -397,6 +439,9 @@ def test_token_weights() -> None:
         ({"damping": ()}, "damping"),
         ({"damping": -1.0}, "damping"),
         ({"damping": (1e-2, math.nan)}, "damping"),
+        ({"step": 0.0}, "step must be above 0 and at most 1, got 0"),
+        ({"step": 1.5}, "step must be above 0 and at most 1, got 1.5"),
+        ({"blend": 0.0}, "blend must be above 0 and at most 1, got 0"),
         ({"scale": "max"}, "unknown damping scale 'max'"),
         ({"damping": (1e-2, 1e-3), "validation": 0.0}, "validation"),
         ({"tokens": TokenWeights(skip_positions=24)}, "skip_positions"),

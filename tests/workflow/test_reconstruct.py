@@ -36,7 +36,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Its settings are spelled out: the defaults are free to change."""
-    settings = ("method='closed_form'", "damping=0.01", "target='residual'")
+    settings = ("method='closed_form'", "damping=0.01", "target='residual'", "step=0.5", "blend=0.7")
     return make_run(tmp_path_factory.mktemp("runs") / "made-up", *(f"reconstruction.{text}" for text in settings))
 
 
@@ -83,6 +83,8 @@ def _sequential(run: Run, dense: DenseModel, windows: WindowSet) -> SequentialRe
         windows,
         target="residual",
         damping=0.01,
+        step=0.5,
+        blend=0.7,
         start=BlockReconstructor(dense, calibration, damping=0.01, device=CPU),
         tokens=TokenWeights(relative=True),
         refit_inputs=True,
@@ -221,7 +223,10 @@ def test_exports_say_how_they_were_finished(run: Run, tmp_path: Path) -> None:
     assert [source["source"] for source in entry["text"]["sources"]] == ["self"]
     directory = tmp_path / point.id / "hf"
     card = (directory / "README.md").read_text()
-    assert "refitted sequentially (target residual, damping 0.01) on 1,024 tokens: self, 8 windows of 128 token" in card
+    assert (
+        "refitted sequentially (target residual, damping 0.01, step 0.5, blend 0.7) on 1,024 tokens: self, 8 windows of 128 token"
+        in card
+    )
     assert "--method sequential --samples 8\n" in card
     assert json.loads((directory / "nas_llm.json").read_text())["texts"]["reconstruction"] == entry["text"]
 
@@ -342,6 +347,7 @@ def test_what_cannot_be_done_is_said(run: Run, tmp_path: Path) -> None:
         (("reconstruct", "--damping", "-1"), "error: reconstruction.damping = -1.0 should be a number above 0, or a"),
         (("reconstruct", "--memory", "0"), "error: --memory must be a number of GB above 0, got 0"),
         (("export", "--memory", "-1"), "error: --memory must be a number of GB above 0, got -1"),
+        (("reconstruct", "--step", "2"), "error: reconstruction.step = 2.0 should be less than or equal to 1"),
         (("reconstruct", "--target", "2"), "error: reconstruction.target = 2.0 is not known; known are residual, sub"),
         (("export", "--method", "closed"), 'error: reconstruction.method = "closed" is not known; did you mean "clos'),
         (("export", "--samples", "-3"), "error: samples = -3 should be at least 1"),
