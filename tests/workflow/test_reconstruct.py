@@ -223,10 +223,7 @@ def test_exports_say_how_they_were_finished(run: Run, tmp_path: Path) -> None:
     assert [source["source"] for source in entry["text"]["sources"]] == ["self"]
     directory = tmp_path / point.id / "hf"
     card = (directory / "README.md").read_text()
-    assert (
-        "refitted sequentially (target residual, damping 0.01, step 0.5, blend 0.7) on 1,024 tokens: self, 8 windows of 128 token"
-        in card
-    )
+    assert "(target residual, damping 0.01, step 0.5, blend 0.7) on 1,024 tokens: self, 8 windows of 128 token" in card
     assert "--method sequential --samples 8\n" in card
     assert json.loads((directory / "nas_llm.json").read_text())["texts"]["reconstruction"] == entry["text"]
 
