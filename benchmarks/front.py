@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--evaluations", type=int, default=120)
-    parser.add_argument("--tokens", type=int, default=131072, help="of the reconstruction")
+    parser.add_argument("--tokens", type=int, default=65536, help="of the reconstruction")
     parser.add_argument("--memory", type=float, default=8.0, help="GB that the reconstruction may take")
     parser.add_argument(
         "--run", type=Path, help="a try: nothing is written but the run; default runs/bench-front[-SEED]"
@@ -116,6 +116,8 @@ def main() -> None:
                 "seed": seed,
                 "target": ratio,
                 "finish_tokens": arguments.tokens,
+                "step": run.problem.reconstruction.step,
+                "blend": run.problem.reconstruction.blend,
                 "inheriting_ratio": model.inheriting_ratio,
                 "perplexity": model.perplexity,
                 "of_dense": model.perplexity / dense.perplexity,
@@ -141,7 +143,8 @@ def main() -> None:
             f"{dense.perplexity:.2f}. One search: a descent down the budget by marginals, then {arguments.evaluations} "
             f"evaluations (KL to the dense model on 2,048 tokens of WikiText-2 train, candidates after the closed "
             f"form), all at five ratios; points finished by "
-            f"the sequential reconstruction on `finish_tokens` tokens of the same text. `best_peer`: the best of "
+            f"the sequential reconstruction on `finish_tokens` tokens of the same text, with these `step` and `blend`. "
+            "`best_peer`: the best of "
             "seven published methods run on the same model, text and protocol. Rows of other seeds are the same command "
             "with `--seed`; the headline is seed 0."
         ),
