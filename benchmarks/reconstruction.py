@@ -1,7 +1,7 @@
 """Reconstruction: the closed form against the paper's ADMM, on equal Grams, masks and ridge.
 
 ``make bench NAME=reconstruction [DATA=folder]``; DATA is a folder with ``text/wikitext2_train_head.raw``, without it
-the model's own text is used. The subnets are those that ``make bench NAME=front`` found, on all of their layers; where
+the model's own text is used. The subnet is the one that ``make bench NAME=front`` found at ``--ratios``, on all layers; where
 there are none, uniform ones on a few layers.
 """
 
@@ -29,7 +29,7 @@ from nas_llm.reconstruction import Refit, admm, closed_form
 from nas_llm.space import BoolArray, Genome
 from nas_llm.workflow import open_run
 
-RATIOS = (0.9, 0.8, 0.7, 0.6, 0.5)
+RATIOS = (0.7,)
 # A long ADMM runs on few output rows (each is a problem of its own) and only on the first refits of a subnet.
 LONG_ROWS, LONG_PROJECTIONS = 16, 2
 
@@ -128,7 +128,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, default=Path("runs/bench-front"), help="whose subnets; none: uniform ones")
     parser.add_argument("--layers", type=int, help="how many layers, evenly spaced; default all of a run's, else 4")
     parser.add_argument("--damping", type=float, default=1e-2)
-    parser.add_argument("--long-iterations", type=int, default=3000)
+    parser.add_argument("--long-iterations", type=int, default=10000)
     parser.add_argument("--ratios", type=float, nargs="+", default=list(RATIOS))
     arguments = parser.parse_args()
     dense = load_model(arguments.model)
