@@ -24,6 +24,7 @@ from nas_llm.evaluation import count_block_params, load_any
 from nas_llm.events import Event, GenerationFinished, Notice, StageAdvanced, StageStarted
 from nas_llm.search import History
 from nas_llm.workflow import Run, evaluate_models, export_points, open_run, run_search
+from nas_llm.workflow._reconstruction_settings import with_reconstruction
 
 SMALL = (
     "search.population=8",
@@ -255,6 +256,8 @@ def test_a_directory_in_use_is_refused(run: Path, tmp_path: Path) -> None:
 
 def test_exports_are_finished_measured_and_what_the_front_promised(opened: Run, tmp_path: Path) -> None:
     points = opened.front.select(["knee", "smallest"])
+    # What candidates are priced after; the default finish goes on from there.
+    opened = with_reconstruction(opened, method="closed_form")
     records = export_points(opened, points, out=tmp_path / "out")
     assert [record.path for record in records] == [tmp_path / "out" / point.id / "hf" for point in points]
     for record in records:
