@@ -141,12 +141,10 @@ def main() -> None:
         about=(
             f"SmolLM2-135M-Instruct on WikiText-2 test, first 16 windows of 1,024 tokens, float32, dense "
             f"{dense.perplexity:.2f}. One search: a descent down the budget by marginals, then {arguments.evaluations} "
-            f"evaluations (KL to the dense model on 2,048 tokens of WikiText-2 train, candidates after the closed "
-            f"form), all at five ratios; points finished by "
-            f"the sequential reconstruction on `finish_tokens` tokens of the same text, with these `step` and `blend`. "
-            "`best_peer`: the best of "
-            "seven published methods run on the same model, text and protocol. Rows of other seeds are the same command "
-            "with `--seed`; the headline is seed 0."
+            "evaluations (KL to the dense model on 2,048 tokens of WikiText-2 train, candidates after the closed form), "
+            "all at five ratios; points finished by the sequential reconstruction on `finish_tokens` tokens of the same "
+            "text, with these `step` and `blend`. `best_peer`: the best of seven published methods run on the same "
+            "model, text and protocol. Rows of other seeds are the same command with `--seed`; the headline is seed 0."
         ),
         headline=headline,
         rows=rows,

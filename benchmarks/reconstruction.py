@@ -1,8 +1,8 @@
 """Reconstruction: the closed form against the paper's ADMM, on equal Grams, masks and ridge.
 
 ``make bench NAME=reconstruction [DATA=folder]``; DATA is a folder with ``text/wikitext2_train_head.raw``, without it
-the model's own text is used. The subnet is the one that ``make bench NAME=front`` found at ``--ratios``, on all layers; where
-there are none, uniform ones on a few layers.
+the model's own text is used. The subnets are those that ``make bench NAME=front`` found at ``--ratios``, on all layers;
+where there are none, uniform ones on a few layers.
 """
 
 from __future__ import annotations
@@ -167,9 +167,9 @@ def main() -> None:
             f"{text}; {subnets}. `closed_form` against `admm` as in the paper (rho = 1, 30 iterations, on the "
             f"normalised Gram), both in float64 with a ridge of {arguments.damping:g} of the mean diagonal on the "
             "update; residuals are relative squared output errors, averaged over projections, `residual_ratio` is the "
-            "largest quotient of any. Times are per "
-            "projection, solvers taking turns. `long_relative_difference`: distance of the weights after "
-            f"{arguments.long_iterations} iterations from the closed form's, first {LONG_PROJECTIONS} refits, {LONG_ROWS} rows."
+            "largest quotient of any. Times are per projection, solvers taking turns. `long_relative_difference`: "
+            f"distance of the weights after {arguments.long_iterations} iterations from the closed form's, first "
+            f"{LONG_PROJECTIONS} refits, {LONG_ROWS} rows."
         ),
         headline={
             "residual_ratio_vs_admm": max(row["residual_ratio"] for row in rows),

@@ -42,7 +42,7 @@ class HiddenStates:
         while len(place):
             count = self._file.readinto(place)
             if not count:
-                raise OSError(f"{self._file.name} is shorter than what was written there")
+                raise OSError("a file is shorter than what was written there")
             place = place[count:]
         return states.to(device, dtype)
 
@@ -65,7 +65,7 @@ class HiddenStates:
 def hidden_storage(
     shape: tuple[int, int, int], dtype: torch.dtype, *, count: int, budget_bytes: int, folder: Path | None
 ) -> Iterator[Callable[[], HiddenStates]]:
-    """Make room for several hidden states: in memory within a budget, else all in files that are gone afterwards.
+    """Make room for several hidden states: in memory within a budget, else all in files that end with the process.
 
     Args:
         shape: ``(windows, T, D)`` of each.
@@ -85,7 +85,7 @@ def hidden_storage(
         return
     parent = folder or cache_dir()
     try:
-        yield from _files(parent, shape, dtype, count)
+        yield from _files(parent, shape, dtype)
     except OSError as error:
         raise ModelError(
             f"hidden states cannot be kept in {parent}: {error.strerror or error}; make room there, name another place "
@@ -93,18 +93,13 @@ def hidden_storage(
         ) from error
 
 
-def _files(
-    parent: Path, shape: tuple[int, int, int], dtype: torch.dtype, count: int
-) -> Iterator[Callable[[], HiddenStates]]:
+def _files(parent: Path, shape: tuple[int, int, int], dtype: torch.dtype) -> Iterator[Callable[[], HiddenStates]]:
     parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=parent, prefix=".hidden-") as place, ExitStack() as opened:
-        names = iter(range(count))
-
-        def in_file() -> HiddenStates:
-            file = opened.enter_context((Path(place) / str(next(names))).open("x+b", buffering=0))
-            return HiddenStates(shape, dtype, file=file)
-
-        yield in_file
+    with ExitStack() as opened:
+        # Without a name, a file leaves nothing behind even if the process is killed.
+        yield lambda: HiddenStates(
+            shape, dtype, file=opened.enter_context(tempfile.TemporaryFile(dir=parent, buffering=0))
+        )
 
 
 def _bytes(values: Tensor) -> memoryview:

@@ -396,6 +396,7 @@ _finish._advance = advance
 sys.argv = ["nas-llm", "reconstruct", sys.argv[1], "--point", "p09", "--method", "sequential", "--memory", "0.001"]
 main()
 """
+    cached = set(cache_dir().iterdir())
     done = subprocess.run(
         [sys.executable, "-c", stop, str(run.directory)], capture_output=True, text=True, timeout=300, check=False
     )
@@ -403,4 +404,4 @@ main()
     assert done.stderr.endswith("reconstruction: p09: sequential on 1,024 tokens\nerror: interrupted\n")
     assert not list((run.directory / "reconstruction").glob("p09*"))
     assert not list((run.directory / "reconstruction").glob(".*"))
-    assert not list(cache_dir().glob(".hidden-*"))
+    assert set(cache_dir().iterdir()) == cached
