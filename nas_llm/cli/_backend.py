@@ -220,6 +220,7 @@ def reconstruct_points(
     damping: float | Sequence[float] | None,
     target: str | float | None,
     step: float | None,
+    blend: float | None,
     memory_gb: float | None,
     on_event: EventHandler,
 ) -> list[ReconstructionRecord]:
@@ -235,6 +236,7 @@ def reconstruct_points(
         damping=damping,
         target=target,
         step=step,
+        blend=blend,
         memory_gb=memory_gb,
         on_event=on_event,
     )

@@ -53,6 +53,14 @@ def reconstruct(
         float | None,
         typer.Option("--step", metavar="X", help="Share of each update that sequential makes, above 0 and at most 1."),
     ] = None,
+    blend: Annotated[
+        float | None,
+        typer.Option(
+            "--blend",
+            metavar="X",
+            help="Share of what sequential made that ends in the weights, above 0 and at most 1.",
+        ),
+    ] = None,
     memory: FinishMemoryOption = None,
     layers: Annotated[
         bool, typer.Option("--layers", help="Show the residuals of every layer, also for several points.")
@@ -85,6 +93,7 @@ def reconstruct(
             damping=dampings,
             target=parse_target(target),
             step=step,
+            blend=blend,
             memory_gb=memory,
             on_event=on_event,
         )

@@ -31,6 +31,7 @@ def reconstruct_points(
     damping: float | Sequence[float] | None = None,
     target: str | float | None = None,
     step: float | None = None,
+    blend: float | None = None,
     memory_gb: float | None = None,
     on_event: EventHandler = ignore,
 ) -> list[ReconstructionRecord]:
@@ -46,6 +47,7 @@ def reconstruct_points(
         damping: Ridge, or several to choose between; default: the problem's.
         target: ``residual``, ``sublayer`` or a number from 0 (sublayer) to 1; default: the problem's.
         step: Share of each update that ``sequential`` makes; default: the problem's.
+        blend: Share of what ``sequential`` made that ends in the weights; default: the problem's.
         memory_gb: See :func:`export_points`.
         on_event: Told what happens.
 
@@ -60,7 +62,9 @@ def reconstruct_points(
     if not points:
         raise ConfigError("nothing to reconstruct: no point was chosen; points are those of nas-llm front")
     check_memory(memory_gb)
-    run = with_reconstruction(run, method=method, samples=samples, damping=damping, target=target, step=step)
+    run = with_reconstruction(
+        run, method=method, samples=samples, damping=damping, target=target, step=step, blend=blend
+    )
     prepared = reopen(run, on_event=on_event)
     folder = run.directory / FOLDER
     try:

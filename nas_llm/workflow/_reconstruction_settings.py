@@ -28,6 +28,7 @@ def with_reconstruction(
     damping: float | Sequence[float] | None = None,
     target: str | float | None = None,
     step: float | None = None,
+    blend: float | None = None,
 ) -> Run:
     """The same run, its points to be finished in another way.
 
@@ -38,6 +39,7 @@ def with_reconstruction(
         damping: Instead of ``reconstruction.damping``.
         target: Instead of ``reconstruction.target``.
         step: Instead of ``reconstruction.step``.
+        blend: Instead of ``reconstruction.blend``.
 
     Raises:
         ConfigError: If a value is not usable.
@@ -50,6 +52,7 @@ def with_reconstruction(
         "damping": damping,
         "target": target,
         "step": step,
+        "blend": blend,
     }
     changed = {f"reconstruction.{key}": value for key, value in values.items() if value is not None}
     return replace(run, problem=override_problem(run.problem, changed))

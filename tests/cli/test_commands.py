@@ -245,7 +245,8 @@ def test_reconstruct_shows_what_it_brings(run: Command, fake: FakeWorkflow, work
     started_run(workplace)
     outcome = run("reconstruct", "mine")
     assert outcome.code == 0
-    plain = {"points": ["p02"], "method": None, "samples": None, "damping": None, "target": None, "step": None}
+    options = ("method", "samples", "damping", "target", "step", "blend")
+    plain = {"points": ["p02"], **dict.fromkeys(options)}
     assert fake.calls[-1] == plain | {"memory_gb": None}
     assert "reconstruction: p02: closed_form on 4,096 tokens" in outcome.err
     lines = [" ".join(row.split()) for row in outcome.out.splitlines()]
@@ -259,11 +260,12 @@ def test_reconstruct_shows_what_it_brings(run: Command, fake: FakeWorkflow, work
 def test_reconstruct_takes_a_method_and_its_settings(run: Command, fake: FakeWorkflow, workplace: Path) -> None:
     started_run(workplace)
     words = ("--method", "admm", "--samples", "64", "--damping", "0.001,0.1", "--damping", "inf", "--target", "0.5")
-    words = (*words, "--memory", "4", "--step", "0.25")
+    words = (*words, "--memory", "4", "--step", "0.25", "--blend", "0.75")
     outcome = run("reconstruct", "mine", "--point", "all", "--max-macs", "0.2M", *words)
     assert outcome.code == 0
-    settings = {"method": "admm", "samples": 64, "damping": [0.001, 0.1, float("inf")], "target": 0.5, "step": 0.25}
-    assert fake.calls[-1] == {"points": ["p03", "p04"], "memory_gb": 4.0} | settings
+    settings = {"method": "admm", "samples": 64, "damping": [0.001, 0.1, float("inf")], "target": 0.5}
+    shares = {"step": 0.25, "blend": 0.75}
+    assert fake.calls[-1] == {"points": ["p03", "p04"], "memory_gb": 4.0} | settings | shares
     assert "mlp.down_proj" not in outcome.out
     outcome = run("reconstruct", "mine", "--point", "all", "--method", "admm", "--layers", "--target", "sublayer")
     lines = [" ".join(row.split()) for row in outcome.out.splitlines()]

@@ -345,6 +345,7 @@ def test_what_cannot_be_done_is_said(run: Run, tmp_path: Path) -> None:
         (("reconstruct", "--memory", "0"), "error: --memory must be a number of GB above 0, got 0"),
         (("export", "--memory", "-1"), "error: --memory must be a number of GB above 0, got -1"),
         (("reconstruct", "--step", "2"), "error: reconstruction.step = 2.0 should be less than or equal to 1"),
+        (("reconstruct", "--blend", "0"), "error: reconstruction.blend = 0.0 should be greater than 0"),
         (("reconstruct", "--target", "2"), "error: reconstruction.target = 2.0 is not known; known are residual, sub"),
         (("export", "--method", "closed"), 'error: reconstruction.method = "closed" is not known; did you mean "clos'),
         (("export", "--samples", "-3"), "error: samples = -3 should be at least 1"),
