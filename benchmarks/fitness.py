@@ -20,10 +20,8 @@ from nas_llm.errors import ConfigError
 from nas_llm.evaluation import model_perplexity
 from nas_llm.events import ignore
 from nas_llm.subnet import build_subnet
-from nas_llm.workflow import open_run
 from nas_llm.workflow._finish import Finisher
-from nas_llm.workflow._reconstruction_settings import with_reconstruction
-from nas_llm.workflow._reopen import reopen
+from nas_llm.workflow._prepare import prepare
 
 WEIGHTS = ("inherited", "reconstructed")
 _ENDLESS = 1_000_000
@@ -43,23 +41,24 @@ def main() -> None:
     data, rows = arguments.data.resolve(), []
     for weights in WEIGHTS:
         run_dir = arguments.folder / weights
+        settings = [
+            *overrides(data, seed=arguments.seed, evaluations=_ENDLESS, tokens=65536),
+            f"search.target_ratios=[{arguments.ratio}]",
+            "search.descent.looks=0",
+            f'fitness.weights="{weights}"',
+            'reconstruction.method="closed_form"',
+        ]
+        loaded = load_problem(PROBLEM, overrides=settings)
         log = run_dir / "times.json"
         if not log.is_file():
             if run_dir.exists():
                 raise ConfigError(f"{run_dir} was cut off and its clock is lost; remove it")
-            settings = [
-                *overrides(data, seed=arguments.seed, evaluations=_ENDLESS, tokens=65536),
-                f"search.target_ratios=[{arguments.ratio}]",
-                "search.descent.looks=0",
-                f'fitness.weights="{weights}"',
-            ]
-            loaded = load_problem(PROBLEM, overrides=settings)
             log.write_text(
                 json.dumps(timed_search(loaded, run_dir, seconds=arguments.seconds, on_event=show)), encoding="utf-8"
             )
         times = json.loads(log.read_text(encoding="utf-8"))
         history = {row.ordinal: row for row in evaluations(run_dir)}
-        prepared = reopen(with_reconstruction(open_run(run_dir), method="closed_form"), on_event=ignore)
+        prepared = prepare(loaded.problem, base_dir=loaded.base_dir, on_event=ignore)
         windows = validation_windows(data, prepared.dense, arguments.windows)
         finisher, known = Finisher(prepared), dict[str, float]()
         for mark in range(1, arguments.marks + 1):

@@ -29,6 +29,18 @@ def importance(
     Returns:
         ``K`` scores of KV groups and ``P`` scores of FFN channels, float64.
     """
+    attn, mlp = importance_terms(dense, weights, grams, damping=damping)
+    return _relative(attn).sum(0).cpu(), _relative(mlp).sum(0).cpu()
+
+
+def importance_terms(
+    dense: DenseModel, weights: Mapping[str, Tensor], grams: BlockGrams, *, damping: float
+) -> tuple[Tensor, Tensor]:
+    """What each projection adds to the score of a unit, in its own scale; arguments as for :func:`importance`.
+
+    Returns:
+        ``4 x K`` for q, k, v and o, and ``(number of first projections + 1) x P``, fc2 last; float64.
+    """
     names, architecture = dense.adapter.names, dense.architecture
     groups = architecture.num_kv_heads
     attn_in, mlp_in = _column_weight(grams.attn_in, damping), _column_weight(grams.mlp_in, damping)
@@ -36,9 +48,7 @@ def importance(
     attn_terms.append(_squares(weights, names.o).sum(0) * _column_weight(grams.o_in, damping))
     mlp_terms = [_squares(weights, name) @ mlp_in for name in names.fc1]
     mlp_terms.append(_squares(weights, names.fc2).sum(0) * _column_weight(grams.fc2_in, damping))
-    attn = torch.stack([_relative(term.view(groups, -1).sum(1)) for term in attn_terms]).sum(0)
-    mlp = torch.stack([_relative(term) for term in mlp_terms]).sum(0)
-    return attn.cpu(), mlp.cpu()
+    return torch.stack([term.view(groups, -1).sum(1) for term in attn_terms]), torch.stack(mlp_terms)
 
 
 def _squares(weights: Mapping[str, Tensor], name: str) -> Tensor:
@@ -50,5 +60,5 @@ def _column_weight(gram: Gram, damping: float) -> Tensor:
     return 1.0 / inverse.diagonal()
 
 
-def _relative(term: Tensor) -> Tensor:
-    return term / term.mean().clamp_min(torch.finfo(torch.float64).tiny)
+def _relative(terms: Tensor) -> Tensor:
+    return terms / terms.mean(1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
