@@ -80,6 +80,18 @@ def test_answers_are_kept_for_the_same_model_alone(tasks: Path, loaded: Loaded) 
     assert [score.value for score in again] == [score.value for score in first]
 
 
+def test_a_cpu_runs_each_request_once_and_no_tries(tasks: Path, loaded: Loaded) -> None:
+    model, tokenizer = loaded
+    sizes: list[int] = []
+    hook = model.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+    try:
+        TaskSuite(["made_up"], include_path=tasks, limit=4).run(model, tokenizer)
+    finally:
+        hook.remove()
+    # Two answers to each of four questions.
+    assert sum(sizes) == 4 * 2
+
+
 def test_one_task_is_a_headline_by_its_first_metric_and_seeds_are_left_alone(tasks: Path, loaded: Loaded) -> None:
     before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
     scores = TaskSuite(["made_up"], include_path=tasks).run(*loaded)

@@ -1,6 +1,6 @@
-"""Departures: what each change to the paper's scores and to its refit brings, one at a time.
+"""Deviations: what each change to the paper's scores and to its refit brings, one at a time.
 
-``make bench NAME=departures DATA=folder``; DATA is a folder with ``text/``. The test text is not read.
+``make bench NAME=deviations DATA=folder``; DATA is a folder with ``text/``. The test text is not read.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def main() -> None:
     found = {(row["scorer"], row["refit"]): row["0.7"] for row in rows}
     best = found["obs", "ridge on the update"]
     write_result(
-        "departures",
+        "deviations",
         about=(
             f"SmolLM2-135M-Instruct, the same number of FFN channels in every layer, all of attention; columns are "
             f"inheriting ratios. Calibrated on {windows.num_tokens:,} tokens of WikiText-2 train, perplexity of the first "
@@ -161,7 +161,7 @@ def main() -> None:
             "inherited": found["obs", "none"] / best,
         },
         rows=rows,
-        command="make bench NAME=departures DATA=<folder>",
+        command="make bench NAME=deviations DATA=<folder>",
     )
 
 
