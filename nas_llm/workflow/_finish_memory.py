@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 import psutil
 import torch
 
-from nas_llm.models import available_bytes
+from nas_llm.models import DenseModel, available_bytes
 from nas_llm.workflow._prepare import Prepared
 
 # Tokens that run through a sublayer together.
@@ -89,6 +90,7 @@ def finish_memory(prepared: Prepared, *, memory_gb: float | None = None) -> Fini
     widest, size = max(shape.intermediate_size, heads), shape.hidden_size
     outputs = shape.num_layers * size * (heads + shape.intermediate_size)
     sets = 2 if len(section.dampings) > 1 else 1
+    _touch(prepared.dense)
     return FinishMemory(
         room=min(limit - psutil.Process().memory_info().rss, available_bytes() * 4 // 5),
         hidden=4 * prepared.splits.finish.num_tokens * size,
@@ -97,6 +99,14 @@ def finish_memory(prepared: Prepared, *, memory_gb: float | None = None) -> Fini
         shared=4 * BATCH_TOKENS * (4 * shape.intermediate_size + 8 * size) + 24 * widest**2 + 16 * widest * size,
         device_room=torch.cuda.mem_get_info(device)[0] * 4 // 5 if device.type == "cuda" else None,
     )
+
+
+def _touch(dense: DenseModel) -> None:
+    """Bring all weights into memory: of a file that is mapped, only what was read so far counts as taken."""
+    for weight in dense.model.parameters():
+        if weight.device.type == "cpu":
+            values = weight.detach().flatten()
+            values[:: max(1, mmap.PAGESIZE // values.element_size())].sum()
 
 
 def release_memory() -> None:

@@ -1,8 +1,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
-from nas_llm.workflow._finish_memory import FinishMemory
+import psutil
+import torch
+from torch import nn
+
+from nas_llm.models import DenseModel
+from nas_llm.workflow._finish_memory import FinishMemory, _touch
 
 MEMORY = FinishMemory(room=1000, hidden=70, results=100, moments=40, shared=160, device_room=None)
 
@@ -30,3 +38,14 @@ def test_on_a_gpu_the_sums_are_there_and_the_weights_are_not() -> None:
     assert on_gpu.points == 6
     assert replace(on_gpu, room=350).points == 3
     assert on_gpu.budget(3) == 700
+
+
+def test_weights_of_a_mapped_file_count_before_they_are_read(tmp_path: Path) -> None:
+    count = 8_000_000
+    path = tmp_path / "weights"
+    path.write_bytes(bytes(4 * count))
+    module = nn.Module()
+    module.weight = nn.Parameter(torch.from_file(str(path), shared=True, size=count), requires_grad=False)
+    before = psutil.Process().memory_info().rss
+    _touch(cast("DenseModel", SimpleNamespace(model=module)))
+    assert psutil.Process().memory_info().rss - before > 0.9 * 4 * count
