@@ -154,7 +154,7 @@ def main() -> None:
         "evaluation",
         about=(
             f"SmolLM2-135M-Instruct and its exports at inheriting ratios 0.8 and 0.6 (of `NAME=front`) by one call of "
-            f"`evaluate_models`, float32 on {speed.device}. Perplexity: WikiText-2 test as released, first "
+            f"`evaluate_models`, float32 on {speed.device}. Perplexity: WikiText-2 test as released (that of `NAME=front` has no blank lines), first "
             f"{arguments.windows} windows of 1,024 tokens. Tasks: lm-eval {measured_with()['lm-eval']}, zero-shot, first "
             f"{arguments.limit} documents of each ({arguments.mmlu_limit} of each subject of MMLU), in % with standard error; `max_task_difference` is the largest "
             f"difference of any accuracy of the dense model, subtasks too, from lm-eval called alone. Speed: "

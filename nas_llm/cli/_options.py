@@ -12,7 +12,7 @@ PointOption = Annotated[
     typer.Option(
         "--point",
         metavar="POINT",
-        help="An id such as p03, knee, best, smallest, all, or ratio=0.8 (the nearest); may be repeated.",
+        help="An id such as p03, knee, best, smallest, all, or ratio=0.8 (nearest not chosen yet); may be repeated.",
     ),
 ]
 MaxMacsOption = Annotated[str | None, typer.Option("--max-macs", metavar="N", help="Most MACs per token, e.g. 100M.")]
