@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "benchmarks.md"
 
 
-def write_result(
-    name: str, *, about: str, headline: Mapping[str, float], rows: Sequence[Mapping[str, Any]], command: str
-) -> Path:
+def write_result(name: str, *, about: str, headline: Mapping[str, float], rows: Sequence[Mapping[str, Any]]) -> Path:
     """Write ``benchmarks/results/NAME.json`` and bring docs/benchmarks.md up to date.
 
     Args:
@@ -30,7 +30,6 @@ def write_result(
         about: What was measured, on what, against what; Markdown.
         headline: The figures that others quote.
         rows: The table behind them.
-        command: What reproduces it.
     """
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{name}.json"
@@ -38,7 +37,7 @@ def write_result(
         "headline": dict(headline),
         "rows": [dict(row) for row in rows],
         "about": about,
-        "command": command,
+        "command": reproducing_command(name, sys.argv[1:]),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch threads {torch.get_num_threads()}",
         "versions": package_versions(),
         "commit": _commit(),
@@ -46,6 +45,24 @@ def write_result(
     path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     render_page()
     return path
+
+
+def reproducing_command(name: str, options: Sequence[str]) -> str:
+    """What reproduces a benchmark that was run with these options; folders are left for the reader to fill in.
+
+    Args:
+        name: The benchmark.
+        options: Its command line, without the program.
+    """
+    shown = [
+        "<folder>" if before == "--data" or os.path.isabs(option) else shlex.quote(option)
+        for before, option in pairwise(["", *options])
+    ]
+    if not shown:
+        return f"make bench NAME={name}"
+    if shown == ["--data", "<folder>"]:
+        return f"make bench NAME={name} DATA=<folder>"
+    return " ".join(["python -m", f"benchmarks.{name}", *shown])
 
 
 def render_page() -> None:

@@ -167,7 +167,6 @@ def main() -> None:
             "peak_gb": resident["peak GB"],
         },
         rows=rows,
-        command="make bench NAME=cuda",
     )
 
 

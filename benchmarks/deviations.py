@@ -161,7 +161,6 @@ def main() -> None:
             "inherited": found["obs", "none"] / best,
         },
         rows=rows,
-        command="make bench NAME=deviations DATA=<folder>",
     )
 
 

@@ -164,7 +164,6 @@ def main() -> None:
         ),
         headline=headline,
         rows=rows,
-        command="make bench NAME=evaluation DATA=<folder>",
     )
 
 

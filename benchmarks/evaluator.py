@@ -325,7 +325,6 @@ def main() -> None:
             "ray_speedup": speedup,
         },
         rows=rows,
-        command="make bench NAME=evaluator" + (" DATA=<folder>" if arguments.data else ""),
     )
 
 

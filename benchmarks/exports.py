@@ -195,7 +195,6 @@ def main() -> None:
             "macs_ratio_r50": cost.dense.macs_per_token / half.macs_per_token,
         },
         rows=rows,
-        command="make bench NAME=exports",
     )
 
 

@@ -85,7 +85,6 @@ def main() -> None:
             f"of_closed_form_r{round(100 * ratio)}": sequential[str(ratio)] / closed[str(ratio)] for ratio in RATIOS
         },
         rows=rows,
-        command="make bench NAME=finishing DATA=<folder>",
     )
 
 

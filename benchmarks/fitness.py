@@ -89,7 +89,6 @@ def main() -> None:
         ),
         headline={"reconstructed_over_inherited": ends["reconstructed"] / ends["inherited"]},
         rows=rows,
-        command="make bench NAME=fitness DATA=<folder>",
     )
 
 

@@ -148,7 +148,6 @@ def main() -> None:
         ),
         headline=headline,
         rows=rows,
-        command="make bench NAME=front DATA=<folder>",
     )
 
 

@@ -17,7 +17,7 @@ from scipy.stats import spearmanr
 from benchmarks._result import write_result
 from nas_llm.config import LatencySection
 from nas_llm.evaluation import TimedPass, device_name, interleaved_seconds, measure_latency_table
-from nas_llm.models import DenseModel, load_model
+from nas_llm.models import DenseModel, load_model, on_device
 from nas_llm.space import Architecture, CostModel, Genome, LatencyTable
 from nas_llm.subnet import build_subnet
 
@@ -94,7 +94,7 @@ def measure_rank_correlation(
     started = time.perf_counter()
     table = measure_latency_table(dense, settings, ffn_multiple=FFN_MULTIPLE, device=device, dtype=dtype)
     table_seconds = time.perf_counter() - started
-    models = [build_subnet(dense, genome).to(device, dtype) for genome in chosen]
+    models = [on_device(build_subnet(dense, genome), device, dtype) for genome in chosen]
     for model in models[1:]:
         # One table of embeddings for all: ten models side by side should not need more than their blocks.
         model.set_input_embeddings(models[0].get_input_embeddings())
@@ -161,7 +161,6 @@ def main() -> None:
             "decode_table_seconds": decode.table_seconds,
         },
         rows=[*prefill.rows, *decode.rows],
-        command="make bench NAME=latency",
     )
 
 

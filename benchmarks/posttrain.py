@@ -284,7 +284,6 @@ def final(setup: Setup, *, write: bool) -> None:
         ),
         headline=headline,
         rows=rows,
-        command="make bench NAME=posttrain DATA=<folder>",
     )
 
 

@@ -118,7 +118,6 @@ def main() -> None:
             "perplexity_ratio_fitness_and_calibration": both["perplexity"] / prose["perplexity"],
         },
         rows=rows,
-        command="make bench NAME=qa_mix DATA=<folder>",
     )
 
 

@@ -114,7 +114,6 @@ def main() -> None:
             "hv_ratio_vs_no_racing": median(values[seed, True] / values[seed, False] for seed in arguments.seeds)
         },
         rows=rows,
-        command="make bench NAME=racing" + (" DATA=<folder>" if arguments.data else ""),
     )
 
 

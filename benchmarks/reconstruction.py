@@ -177,7 +177,6 @@ def main() -> None:
             "admm_long_relative_difference": max(row["long_relative_difference"] for row in rows),
         },
         rows=rows,
-        command="make bench NAME=reconstruction" + (" DATA=<folder>" if arguments.data else ""),
     )
 
 

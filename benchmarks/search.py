@@ -243,7 +243,6 @@ def main() -> None:
         ),
         headline={f"hv_ratio_vs_{other}": median(values) for other, values in ratios.items()},
         rows=rows,
-        command="make bench NAME=search" + (" DATA=<folder>" if arguments.data else ""),
     )
 
 

@@ -135,8 +135,7 @@ def main() -> None:
     )
     print(json.dumps(headline), about, sep="\n")
     if not arguments.dry:
-        command = "make bench NAME=studies" + (" DATA=<folder>" if arguments.data else "")
-        write_result("studies", about=about, headline=headline, rows=rows, command=command)
+        write_result("studies", about=about, headline=headline, rows=rows)
 
 
 if __name__ == "__main__":
