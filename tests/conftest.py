@@ -1,4 +1,4 @@
-"""Every test runs offline, on one thread, with a cache folder of its own."""
+"""Every test runs offline, on one thread, with a cache of its own, without a GPU (``make test-cuda`` has one)."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 # Test processes share the cores: waiting threads must not spin.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ["OMP_NUM_THREADS"] = "1"
+# Most tests compare bits, and count on processes side by side, as there are on a CPU.
+if "NAS_LLM_TEST_CUDA" not in os.environ:
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 # A shell's background jobs ignore Ctrl-C and hand that on; tests that interrupt a command would then wait in vain.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

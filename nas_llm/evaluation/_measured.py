@@ -7,10 +7,10 @@ from contextlib import suppress
 import torch
 from safetensors import SafetensorError
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from nas_llm.errors import ModelError, first_line
-from nas_llm.models import quiet_transformers, resolve_model
+from nas_llm.models import quiet_transformers, read_config, resolve_model
 from nas_llm.models.families import register_subnet_classes
 
 
@@ -33,8 +33,8 @@ def load_any(
     kwargs = {"revision": revision} if identity is None and revision else {}
     register_subnet_classes()
     with quiet_transformers():
+        config = read_config(source, where, **kwargs)
         try:
-            config = AutoConfig.from_pretrained(where, **kwargs)
             model = AutoModelForCausalLM.from_pretrained(
                 where, config=config, dtype=dtype or "auto", attn_implementation="sdpa", **kwargs
             )

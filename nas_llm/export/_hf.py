@@ -15,7 +15,7 @@ from nas_llm.errors import ExportError
 from nas_llm.export._card import Provenance, model_card
 from nas_llm.export._staging import staged_directory
 from nas_llm.export._stock import stock_model
-from nas_llm.models import DenseModel, quiet_transformers
+from nas_llm.models import DenseModel, on_device, quiet_transformers
 
 GENOME_FILE = "genome.bin"
 PROVENANCE_FILE = "nas_llm.json"
@@ -66,17 +66,11 @@ def export_hf(
 
 
 def cast_weights(model: PreTrainedModel, dtype: str) -> PreTrainedModel:
-    """The model itself under ``keep`` or in its own type, else a copy with weights of another type.
-
-    Buffers stay: rotary tables are float32 in every loaded model, whatever its weights are.
-    """
+    """The model itself under ``keep`` or in its own type, else a copy with weights of another type."""
     wanted = model.dtype if dtype == "keep" else getattr(torch, dtype)
     if wanted == model.dtype:
         return model
-    cast = copy.deepcopy(model)
-    for parameter in cast.parameters():
-        parameter.data = parameter.data.to(wanted)
-    return cast
+    return on_device(copy.deepcopy(model), model.device, wanted)
 
 
 def parse_size(text: str) -> int:

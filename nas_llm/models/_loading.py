@@ -7,13 +7,14 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from huggingface_hub import snapshot_download
+from huggingface_hub.utils import logging as hub_logging
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from nas_llm.errors import ModelError, first_line
@@ -26,6 +27,7 @@ from nas_llm.models._precision import bfloat16_is_faster
 from nas_llm.models.families import adapter_for
 
 logger = logging.getLogger(__name__)
+Module = TypeVar("Module", bound=nn.Module)
 
 
 def resolve_model(source: str) -> tuple[str, str | None]:
@@ -73,10 +75,7 @@ def load_model(source: str, *, revision: str | None = None, offload: bool | Lite
     where, identity = resolve_model(source)
     kwargs = {"revision": revision} if identity is None and revision else {}
     with quiet_transformers():
-        try:
-            config = AutoConfig.from_pretrained(where, **kwargs)
-        except (OSError, ValueError, KeyError) as error:
-            raise ModelError(_not_found(source, error)) from error
+        config = read_config(source, where, **kwargs)
         adapter = adapter_for(config.model_type)
         architecture = adapter.architecture(config)
         files = _offloaded(where, offload, kwargs.get("revision"))
@@ -101,6 +100,24 @@ def load_model(source: str, *, revision: str | None = None, offload: bool | Lite
         sample=source if source in PACKAGED_MODELS else None,
         files=files,
     )
+
+
+def read_config(source: str, where: str, **kwargs: str) -> PretrainedConfig:
+    """The configuration of a model.
+
+    Args:
+        source: What the user named.
+        where: What it stands for, from :func:`resolve_model`.
+        kwargs: ``revision``, if any.
+
+    Raises:
+        ModelError: If there is none.
+    """
+    try:
+        config: PretrainedConfig = AutoConfig.from_pretrained(where, **kwargs)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(_not_found(source, error)) from error
+    return config
 
 
 def _offloaded(where: str, offload: bool | Literal["auto"], revision: str | None) -> WeightFiles | None:
@@ -150,20 +167,33 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
     return resolved
 
 
-def on_device(model: PreTrainedModel, device: torch.device, dtype: torch.dtype | None = None) -> PreTrainedModel:
-    """The same model object, moved and, if asked for, cast (transformers' own ``to`` is not annotated)."""
-    nn.Module.to(model, device, dtype)
-    return model
+def on_device(module: Module, device: torch.device, dtype: torch.dtype | None = None) -> Module:
+    """The same module, moved and, if asked for, its parameters cast.
+
+    Buffers keep their type: rotary frequencies are float32 in every loaded model, whatever its weights are, and in
+    bfloat16 they are off by radians some thousand positions on.
+
+    Args:
+        module: A model or a part of one.
+        device: Where to.
+        dtype: Type of the parameters; None = as they are.
+    """
+    for parameter in module.parameters():
+        parameter.data = parameter.data.to(device, dtype)
+    nn.Module.to(module, device)
+    return module
 
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Progress bars of transformers off, and back to what they were."""
-    enabled = transformers_logging.is_progress_bar_enabled()
+    """Progress bars of transformers off, and the hub client's word on each retry; then back to what they were."""
+    enabled, verbosity = transformers_logging.is_progress_bar_enabled(), hub_logging.get_verbosity()
     transformers_logging.disable_progress_bar()
+    hub_logging.set_verbosity(logging.ERROR)
     try:
         yield
     finally:
+        hub_logging.set_verbosity(verbosity)
         if enabled:
             transformers_logging.enable_progress_bar()
 

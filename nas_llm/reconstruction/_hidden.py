@@ -1,4 +1,4 @@
-"""Hidden states of all calibration windows between two sublayers, in memory or in a file."""
+"""Hidden states of all calibration windows between two sublayers: on the device, in main memory or in a file."""
 
 from __future__ import annotations
 
@@ -22,13 +22,21 @@ class HiddenStates:
     Args:
         shape: ``(windows, T, D)``.
         dtype: What they are kept in.
+        device: Where they are kept in memory; None for the CPU.
         file: Keep them in this file, read and written piece by piece: mapped into memory, the pages would count as this
             process's own. None keeps them in memory.
     """
 
-    def __init__(self, shape: tuple[int, int, int], dtype: torch.dtype, *, file: FileIO | None = None) -> None:
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        dtype: torch.dtype,
+        *,
+        device: torch.device | None = None,
+        file: FileIO | None = None,
+    ) -> None:
         self._shape, self._dtype, self._file = shape, dtype, file
-        self._values = torch.empty(shape if file is None else (0,), dtype=dtype)
+        self._values = torch.empty(shape if file is None else (0,), dtype=dtype, device=device)
         if file is not None:
             file.truncate(math.prod(shape) * dtype.itemsize)
 
@@ -63,15 +71,26 @@ class HiddenStates:
 
 @contextmanager
 def hidden_storage(
-    shape: tuple[int, int, int], dtype: torch.dtype, *, count: int, budget_bytes: int, folder: Path | None
+    shape: tuple[int, int, int],
+    dtype: torch.dtype,
+    *,
+    count: int,
+    device: torch.device,
+    device_bytes: int,
+    budget_bytes: int,
+    folder: Path | None,
 ) -> Iterator[Callable[[], HiddenStates]]:
-    """Make room for several hidden states: in memory within a budget, else all in files that end with the process.
+    """Make room for several hidden states.
+
+    All of them are kept on the device if they fit there, else in main memory, else in files that end with the process.
 
     Args:
         shape: ``(windows, T, D)`` of each.
         dtype: What they are kept in.
         count: How many there will be at most.
-        budget_bytes: Memory for all of them.
+        device: Where they are used.
+        device_bytes: Its memory for all of them; 0 if it is the CPU.
+        budget_bytes: Main memory for all of them.
         folder: Where the files go; the cache folder if None.
 
     Yields:
@@ -80,8 +99,10 @@ def hidden_storage(
     Raises:
         ModelError: If the disk does not take the files; reading and writing inside raises it, too.
     """
-    if math.prod(shape) * dtype.itemsize * count <= budget_bytes:
-        yield lambda: HiddenStates(shape, dtype)
+    size = math.prod(shape) * dtype.itemsize * count
+    if size <= max(device_bytes, budget_bytes):
+        place = device if size <= device_bytes else None
+        yield lambda: HiddenStates(shape, dtype, device=place)
         return
     parent = folder or cache_dir()
     try:

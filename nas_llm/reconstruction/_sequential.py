@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nas_llm.data import WindowSet
 from nas_llm.errors import ConfigError
-from nas_llm.models import DenseModel, fast_float32
+from nas_llm.models import DenseModel, fast_float32, on_device
 from nas_llm.reconstruction._damping import DAMPING_SCALES, choose_damping, ridge
 from nas_llm.reconstruction._held_out import held_out_windows
 from nas_llm.reconstruction._hidden import HiddenStates, hidden_storage
@@ -107,6 +107,7 @@ class SequentialReconstructor:
             rounding.
         budget_bytes: Memory for hidden states, and on a CPU, as far as it goes, for the N x n inputs of the output
             projections under way, which saves running each sublayer twice.
+        device_budget_bytes: A GPU's memory for hidden states: where all of them fit there, none go over the bus.
         offload_dir: Folder for what exceeds it; the cache folder if None. A folder in memory (tmpfs) saves nothing.
 
     Raises:
@@ -133,6 +134,7 @@ class SequentialReconstructor:
         hidden_dtype: torch.dtype = torch.float32,
         batch_tokens: int = 4096,
         budget_bytes: int = 4 << 30,
+        device_budget_bytes: int = 0,
         offload_dir: Path | None = None,
     ) -> None:
         self._dense = dense
@@ -147,7 +149,7 @@ class SequentialReconstructor:
         self._device = device
         self._dtype = dtype
         self._hidden_dtype = hidden_dtype
-        self._budget = budget_bytes
+        self._budget, self._device_budget = budget_bytes, device_budget_bytes
         self._offload_dir = offload_dir
         count, length = windows.tokens.shape
         self._check(length)
@@ -218,6 +220,8 @@ class SequentialReconstructor:
             (*self._ids.shape, shape.hidden_size),
             self._hidden_dtype,
             count=1 + len(subnets),
+            device=self._device,
+            device_bytes=self._device_budget,
             budget_bytes=self._budget,
             folder=self._offload_dir,
         )
@@ -382,7 +386,7 @@ class SequentialReconstructor:
 
     def _embed(self, storage: Callable[[], HiddenStates]) -> tuple[HiddenStates, dict[str, Any]]:
         adapter = self._dense.adapter
-        outer = copy.deepcopy(adapter.outer(self._dense.model)).to(self._device, self._dtype)
+        outer = on_device(copy.deepcopy(adapter.outer(self._dense.model)), self._device, self._dtype)
         hidden = storage()
         context: dict[str, Any] = {}
         for windows, _ in self._batches:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nas_llm.data import WindowSet
 from nas_llm.errors import ConfigError, DataError
-from nas_llm.models import DenseModel, fast_float32
+from nas_llm.models import DenseModel, fast_float32, on_device
 from nas_llm.space import Genome
 from nas_llm.subnet._allocator import keep_freed_memory
 from nas_llm.subnet._blocks import BlockCache, Reconstructor
@@ -149,7 +149,7 @@ class PopulationEvaluator:
         )
         self.states = HiddenStates(self.plan.states)
         self.statistics = WalkStatistics()
-        self._outer = copy.deepcopy(dense.adapter.outer(dense.model)).to(device, dtype)
+        self._outer = on_device(copy.deepcopy(dense.adapter.outer(dense.model)), device, dtype)
         # Buffers of its own for each thread.
         self._local = threading.local()
         self._num_layers = dense.architecture.num_layers
@@ -170,7 +170,7 @@ class PopulationEvaluator:
         else:
             self._walk = LayerMajorWalk(self.blocks, self.states, self._windows, batch_windows=batch_windows)
         weights = reconstructor.identity if reconstructor else "inherited"
-        self.identity = "|".join(("v2", dense.revision, windows.digest(), metric, str(dtype), device.type, weights))
+        self.identity = "|".join(("v3", dense.revision, windows.digest(), metric, str(dtype), device.type, weights))
 
     def evaluate(
         self,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nas_llm.data import WindowSet
-from nas_llm.models import DenseModel, fast_float32
+from nas_llm.models import DenseModel, fast_float32, on_device
 from nas_llm.space import BoolArray, Genome, Marginals, UnitScores
 from nas_llm.subnet._blocks import Reconstructor
 
@@ -92,7 +92,7 @@ class TaylorMarginals:
         order = np.random.default_rng(seed).permutation(len(windows.tokens))
         self._ids = torch.from_numpy(windows.tokens[order])
         self._count = min(len(order), -(-tokens // windows.tokens.shape[1]))
-        self._outer = copy.deepcopy(dense.adapter.outer(dense.model)).to(device, dtype).requires_grad_(False)
+        self._outer = on_device(copy.deepcopy(dense.adapter.outer(dense.model)), device, dtype).requires_grad_(False)
         self._kept: OrderedDict[tuple[int, str, bytes], _Projection] = OrderedDict()
         self._kept_bytes = 0
 

@@ -25,7 +25,7 @@ from nas_llm.reconstruction import (
 )
 from nas_llm.space import BoolArray, Genome
 from nas_llm.subnet import BlockEdit
-from nas_llm.workflow._finish_memory import BATCH_TOKENS, finish_memory, release_memory
+from nas_llm.workflow._finish_memory import BATCH_TOKENS, FinishMemory, finish_memory, release_memory
 from nas_llm.workflow._prepare import Prepared
 from nas_llm.workflow._types import FrontPoint
 
@@ -82,11 +82,9 @@ class Finisher:
         on_event(StageStarted("reconstruction", detail, layers))
         genomes = [point.genome for point in points]
         if self._memory is not None:
-            sequential = sequential_reconstructor(
-                self._prepared, budget_bytes=self._memory.budget(jobs * len(points)) // jobs
+            finished = self._sequentially(
+                genomes, self._memory, jobs=jobs, on_layer=lambda layer, _: _advance(on_event, 0, 1, layer)
             )
-            found = sequential.reconstruct_many(genomes, on_layer=lambda layer, _: _advance(on_event, 0, 1, layer))
-            finished = [Finished(subnet.edit, subnet.residuals) for subnet in found]
             release_memory()
         else:
             finished = [
@@ -108,6 +106,25 @@ class Finisher:
         widest = max(shape.intermediate_size, shape.num_heads * shape.head_dim)
         return 4 * 8 * widest**2
 
+    def _sequentially(
+        self,
+        genomes: Sequence[Genome],
+        memory: FinishMemory,
+        *,
+        jobs: int,
+        on_layer: Callable[[int, Sequence[Residual]], None],
+    ) -> list[Finished]:
+        sequential = sequential_reconstructor(
+            self._prepared,
+            budget_bytes=memory.budget(jobs * len(genomes)) // jobs,
+            # Several processes finish points on a CPU only: a GPU's memory need not be shared out.
+            device_budget_bytes=memory.device_budget(len(genomes)),
+        )
+        return [
+            Finished(subnet.edit, subnet.residuals)
+            for subnet in sequential.reconstruct_many(genomes, on_layer=on_layer)
+        ]
+
     def _block_by_block(self, genome: Genome, on_layer: Callable[[int], None]) -> Finished:
         assert self._grams is not None
         dense, (grams, held_out) = self._prepared.dense, self._grams
@@ -122,12 +139,15 @@ class Finisher:
         return Finished(lambda layer, sliced: {**sliced, **layers[layer]}, tuple(reconstructor.residuals))
 
 
-def sequential_reconstructor(prepared: Prepared, *, budget_bytes: int) -> SequentialReconstructor:
+def sequential_reconstructor(
+    prepared: Prepared, *, budget_bytes: int, device_budget_bytes: int = 0
+) -> SequentialReconstructor:
     """The sequential reconstruction that a problem describes.
 
     Args:
         prepared: The problem.
         budget_bytes: Memory for hidden states and for inputs kept along the way.
+        device_budget_bytes: A GPU's memory for hidden states.
     """
     section = prepared.problem.reconstruction
     start = BlockReconstructor(
@@ -147,6 +167,7 @@ def sequential_reconstructor(prepared: Prepared, *, budget_bytes: int) -> Sequen
         device=prepared.device,
         batch_tokens=BATCH_TOKENS,
         budget_bytes=budget_bytes,
+        device_budget_bytes=device_budget_bytes,
     )
 
 

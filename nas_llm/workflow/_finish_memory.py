@@ -53,6 +53,10 @@ class FinishMemory:
         """Room for the hidden states, and inputs kept along the way, of so many points."""
         return max(0, self.room - self._once - points * self._each)
 
+    def device_budget(self, points: int) -> int:
+        """Room on the GPU for the hidden states of so many points; 0 on a CPU."""
+        return 0 if self.device_room is None else max(0, self.device_room - self.shared - points * self.moments)
+
     @property
     def lacking(self) -> int:
         """Bytes by which one point alone, its hidden states in files, exceeds the room; 0 if it does not."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
+import logging
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from dense_models import dense_model
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig
+from huggingface_hub.utils import logging as hub_logging
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig
 
 from nas_llm.cache import cache_dir
 from nas_llm.errors import ModelError
@@ -20,6 +23,8 @@ from nas_llm.models import (
     adapter_for,
     fast_float32,
     load_model,
+    on_device,
+    quiet_transformers,
     resolve_device,
     resolve_dtype,
 )
@@ -31,9 +36,9 @@ def test_the_packaged_test_model_loads() -> None:
     assert dense.sample == "tiny-llama"
     assert dense.revision.startswith("sha256:")
     assert not any(parameter.requires_grad for parameter in dense.model.parameters())
-    copy = load_model(str(PACKAGED_MODELS["tiny-llama"].locate()))
-    assert copy.revision == dense.revision
-    assert copy.sample is None
+    other = load_model(str(PACKAGED_MODELS["tiny-llama"].locate()))
+    assert other.revision == dense.revision
+    assert other.sample is None
 
 
 def test_the_revision_follows_the_weights(tmp_path: Path) -> None:
@@ -118,6 +123,28 @@ def test_devices_and_dtypes() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ModelError, match="asks for CUDA"):
             resolve_device("cuda")
+
+
+@pytest.mark.parametrize("case", ["llama-gqa-tied", "llama-gqa-untied", "opt"])
+def test_a_cast_model_is_what_transformers_loads_in_that_type(case: str, tmp_path: Path) -> None:
+    model = dense_model(case).model
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    cast = on_device(copy.deepcopy(model), torch.device("cpu"), torch.bfloat16)
+    for name, wanted in (*loaded.named_parameters(), *loaded.named_buffers()):
+        found = dict((*cast.named_parameters(), *cast.named_buffers()))[name]
+        assert found.dtype == wanted.dtype, name
+        assert torch.equal(found, wanted), name
+    assert (cast.lm_head.weight is cast.get_input_embeddings().weight) == model.config.tie_word_embeddings
+    ids = torch.arange(3, 93)[None]
+    assert torch.equal(cast(ids).logits, loaded.eval()(ids).logits)
+
+
+def test_the_hub_client_is_quiet_about_retries() -> None:
+    before = hub_logging.get_verbosity()
+    with quiet_transformers():
+        assert not logging.getLogger("huggingface_hub.utils._http").isEnabledFor(logging.WARNING)
+    assert hub_logging.get_verbosity() == before
 
 
 def test_fast_float32_is_exact_and_restores_the_setting() -> None:

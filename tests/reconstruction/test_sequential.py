@@ -101,6 +101,17 @@ def test_inputs_that_are_not_kept_are_computed_again(case: str, tmp_path: Path) 
     _assert_same(kept, again)
 
 
+def test_hidden_states_stay_on_a_device_that_has_room(tmp_path: Path) -> None:
+    dense, genome = dense_model("opt"), random_genome(dense_model("opt"), 3)
+    nowhere = tmp_path / "file"
+    nowhere.write_text("no folder")
+    size = 4 * 40 * 24 * dense.architecture.hidden_size * 2
+    there = _reconstructor(dense, budget_bytes=0, device_budget_bytes=size, offload_dir=nowhere)
+    _assert_same(there.reconstruct(genome), _reconstructor(dense).reconstruct(genome))
+    with pytest.raises(ModelError, match="hidden states cannot be kept in"):
+        _reconstructor(dense, budget_bytes=0, device_budget_bytes=size - 1, offload_dir=nowhere).reconstruct(genome)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_float32_is_close_to_float64(case: str) -> None:
     genome = random_genome(dense_model(case), 1)

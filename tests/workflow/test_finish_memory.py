@@ -38,6 +38,8 @@ def test_on_a_gpu_the_sums_are_there_and_the_weights_are_not() -> None:
     assert on_gpu.points == 6
     assert replace(on_gpu, room=350).points == 3
     assert on_gpu.budget(3) == 700
+    assert on_gpu.device_budget(3) == 400 - 160 - 3 * 40
+    assert on_gpu.device_budget(7) == MEMORY.device_budget(1) == 0
 
 
 def test_weights_of_a_mapped_file_count_before_they_are_read(tmp_path: Path) -> None:
