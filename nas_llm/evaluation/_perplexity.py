@@ -13,7 +13,8 @@ from nas_llm.data import WindowSet
 from nas_llm.errors import DataError
 from nas_llm.models import fast_float32
 
-_CHUNK_TOKENS = 1024
+# Tokens whose log-probabilities are made together; with a large vocabulary they are most of what a window takes.
+_CHUNK_TOKENS = 256
 
 
 def model_perplexity(

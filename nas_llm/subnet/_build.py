@@ -14,22 +14,36 @@ from nas_llm.space import Genome
 BlockEdit = Callable[[int, dict[str, Tensor]], dict[str, Tensor]]
 
 
-def build_subnet(dense: DenseModel, genome: Genome, *, edit: BlockEdit | None = None) -> PreTrainedModel:
+def build_subnet(
+    dense: DenseModel,
+    genome: Genome,
+    *,
+    edit: BlockEdit | None = None,
+    dtype: torch.dtype | None = None,
+    share_outside: bool = False,
+) -> PreTrainedModel:
     """Slice a dense model down to what a genome inherits.
 
     Args:
         dense: The model to inherit from; untouched.
         genome: The masks.
         edit: Called with each layer's index and sliced state dict; returns the one to use (reconstruction).
+        dtype: Type of the weights; None = the dense model's.
+        share_outside: Do not copy embeddings, head and final norm where they have that type already, but leave them
+            where they are, in the dense model; for a subnet that is only measured.
 
     Returns:
-        A model of the family's subnet class on the CPU in the dense model's dtype, in evaluation mode.
+        A model of the family's subnet class on the CPU, in evaluation mode.
     """
     adapter, architecture = dense.adapter, dense.architecture
     config = adapter.subnet_config(dense.model.config, genome)
     with torch.device("meta"):
         subnet: PreTrainedModel = adapter.modeling(dense.model.config.model_type).MODEL_CLASS(config)
     prefix = dense.block_prefix
+
+    def copied(weight: Tensor) -> Tensor:
+        return weight.to(dtype or weight.dtype, memory_format=torch.contiguous_format, copy=True)
+
     state: dict[str, Tensor] = {}
     for layer in range(architecture.num_layers):
         sliced = adapter.slice_block(
@@ -37,9 +51,9 @@ def build_subnet(dense: DenseModel, genome: Genome, *, edit: BlockEdit | None = 
         )
         if edit is not None:
             sliced = edit(layer, sliced)
-        state |= {f"{prefix}.{layer}.{key}": value.contiguous().clone() for key, value in sliced.items()}
+        state |= {f"{prefix}.{layer}.{key}": copied(value) for key, value in sliced.items()}
     outside = {key: value for key, value in dense.model.state_dict().items() if not key.startswith(f"{prefix}.")}
-    state |= {key: value.clone() for key, value in outside.items()}
+    state |= {key: value.to(dtype or value.dtype) if share_outside else copied(value) for key, value in outside.items()}
     subnet.load_state_dict(state, assign=True)
     for name, buffer in dense.model.named_buffers():
         # Rotary tables are not part of a state dict; the meta model has none to compute them from.

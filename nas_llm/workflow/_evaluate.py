@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -15,11 +14,10 @@ from nas_llm.data import ReportingText, packaged_sample, read_reporting_text
 from nas_llm.errors import DataError, ModelError
 from nas_llm.evaluation import TaskSuite, Workload, count_block_params
 from nas_llm.events import EventHandler, ignore
-from nas_llm.export import PROVENANCE_FILE
 from nas_llm.models import PACKAGED_MODELS, resolve_device, resolve_model
 from nas_llm.workflow._measure_model import ModelMeasure, Plan, free
 from nas_llm.workflow._run_files import package_versions
-from nas_llm.workflow._subjects import Named, RunPoints, find_subjects
+from nas_llm.workflow._subjects import Named, RunPoints, find_subjects, provenance_of
 from nas_llm.workflow._types import ModelRow
 
 
@@ -93,6 +91,10 @@ def evaluate_models(
         workload=workload or Workload(),
         on_event=on_event,
     )
+    for named in (*subjects, dense):
+        # All names before anything is measured.
+        if isinstance(named, Named):
+            named.check()
     if dense is not None and dense not in subjects and (runs or costs):
         subjects = [dense, *subjects]
     measure, rows = ModelMeasure(plan), dict[str, ModelRow]()
@@ -141,9 +143,8 @@ def _dense(subjects: Sequence[Named | RunPoints], base: str | None, *, needed: b
 
 def _base_of_export(source: str) -> str | None:
     """What an export says that it was made from, if that can still be found."""
-    with suppress(OSError, ValueError, KeyError, ModelError):
-        document = json.loads((Path(source) / PROVENANCE_FILE).read_text(encoding="utf-8"))
-        found = str(document["base_model"])
+    with suppress(KeyError, ModelError):
+        found = str(provenance_of(source)["base_model"])
         resolve_model(found)
         return found
     return None

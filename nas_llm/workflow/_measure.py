@@ -29,7 +29,7 @@ class SubnetMeasure:
         if weights not in self._known:
             prepared = self._prepared
             # On a copy: what is exported keeps its own type and place.
-            same = model.dtype == prepared.dtype and prepared.device.type == "cpu"
+            same = model.dtype == prepared.dtype and model.device.type == prepared.device.type
             measured = model if same else copy.deepcopy(model)
             on_device(measured, prepared.device, prepared.dtype)
             splits = prepared.splits

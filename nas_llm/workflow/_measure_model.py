@@ -30,7 +30,7 @@ from nas_llm.evaluation import (
 )
 from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted
 from nas_llm.workflow._held_out_gap import SplitPerplexities, held_out_gap, split_perplexities
-from nas_llm.workflow._subjects import Loaded
+from nas_llm.workflow._subjects import Loaded, provenance_of
 from nas_llm.workflow._types import ModelRow
 
 
@@ -138,12 +138,18 @@ class ModelMeasure:
             name=loaded.name,
             params=sum(parameter.numel() for parameter in model.parameters()),
             block_params=block_params,
-            inheriting_ratio=None if self._base_params is None else block_params / self._base_params,
+            inheriting_ratio=self._ratio(loaded, block_params),
             macs_per_token=count_macs_per_token(model, length),
             macs_tokens=length,
             texts=texts,
             tasks=self._tasks(loaded, plan.suite),
         )
+
+    def _ratio(self, loaded: Loaded, block_params: int) -> float | None:
+        if self._base_params is not None:
+            return block_params / self._base_params
+        said = provenance_of(loaded.name)
+        return said.get("inheriting_ratio") if said.get("block_params") == block_params else None
 
     def _perplexity(self, loaded: Loaded, text: ReportingText) -> TextScore:
         plan = self._plan

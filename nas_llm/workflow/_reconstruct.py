@@ -8,8 +8,10 @@ from pathlib import Path
 
 from nas_llm.errors import ConfigError, RunError
 from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted, ignore
+from nas_llm.models import on_device
 from nas_llm.subnet import build_subnet
 from nas_llm.workflow._finish import Finished, Finisher
+from nas_llm.workflow._finish_memory import release_memory
 from nas_llm.workflow._measure import SubnetMeasure
 from nas_llm.workflow._prepare import Prepared
 from nas_llm.workflow._reconstruction_settings import describe, with_reconstruction
@@ -97,8 +99,13 @@ def _record(
     rows = residual_rows(finished.residuals)
     path = folder / f"{point.id}-{problem.reconstruction.method}.csv"
     write_atomic(path, residual_csv(rows))
-    before = SubnetMeasure(prepared)(build_subnet(prepared.dense, point.genome))
-    after = SubnetMeasure(prepared)(build_subnet(prepared.dense, point.genome, edit=finished.edit))
+    perplexities = []
+    for edit in (None, finished.edit):
+        subnet = build_subnet(prepared.dense, point.genome, edit=edit, dtype=prepared.dtype, share_outside=True)
+        perplexities.append(SubnetMeasure(prepared)(on_device(subnet, prepared.device)))
+        del subnet
+        release_memory()
+    before, after = perplexities
     return ReconstructionRecord(
         point=point,
         settings=describe(problem, prepared.splits.finish),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -16,7 +17,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from nas_llm.errors import ConfigError
 from nas_llm.evaluation import load_any
 from nas_llm.events import EventHandler
-from nas_llm.models import PACKAGED_MODELS, on_device, resolve_model
+from nas_llm.export import PROVENANCE_FILE
+from nas_llm.models import PACKAGED_MODELS, on_device, quiet_transformers, read_config, resolve_model
 from nas_llm.subnet import build_subnet
 from nas_llm.workflow._finish import Finisher
 from nas_llm.workflow._prepare import Prepared
@@ -72,6 +74,18 @@ class Named:
     def names(self) -> list[str]:
         """The source."""
         return [self.source]
+
+    def check(self) -> None:
+        """Refuse a name that stands for nothing; the weights of a directory are not read for it.
+
+        Raises:
+            ModelError: If it does.
+        """
+        if not (Path(self.source) / "config.json").is_file():
+            where, identity = resolve_model(self.source)
+            if identity is None:
+                with quiet_transformers():
+                    read_config(self.source, where, **({"revision": self.revision} if self.revision else {}))
 
     def load(self, device: torch.device, dtype: torch.dtype, *, on_event: EventHandler) -> Iterator[Loaded]:
         """Load it.
@@ -148,6 +162,18 @@ class RunPoints:
             "reconstruction": settings(self.run.problem),
         }
         return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def provenance_of(source: str) -> dict[str, Any]:
+    """What an export says of itself; empty if it is none.
+
+    Args:
+        source: A name, a directory or a file.
+    """
+    with suppress(OSError, ValueError):
+        found = json.loads((Path(source) / PROVENANCE_FILE).read_text(encoding="utf-8"))
+        return found if isinstance(found, dict) else {}
+    return {}
 
 
 def find_subjects(

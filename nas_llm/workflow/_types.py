@@ -259,7 +259,7 @@ class ModelRow:
         name: The model as it was named; points are ``RUN:p03``.
         params: All parameters.
         block_params: Parameters inside decoder blocks, norms excluded.
-        inheriting_ratio: ``block_params`` over those of the base model; None without a base.
+        inheriting_ratio: ``block_params`` over those of the base model; without a base what an export says of itself.
         macs_per_token: Multiply-accumulates per token at ``macs_tokens`` tokens.
         macs_tokens: Sequence length of the MACs.
         texts: Perplexity on each text.

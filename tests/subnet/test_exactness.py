@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from dense_models import DENSE_CASES, dense_model, random_genome, random_windows
 from torch.utils.flop_counter import FlopCounterMode
 
 from nas_llm.evaluation import count_block_params, count_macs_per_token
+from nas_llm.models import on_device
 from nas_llm.space import CostModel, Genome
 from nas_llm.subnet import build_subnet, masked_copy
 
+CPU = torch.device("cpu")
 SEEDS = range(4)
 
 
@@ -84,4 +88,20 @@ def test_slicing_leaves_the_dense_model_untouched() -> None:
     subnet = build_subnet(dense, random_genome(dense, 1))
     for parameter in subnet.parameters():
         parameter.data.add_(1.0)
+    assert all(torch.equal(value, before[name]) for name, value in dense.model.state_dict().items())
+
+
+@pytest.mark.parametrize("case", ["llama-gqa-tied", "opt"])
+def test_a_subnet_may_share_what_is_outside_its_blocks_and_has_the_type_asked_for(case: str) -> None:
+    dense = dense_model(case)
+    genome, before = random_genome(dense, 1), copy.deepcopy(dense.model.state_dict())
+    whole, shared = build_subnet(dense, genome), build_subnet(dense, genome, share_outside=True)
+    assert shared.lm_head.weight.data_ptr() == dense.model.lm_head.weight.data_ptr()
+    assert whole.lm_head.weight.data_ptr() != dense.model.lm_head.weight.data_ptr()
+    ids = torch.from_numpy(random_windows(count=1).tokens.copy())
+    assert torch.equal(shared(ids).logits, whole(ids).logits)
+    small = build_subnet(dense, genome, dtype=torch.bfloat16, share_outside=True)
+    on_device(shared, CPU, torch.bfloat16)
+    assert {weight.dtype for weight in small.parameters()} == {torch.bfloat16}
+    assert torch.equal(small(ids).logits, shared(ids).logits)
     assert all(torch.equal(value, before[name]) for name, value in dense.model.state_dict().items())

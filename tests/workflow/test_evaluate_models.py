@@ -66,6 +66,8 @@ def test_points_are_what_their_exports_are(run: Run, text: Path, tmp_path: Path)
     assert dense.inheriting_ratio == 1.0
     assert (dense.texts[0].windows, dense.texts[0].tokens, dense.texts[0].window) == (4, 256, 64)
     assert any(isinstance(event, StageAdvanced) and event.done == 4 for event in told)
+    (alone,) = evaluate_models([str(records[0].path)], text=text, window=64, windows=4)
+    assert alone.inheriting_ratio == first.inheriting_ratio
 
 
 def test_every_point_shows_its_held_out_gap(run: Run, text: Path) -> None:
@@ -138,8 +140,10 @@ def test_bad_input_is_named(run: Run, text: Path, tmp_path: Path) -> None:
     (tmp_path / "begun" / "problem.toml").write_text((run.directory / "problem.toml").read_text(encoding="utf-8"))
     with pytest.raises(RunError, match="no front yet"):
         evaluate_models([str(tmp_path / "begun")], text=text)
+    told: list[Event] = []
     with pytest.raises(ModelError, match="no such model directory"):
-        evaluate_models([str(tmp_path / "model")], text=text)
+        evaluate_models(["tiny-llama", str(tmp_path / "model")], text=text, on_event=told.append)
+    assert not told
 
 
 def test_the_command_measures_everything(run: Run, text: Path, tasks: Path, tmp_path: Path) -> None:
