@@ -109,7 +109,8 @@ def main() -> None:
             "WikiText-2 train alone or half of it training rows of ARC-easy, OpenBookQA and PIQA with the right answer; "
             f"in the last row the {arguments.tokens:,} calibration tokens, too. The best subnet, refitted by the closed form "
             f"on the calibration text. Perplexity: first {arguments.windows} windows of 1,024 tokens of WikiText-2 valid. "
-            f"Tasks: accuracy in %, first {arguments.limit} documents, zero-shot, with standard error."
+            f"Tasks, those of the seven whose data are files of DATA: accuracy in %, zero-shot, with standard error, on the first "
+            f"{arguments.limit:,} documents of each or as many as there are."
         ),
         headline={
             "accuracy_gain_fitness": mixed["mean accuracy"] - prose["mean accuracy"],

@@ -99,8 +99,7 @@ def front_figure(front: Front, rows: Sequence[HistoryRow], *, price: str | None 
     figure.update_xaxes(title=_TITLES[price])
     figure.update_yaxes(title=_TITLES[quality])
     if quality == "perplexity":
-        # Written out, because plotly labels the steps between powers of ten with a bare digit.
-        steps = [digit * 10.0**power for power in range(7) for digit in (1, 1.5, 2, 3, 5, 7)]
+        steps = _log_steps([value for trace in figure.data for value in trace.y])
         figure.update_yaxes(type="log", tickvals=steps, ticktext=[f"{step:,.10g}" for step in steps])
     return _styled(figure)
 
@@ -125,6 +124,18 @@ def convergence_figure(front: Front, rows: Sequence[HistoryRow]) -> go.Figure:
     figure.update_xaxes(title="generation", dtick=1 if len(reached) <= 20 else None)
     figure.update_yaxes(title="normalised hypervolume")
     return _styled(figure)
+
+
+def _log_steps(values: Sequence[float]) -> list[float]:
+    """Where a logarithmic axis is labelled; plotly labels the steps between powers of ten with a bare digit."""
+    low, high = min(values), max(values)
+    if high > 3 * low:
+        return [digit * 10.0**power for power in range(7) for digit in (1, 1.5, 2, 3, 5, 7)]
+    # So short a piece of it is almost linear: about five round steps.
+    rough = max(high - low, 1e-6 * high) / 5
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
+    return [number * step for number in range(math.floor(low / step), math.ceil(high / step) + 1) if number > 0]
 
 
 def _dense(figure: go.Figure, front: Front, price: str) -> None:

@@ -36,7 +36,9 @@ def save_plots(study: Study, front: Front, rows: Sequence[Evaluation]) -> None:
     plots = dict(zip(PLOTS, (first, convergence_figure(front, rows), architecture_figure(front)), strict=True))
     plots |= {f"{PLOTS[0]}-{price}": figure for price, figure in zip(front.prices[1:], others, strict=True)}
     for name, figure in plots.items():
-        figure.update_layout(title=name.replace("-", " "), margin={"t": 90})
+        # Half a window wide there: above the plot, the legend would run into the title.
+        legend = {"yanchor": "top", "y": -0.25}
+        figure.update_layout(title=name.replace("-", " "), margin={"t": 60}, legend=legend)
         save_plotly_graph_object(study, figure, graph_object_id=name)
 
 

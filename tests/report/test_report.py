@@ -9,11 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from example_fronts import ExampleRow, example_front, example_rows
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from plotly.offline import get_plotlyjs
 
 from nas_llm.errors import RunError
 from nas_llm.report import convergence_figure, front_figure, write_report
 from nas_llm.report._convergence import hypervolumes
+from nas_llm.report._figures import _log_steps
 
 
 class Outline(HTMLParser):
@@ -145,3 +148,19 @@ def test_no_history_gives_no_curve() -> None:
     curve = convergence_figure(front, example_rows(front)).data[0]
     assert list(curve.x) == [1, 2, 3, 4]
     assert all(a <= b for a, b in itertools.pairwise(curve.y))
+
+
+@settings(max_examples=200)
+@given(low=st.floats(1.01, 1e4), spread=st.floats(1.0, 1e3))
+def test_a_perplexity_axis_has_labels_on_all_of_its_length(low: float, spread: float) -> None:
+    high = low * spread
+    steps = _log_steps([high, low])
+    shown = [step for step in steps if low <= step <= high]
+    assert steps == sorted(set(steps))
+    if 1.001 < spread <= 3:
+        # Labels from end to end, and few enough to read.
+        assert 2 <= len(shown) <= 7
+    if spread > 3:
+        assert len(shown) >= 2
+    assert steps[0] <= low * (1 + 1e-9)
+    assert steps[-1] >= high * (1 - 1e-9) or spread > 3
