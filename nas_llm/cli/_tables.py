@@ -57,7 +57,9 @@ def export_table(front: Front, records: Sequence[ExportRecord]) -> Table:
     for record in records:
         scores = (_format.perplexity(record.fitness_perplexity), _format.perplexity(record.held_out_perplexity))
         name = f"{record.point.id} (knee)" if record.point.knee else record.point.id
-        written = (f"{record.format}, {record.dtype}", _format.size(record.size))
+        # "keep", the dense model's own type, says nothing here.
+        kind = record.format if record.dtype == "keep" else f"{record.format}, {record.dtype}"
+        written = (kind, _format.size(record.size))
         table.add_row(name, *costs(record), *scores, *written, str(record.path))
     table.caption = measured_on(front)
     return table

@@ -134,7 +134,7 @@ def _log_steps(values: Sequence[float]) -> list[float]:
     # So short a piece of it is almost linear: about five round steps.
     rough = max(high - low, 1e-6 * high) / 5
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
+    step = next((factor * power for factor in (1, 2, 5) if factor * power >= rough), 10 * power)
     return [number * step for number in range(math.floor(low / step), math.ceil(high / step) + 1) if number > 0]
 
 
