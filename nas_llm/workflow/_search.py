@@ -13,7 +13,7 @@ import numpy as np
 from nas_llm.cache import cache_dir
 from nas_llm.config import LoadedProblem, Problem
 from nas_llm.errors import RunError, SpaceError, first_line
-from nas_llm.events import EventHandler, Notice, StageAdvanced, StageFinished, StageStarted, ignore
+from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted, ignore
 from nas_llm.models import DenseModel
 from nas_llm.report import write_report
 from nas_llm.search import Evaluation, EvaluationCache, RunLock, Search, SearchResult, knee, search_scale, thin_front
@@ -226,19 +226,19 @@ def build_front(prepared: Prepared, result: SearchResult, *, on_event: EventHand
         on_event: Told what happens.
     """
     problem, names = prepared.problem, prepared.problem.objectives
-    thinned = thin_front(_scaled(result.front, names, result.dense), problem.front.size)
-    kept = [result.front[index] for index in thinned]
-    if len(kept) < len(result.front):
-        on_event(Notice(f"{len(kept)} of the front's {len(result.front)} points stand for all of it (front.size)"))
+    chosen = thin_front(_scaled(result.front, names, result.dense), problem.front.size)
+    kept = [result.front[index] for index in chosen]
+    thinned = f" of the front's {len(result.front)}" if len(kept) < len(result.front) else ""
+    subject = f"the dense model and {len(kept)}{thinned} points"
     # The cheapest last, as a person reads a front: from the dense end on.
     kept.sort(key=lambda evaluation: (-evaluation.cost.macs_per_token, -evaluation.cost.block_params))
     dense_genome = Genome.dense(prepared.dense.architecture)
     genomes = [dense_genome, *(evaluation.genome for evaluation in kept)]
-    held_out = _score(prepared, genomes, "held_out", on_event)
+    held_out = _score(prepared, genomes, "held_out", subject, on_event)
     fitness = (
         [result.dense["perplexity"], *(evaluation.objectives["perplexity"] for evaluation in kept)]
         if problem.quality == "perplexity"
-        else _score(prepared, genomes, "fitness", on_event)
+        else _score(prepared, genomes, "fitness", subject, on_event)
     )
     middle = knee(_scaled(kept, names, result.dense))
     points = tuple(
@@ -267,16 +267,12 @@ def build_front(prepared: Prepared, result: SearchResult, *, on_event: EventHand
     )
 
 
-def _score(prepared: Prepared, genomes: Sequence[Genome], split: str, on_event: EventHandler) -> list[float]:
+def _score(
+    prepared: Prepared, genomes: Sequence[Genome], split: str, subject: str, on_event: EventHandler
+) -> list[float]:
     windows = getattr(prepared.splits, split)
     label = split.replace("_", "-")
-    on_event(
-        StageStarted(
-            "front",
-            f"the dense model and {len(genomes) - 1} points on {windows.num_tokens:,} {label} tokens",
-            len(genomes),
-        )
-    )
+    on_event(StageStarted("front", f"{subject} on {windows.num_tokens:,} {label} tokens", len(genomes)))
     done = 0
 
     def on_result(index: int, value: float, seconds: float, fidelity: float = 1.0) -> None:
