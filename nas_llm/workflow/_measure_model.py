@@ -149,7 +149,8 @@ class ModelMeasure:
         if self._base_params is not None:
             return block_params / self._base_params
         said = provenance_of(loaded.name)
-        return said.get("inheriting_ratio") if said.get("block_params") == block_params else None
+        ratio = said.get("inheriting_ratio") if said.get("block_params") == block_params else None
+        return ratio if isinstance(ratio, float) else None
 
     def _perplexity(self, loaded: Loaded, text: ReportingText) -> TextScore:
         plan = self._plan
