@@ -1,7 +1,9 @@
 """Problem definitions: pydantic models read from TOML."""
 
 from nas_llm.config._dump import dump_problem
-from nas_llm.config._load import LoadedProblem, load_problem, override_problem
+from nas_llm.config._load import LoadedProblem, load_problem, override_problem, read_toml
+from nas_llm.config._messages import faults
+from nas_llm.config._overrides import apply_override, parse_override
 from nas_llm.config._packaged import PackagedProblem, list_problems, problems_directory
 from nas_llm.config._problem import (
     COST_OBJECTIVES,
@@ -46,10 +48,14 @@ __all__ = [
     "SourceSection",
     "SpaceSection",
     "SplitSection",
+    "apply_override",
     "dump_problem",
+    "faults",
     "list_problems",
     "load_problem",
     "override_problem",
+    "parse_override",
     "problems_directory",
+    "read_toml",
     "template_fields",
 ]
