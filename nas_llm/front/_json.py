@@ -129,7 +129,7 @@ def _point_from_data(data: Any, place: str) -> FrontPoint:
 
 def _cost(data: dict[str, Any], place: str) -> Cost:
     known = {field.name for field in fields(Cost)}
-    optional = {"latency": (*_NUMBER, type(None)), "further": dict}
+    optional: dict[str, type | tuple[type, ...]] = {"latency": (*_NUMBER, type(None)), "further": dict}
     _check(data, dict.fromkeys(known - optional.keys(), _NUMBER), place)
     _check(data, {name: kind for name, kind in optional.items() if name in data}, place)
     stray = sorted(data.keys() - known)

@@ -12,7 +12,8 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from nas_llm import display
-from nas_llm.report._figures import HistoryRow, convergence_figure, front_figure
+from nas_llm.report._figures import convergence_figure, front_figure
+from nas_llm.report._history_row import HistoryRow
 from nas_llm.report._page import PAGE
 from nas_llm.report._write import write_page
 
