@@ -31,5 +31,5 @@ def reopen(run: Run, *, on_event: EventHandler) -> Prepared:
         dtype=resolved.dtype,
         latency=run_latency(run.directory, run.problem),
     )
-    resolved.check(prepared.resolved(base_dir=base_dir), run.directory)
+    resolved.check(prepared.resolved(), run.directory)
     return prepared
