@@ -26,15 +26,16 @@ from nas_llm.search import EvaluationCache, History, Search, check_operators
 from nas_llm.session import (
     Prepared,
     Resources,
+    build_front,
     check_same_device,
     prepare,
     run_latency,
+    scores_of_run,
     with_workers,
     write_latency,
 )
-from nas_llm.workflow.search._build_front import build_front
 from nas_llm.workflow.search._descent import descend
-from nas_llm.workflow.search._start import check_shapes, named_genomes, scores_of_run, start_of_run
+from nas_llm.workflow.search._start import check_shapes, named_genomes, start_of_run
 from nas_llm.workflow.search._summary import RunSummary
 
 
