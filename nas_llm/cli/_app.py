@@ -19,7 +19,7 @@ from nas_llm.cli._reconstruct import reconstruct
 from nas_llm.cli._search import search
 from nas_llm.cli._servable import servable
 from nas_llm.cli._study import study
-from nas_llm.errors import NasLlmError
+from nas_llm.errors import Interrupted, NasLlmError
 
 _INTERRUPTED = 130
 
@@ -33,7 +33,7 @@ class _Group(TyperGroup):
         except NasLlmError as error:
             fail(str(error))
             raise typer.Exit(2) from error
-        except KeyboardInterrupt as error:
+        except (KeyboardInterrupt, Interrupted) as error:
             fail("interrupted")
             raise typer.Exit(_INTERRUPTED) from error
 

@@ -6,17 +6,13 @@ import math
 from collections.abc import Callable, Sequence
 from typing import cast
 
-from nas_llm.errors import RunError
+from nas_llm.errors import Interrupted, RunError
 from nas_llm.events import CandidateEvaluated, EventHandler
 from nas_llm.search._cache import EvaluationCache
 from nas_llm.search._evaluator import RacingEvaluator
 from nas_llm.search._history import Evaluation, History
 from nas_llm.search._problem import SubnetProblem
 from nas_llm.space import Genome
-
-
-class StopSearch(Exception):
-    """Somebody asked the search to stop; everything priced so far is in the history."""
 
 
 class Ledger:
@@ -69,7 +65,7 @@ class Ledger:
             generation: Who asks.
 
         Raises:
-            StopSearch: If ``should_stop`` says so.
+            Interrupted: If ``should_stop`` says so; everything priced so far is in the history.
             RunError: If the history holds other genomes in these places.
         """
         places = {genome.digest(): ordinal for ordinal, genome in enumerate(genomes, first_ordinal)}
@@ -97,7 +93,7 @@ class Ledger:
                 )
             )
             if self._should_stop():
-                raise StopSearch
+                raise Interrupted
 
         # Bars from finished generations alone: a generation that was cut off and resumed races as an unbroken one.
         earlier = [row for row in self._known.values() if row.ordinal < first_ordinal]
@@ -142,7 +138,7 @@ class Ledger:
         bars: Sequence[float] | None = None,
     ) -> None:
         if genomes and self._should_stop():
-            raise StopSearch
+            raise Interrupted
         cached = {} if self._cache is None else self._cache.get(genome.digest() for genome in genomes)
         for genome in genomes:
             if genome.digest() in cached:

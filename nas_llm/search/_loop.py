@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from nas_llm.errors import Interrupted
 from nas_llm.events import EventHandler, GenerationFinished, Notice
 from nas_llm.search._checkpoint import CheckpointStore, SearchState
 from nas_llm.search._front import non_dominated
 from nas_llm.search._history import Evaluation
 from nas_llm.search._hypervolume import normalised_hypervolume
-from nas_llm.search._ledger import Ledger, StopSearch
+from nas_llm.search._ledger import Ledger
 from nas_llm.search._sensitivity import SensitivityModel
 from nas_llm.space import Genome
 
@@ -98,7 +99,7 @@ class SearchLoop:
                     break
                 state = self._step(state)
             dense = self._dense(measure=True)
-        except StopSearch:
+        except Interrupted:
             return self._result(state, self._dense(measure=False), interrupted=True)
         return self._result(state, dense, interrupted=False)
 

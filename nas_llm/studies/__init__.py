@@ -3,6 +3,7 @@
 Optuna is an optional extra, ``pip install 'nas-llm[studies]'``; definitions can be read without it.
 """
 
+from nas_llm.errors import Interrupted
 from nas_llm.studies._apply import write_best
 from nas_llm.studies._dashboard import serve_dashboard
 from nas_llm.studies._definition import (
@@ -14,7 +15,6 @@ from nas_llm.studies._definition import (
 )
 from nas_llm.studies._html import export_html
 from nas_llm.studies._load import LoadedStudy, PackagedStudy, list_studies, load_study, resolve_study
-from nas_llm.studies._lockstep import Interrupted
 from nas_llm.studies._mirror import SearchMirror
 from nas_llm.studies._objective import SearchObjective, make_objective
 from nas_llm.studies._parameters import tunable_keys

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nas_llm.errors import RunError, SpaceError, first_line
+from nas_llm.errors import Interrupted, RunError, SpaceError, first_line
 from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted
 from nas_llm.search import (
     BudgetDescent,
@@ -21,7 +21,7 @@ from nas_llm.search import (
     build_repair,
 )
 from nas_llm.space import Genome, Marginals, UnitScores
-from nas_llm.workflow._prepare import Prepared, Stopped
+from nas_llm.workflow._prepare import Prepared
 from nas_llm.workflow._run_files import DESCENT_FILE, write_atomic
 
 # Ratios that are served where the problem names no targets.
@@ -53,7 +53,7 @@ def descend(
         should_stop: Polled between proposals.
 
     Raises:
-        Stopped: If ``should_stop`` said so.
+        Interrupted: If ``should_stop`` said so.
         RunError: If the steps cannot be read or written.
     """
     problem = prepared.problem
@@ -81,7 +81,7 @@ def descend(
         write_atomic(path, json.dumps([_encoded(step) for step in steps]) + "\n")
         on_event(StageAdvanced("descent", len(steps)))
         if should_stop():
-            raise Stopped
+            raise Interrupted
 
     on_event(StageStarted("descent", "marginals and priced exchanges, down the budget", descent.steps))
     walked = descent.run(steps.copy(), on_step=keep)
@@ -109,10 +109,10 @@ class _Pricing:
             if self._cache is not None:
                 self._cache.put(missing[index].digest(), value)
             if self._should_stop():
-                raise Stopped
+                raise Interrupted
 
         if self._should_stop():
-            raise Stopped
+            raise Interrupted
         if missing:
             self._evaluator.evaluate(missing, on_result=record)
         return [known[digest] for digest in digests]

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nas_llm.config import SelfSampleSection
 from nas_llm.data import WindowSet, perplexity_windows
-from nas_llm.errors import ConfigError, ExportError, ModelError
+from nas_llm.errors import ConfigError, ExportError, Interrupted, ModelError
 from nas_llm.evaluation import load, load_any
 from nas_llm.events import EventHandler, Notice, StageAdvanced, StageFinished, StageStarted, ignore
 from nas_llm.export import PROVENANCE_FILE, staged_directory
@@ -32,7 +32,6 @@ from nas_llm.posttrain import (
     training_method,
     write_posttrained,
 )
-from nas_llm.workflow._prepare import Stopped
 from nas_llm.workflow._reload import check_reload
 from nas_llm.workflow._run_files import package_versions
 from nas_llm.workflow._self_texts import self_texts
@@ -137,7 +136,7 @@ def posttrain_export(
         with staged_directory(directory, force=force) as staging:
             inputs = _inputs(export, texts, teacher=teacher, distill=distill, device=device, on_event=on_event)
             if should_stop():
-                raise Stopped
+                raise Interrupted
             trained = _train(inputs, settings, on_event=on_event, should_stop=should_stop)
             stage = describe_stage(
                 trained,
@@ -151,7 +150,7 @@ def posttrain_export(
             )
             write_posttrained(trained.model, export, staging, stage=stage, curve=trained.curve)
             check_reload(trained.model, staging, directory, inputs.windows)
-    except Stopped:
+    except Interrupted:
         return None
     last = trained.last
     return PosttrainRecord(

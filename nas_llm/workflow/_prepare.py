@@ -16,6 +16,7 @@ from nas_llm.cache import cache_dir
 from nas_llm.calibration import Calibration, calibrate
 from nas_llm.config import Problem
 from nas_llm.data import Splits, WindowSet, build_splits
+from nas_llm.errors import Interrupted
 from nas_llm.evaluation import latency_table
 from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted
 from nas_llm.models import DenseModel, load_model, resolve_device, resolve_dtype
@@ -28,10 +29,6 @@ from nas_llm.workflow._self_texts import self_texts
 
 # What a worker on this machine has to know, too.
 _WORKER_ENVIRONMENT = ("NAS_LLM_CACHE", "HF_HUB_OFFLINE", "HF_HOME", "TRANSFORMERS_VERBOSITY", "TQDM_DISABLE")
-
-
-class Stopped(Exception):
-    """Somebody asked to stop before there was anything to save."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -158,12 +155,12 @@ def prepare(
 
     Raises:
         NasLlmError: If any part of the definition cannot be met.
-        Stopped: If ``should_stop`` said so.
+        Interrupted: If ``should_stop`` said so.
     """
 
     def checkpoint() -> None:
         if should_stop():
-            raise Stopped
+            raise Interrupted
 
     resources = resources or Resources()
     if resources.threads is not None and not resources.num_workers:

@@ -22,16 +22,16 @@ from nas_llm.workflow._prepare import Prepared
 from nas_llm.workflow._types import Front, Run
 
 PROBLEM_FILE, FRONT_FILE, REPORT_FILE = "problem.toml", "front.json", "report.html"
+HISTORY_FILE = "history.sqlite"
 LATENCY_FILE = "latency.json"
 SCORES_FILE = "scores.npz"
 START_FILE = "start.json"
 DESCENT_FILE = "descent.json"
 _RESOLVED = "resolved"
 _PACKAGES = ("nas-llm", "torch", "transformers", "pymoo", "numpy")
-# What may differ between a run and its resumption: more budget, another way to report and to finish. Candidates may be
-# priced with reconstruction.damping.
+# Candidates may be priced with reconstruction.damping.
 _FINISH = tuple(f"reconstruction.{key}" for key in ReconstructionSection.model_fields if key != "damping")
-_FREE = ("description", "search.evaluations", "front", "model.offload", *_FINISH)
+_MAY_CHANGE = ("description", "search.evaluations", "front", "model.offload", *_FINISH)
 
 
 def package_versions() -> dict[str, str]:
@@ -108,14 +108,35 @@ def check_same_device(directory: Path, problem: Problem, table: LatencyTable) ->
         )
 
 
+def may_change(key: str) -> bool:
+    """Whether a run and its resumption may have different values of a problem's dotted key.
+
+    More budget may be spent, and a front reported and finished in another way; nothing may change that the value of a
+    candidate, or the order in which candidates come, depends on.
+
+    Args:
+        key: Such as ``search.evaluations``.
+    """
+    return any(key == free or key.startswith(f"{free}.") for free in _MAY_CHANGE)
+
+
+def fixed_values(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes a run the one that it is: all values of its problem that may not change, by dotted key.
+
+    Args:
+        document: The problem as nested tables.
+    """
+    return {key: value for key, value in _flat(document).items() if not may_change(key)}
+
+
 def check_same_problem(directory: Path, problem: Problem) -> None:
     """Refuse to resume a run whose definition changed.
 
     Raises:
         RunError: If it changed; names the keys.
     """
-    before, after = _flat(read_problem(directory)[0].model_dump()), _flat(problem.model_dump())
-    changed = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key) and not _is_free(key)]
+    before, after = (fixed_values(each.model_dump()) for each in (read_problem(directory)[0], problem))
+    changed = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
     if changed:
         shown = ", ".join(f"{key} (was {before.get(key)!r}, now {after.get(key)!r})" for key in changed[:3])
         raise RunError(f"{directory} was started with another problem: {shown}; undo the change or start a new run")
@@ -178,10 +199,6 @@ def write_atomic(path: Path, text: str) -> None:
         if partial is not None:
             Path(partial).unlink(missing_ok=True)
         raise RunError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def _is_free(key: str) -> bool:
-    return any(key == free or key.startswith(f"{free}.") for free in _FREE)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

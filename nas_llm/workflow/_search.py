@@ -12,18 +12,29 @@ import numpy as np
 
 from nas_llm.cache import cache_dir
 from nas_llm.config import LoadedProblem, Problem
-from nas_llm.errors import RunError, SpaceError, first_line
+from nas_llm.errors import Interrupted, RunError, SpaceError, first_line
 from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted, ignore
 from nas_llm.models import DenseModel
 from nas_llm.report import write_report
-from nas_llm.search import Evaluation, EvaluationCache, RunLock, Search, SearchResult, knee, search_scale, thin_front
+from nas_llm.search import (
+    Evaluation,
+    EvaluationCache,
+    History,
+    RunLock,
+    Search,
+    SearchResult,
+    knee,
+    search_scale,
+    thin_front,
+)
 from nas_llm.space import FloatArray, Genome, UnitScores
 from nas_llm.workflow._descent import descend
 from nas_llm.workflow._genomes import read_genomes
-from nas_llm.workflow._prepare import Prepared, Stopped, prepare, with_workers
+from nas_llm.workflow._prepare import Prepared, prepare, with_workers
 from nas_llm.workflow._resources import Resources
 from nas_llm.workflow._run_files import (
     FRONT_FILE,
+    HISTORY_FILE,
     REPORT_FILE,
     SCORES_FILE,
     START_FILE,
@@ -88,8 +99,8 @@ def run_search(
             dtype=dtype,
             latency=latency,
         )
-    except Stopped:
-        return _summary(run_dir, None, True, 0, started, None)
+    except Interrupted:
+        return _summary(run_dir, None, True, _evaluated(run_dir), started, None)
     _check_shapes(named, prepared.dense)
     if resume:
         check_same_inputs(run_dir, prepared)
@@ -151,8 +162,8 @@ def _run(
             on_event=on_event,
             should_stop=should_stop,
         ).run(resume=resume)
-    except Stopped:
-        return _summary(run_dir, None, True, 0, started, None)
+    except Interrupted:
+        return _summary(run_dir, None, True, _evaluated(run_dir), started, None)
     finally:
         if cache is not None:
             cache.close()
@@ -302,6 +313,15 @@ def _point(point_id: str, evaluation: Evaluation, fitness: float, held_out: floa
         generation=evaluation.generation,
         knee=is_knee,
     )
+
+
+def _evaluated(run_dir: Path) -> int:
+    """How many evaluations a run has made before."""
+    path = run_dir / HISTORY_FILE
+    if not path.is_file():
+        return 0
+    with History(path, read_only=True) as history:
+        return len(history)
 
 
 def _summary(
