@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from nas_llm.workflow import Resources
 
 logger = logging.getLogger(__name__)
+
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,10 +192,17 @@ def _start(loaded: LoadedStudy, url: str, count: int, options: Mapping[str, Any]
     # Not forked: torch's threads do not survive it.
     context = multiprocessing.get_context("spawn")
     helpers: list[BaseProcess] = []
-    for _ in range(count):
-        helper = context.Process(target=_help, args=(loaded, url, dict(options)))
-        helper.start()
-        helpers.append(helper)
+    # Its own start would let signals through again.
+    resource_tracker.ensure_running()
+    # Until a helper can take Ctrl-C as a wish, which is seconds later, its signals wait.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+    try:
+        for _ in range(count):
+            helper = context.Process(target=_help, args=(loaded, url, dict(options)))
+            helper.start()
+            helpers.append(helper)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return helpers
 
 
@@ -207,8 +217,9 @@ def _help(loaded: LoadedStudy, url: str, options: dict[str, Any]) -> None:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _STOPPING:
         signal.signal(number, stop)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
     try:
         run_study(loaded, storage=url, resume=True, should_stop=lambda: asked, **options)
     except NasLlmError as error:
