@@ -26,7 +26,8 @@ from benchmarks._result import write_result
 from nas_llm.config import Problem
 from nas_llm.data import WindowSet
 from nas_llm.models import DenseModel, fast_float32, matmul_rate
-from nas_llm.search import OnResult, RayPool, Search
+from nas_llm.search import OnResult, Search
+from nas_llm.session import RayPool
 from nas_llm.space import CostModel, Genome
 from nas_llm.subnet import PopulationEvaluator, build_subnet, masked_copy
 from nas_llm.workflow import Prepared, prepare

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nas_llm.evaluation import load
-    from nas_llm.workflow import load_genome
+    from nas_llm.front import load_genome
 
 __all__ = ["load", "load_genome"]
 
@@ -18,7 +18,7 @@ def __getattr__(name: str) -> Any:
 
         return load
     if name == "load_genome":
-        from nas_llm.workflow import load_genome
+        from nas_llm.front import load_genome
 
         return load_genome
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

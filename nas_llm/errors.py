@@ -40,10 +40,7 @@ class StudyError(NasLlmError):
 
 
 class Interrupted(Exception):
-    """Somebody asked to stop, by the ``should_stop`` of a call or by Ctrl-C; what was finished before is kept.
-
-    No error: a command ends with one line and exit code 130.
-    """
+    """Somebody asked to stop, and it was done: no error, and the command line ends with exit code 130."""
 
 
 def first_line(error: BaseException) -> str:

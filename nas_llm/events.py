@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nas_llm.search import Evaluation
+    from nas_llm.space import Evaluation
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,19 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from nas_llm.cli._console import fail
-from nas_llm.cli._dashboard import dashboard
-from nas_llm.cli._evaluate import evaluate
-from nas_llm.cli._export import export
-from nas_llm.cli._front import front
-from nas_llm.cli._posttrain import posttrain
-from nas_llm.cli._problems import problems
-from nas_llm.cli._reconstruct import reconstruct
-from nas_llm.cli._search import search
-from nas_llm.cli._servable import servable
-from nas_llm.cli._study import study
+from nas_llm.cli.commands import (
+    dashboard,
+    evaluate,
+    export,
+    front,
+    posttrain,
+    problems,
+    reconstruct,
+    search,
+    servable,
+    study,
+)
+from nas_llm.cli.terminal import fail
 from nas_llm.errors import Interrupted, NasLlmError
 
 _INTERRUPTED = 130

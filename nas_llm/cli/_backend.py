@@ -8,22 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas_llm.cli._run_directory import run_or_model
+from nas_llm.cli.terminal import run_or_model
 
 if TYPE_CHECKING:
     from nas_llm.config import LoadedProblem, Problem
+    from nas_llm.evaluation import ModelRow
     from nas_llm.events import EventHandler
     from nas_llm.export import Servability
-    from nas_llm.studies import LoadedStudy, SearchMirror, StudySummary
-    from nas_llm.workflow import (
-        ExportRecord,
-        FrontPoint,
-        ModelRow,
-        PosttrainRecord,
-        ReconstructionRecord,
-        Run,
-        RunSummary,
-    )
+    from nas_llm.front import FrontPoint
+    from nas_llm.runs import Run
+    from nas_llm.studies import StudySummary
+    from nas_llm.studies.definition import LoadedStudy
+    from nas_llm.studies.mirror import SearchMirror
+    from nas_llm.workflow import PosttrainRecord, ReconstructionRecord
+    from nas_llm.workflow.export import ExportRecord
+    from nas_llm.workflow.search import RunSummary
 
 
 def _quiet() -> None:
@@ -68,14 +67,14 @@ def run_search(
 
 
 def _mirror(loaded: LoadedProblem, run_dir: Path, study: str | None, on_event: EventHandler) -> SearchMirror | None:
-    from nas_llm.studies._optuna import has_optuna, require_optuna
+    from nas_llm.studies import has_optuna, require_optuna
 
     if study is not None:
         require_optuna("--study")
     elif not has_optuna():
         return None
     _quiet_optuna()
-    from nas_llm.studies import SearchMirror
+    from nas_llm.studies.mirror import SearchMirror
 
     return SearchMirror(loaded.problem, run_dir, url=study, on_event=on_event)
 
@@ -93,7 +92,7 @@ def run_study(
 ) -> StudySummary:
     """Run the trials of a study."""
     _quiet()
-    from nas_llm.studies._optuna import require_optuna
+    from nas_llm.studies import require_optuna
 
     require_optuna("nas-llm study")
     _quiet_optuna()
@@ -116,7 +115,7 @@ def serve_dashboard(
 ) -> None:
     """Show studies in a browser until interrupted."""
     _quiet()
-    from nas_llm.studies._optuna import require_dashboard
+    from nas_llm.studies import require_dashboard
 
     require_dashboard("nas-llm dashboard")
     _quiet_optuna()
@@ -128,7 +127,7 @@ def serve_dashboard(
 def export_studies(source: str, *, path: Path, force: bool) -> None:
     """Write the studies of a storage as one page."""
     _quiet()
-    from nas_llm.studies._optuna import require_optuna
+    from nas_llm.studies import require_optuna
 
     require_optuna("nas-llm dashboard --export")
     _quiet_optuna()

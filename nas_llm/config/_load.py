@@ -11,11 +11,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from nas_llm.config._messages import Fault, faults, nearest
+from nas_llm.config._messages import Fault, faults
 from nas_llm.config._overrides import apply_override, parse_override
 from nas_llm.config._packaged import list_problems
+from nas_llm.config._plugins import load_plugins
 from nas_llm.config._problem import Problem
 from nas_llm.errors import ConfigError
+from nas_llm.hints import nearest
 
 _SHOWN_FAULTS = 3
 # A run's problem.toml is a definition with this table added; it can be searched again like any other.
@@ -49,16 +51,15 @@ def load_problem(name_or_path: str | Path, *, overrides: Sequence[str] = ()) -> 
         ConfigError: If the file is not there, is no TOML, or a key or value is wrong; always one line.
     """
     path, packaged = _find(str(name_or_path))
-    data = _read(path)
+    data = read_toml(path)
     resolved = data.pop(_RESOLVED, {})
     values = dict(parse_override(text) for text in overrides)
     for key, value in values.items():
         apply_override(data, key, value)
-    return LoadedProblem(
-        problem=_validated(data, path, tuple(values)),
-        path=path,
-        base_dir=Path.cwd() if packaged else _base_dir(resolved) or path.resolve().parent,
-    )
+    base_dir = Path.cwd() if packaged else _base_dir(resolved) or path.resolve().parent
+    problem = _validated(data, path, tuple(values))
+    load_plugins(problem, base_dir)
+    return LoadedProblem(problem=problem, path=path, base_dir=base_dir)
 
 
 def _base_dir(resolved: Any) -> Path | None:
@@ -84,7 +85,12 @@ def _find(name: str) -> tuple[Path, bool]:
     raise ConfigError(f'{what} "{name}" does not exist; {hint}')
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Raises:
+        ConfigError: If it cannot be read, or is no TOML.
+    """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

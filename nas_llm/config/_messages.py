@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
+
+from nas_llm.hints import nearest
 
 
 class Fault(NamedTuple):
@@ -34,12 +35,6 @@ def faults(error: ValidationError, model: type[BaseModel], data: Any) -> list[Fa
         found.setdefault(fault.path or fault.message, fault)
     # A list whose items are wrong is also reported as too short.
     return [fault for fault in found.values() if not any(path.startswith(f"{fault.path}[") for path in found)]
-
-
-def nearest(name: str, names: Iterable[str], cutoff: float = 0.5) -> str | None:
-    """The most similar of some names, or None when none is similar."""
-    matches = difflib.get_close_matches(name, list(names), n=1, cutoff=cutoff)
-    return matches[0] if matches else None
 
 
 def _fault(detail: ErrorDetails, location: Sequence[int | str], model: type[BaseModel]) -> Fault:

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
-from nas_llm.config._messages import nearest, shown
+from nas_llm.config._messages import shown
+from nas_llm.hints import nearest
 
 
 def _damping(value: Any) -> Any:

@@ -14,8 +14,8 @@ from nas_llm.errors import ConfigError
 from nas_llm.export._card import Provenance
 from nas_llm.export._decilm import export_decilm
 from nas_llm.export._expressible import expressible
-from nas_llm.export._gguf import export_gguf
 from nas_llm.export._hf import HF_TYPES, MAX_SHARD_SIZE, export_hf
+from nas_llm.export.gguf import export_gguf
 from nas_llm.models import DenseModel
 from nas_llm.space import Genome
 

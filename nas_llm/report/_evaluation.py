@@ -14,7 +14,7 @@ from nas_llm.report._page import PAGE
 from nas_llm.report._write import write_page
 
 if TYPE_CHECKING:
-    from nas_llm.workflow import ModelRow
+    from nas_llm.evaluation import ModelRow
 
 _TITLE = "Evaluation"
 

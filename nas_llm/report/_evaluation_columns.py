@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nas_llm import _format
+from nas_llm import display
 
 if TYPE_CHECKING:
-    from nas_llm.evaluation import HeldOutGap, MemoryScore, SpeedScore, TaskScore, Workload
-    from nas_llm.workflow import ModelRow
+    from nas_llm.evaluation import HeldOutGap, MemoryScore, ModelRow, SpeedScore, TaskScore, Workload
 
 _NONE = "-"
 
@@ -36,9 +35,9 @@ def evaluation_columns(rows: Sequence[ModelRow]) -> list[EvaluationColumn]:
     """
     sizes = [
         _column(rows, "ratio", lambda row: _NONE if row.inheriting_ratio is None else f"{row.inheriting_ratio:.4f}"),
-        _column(rows, "MACs/token", lambda row: _format.count(row.macs_per_token)),
-        _column(rows, "params", lambda row: _format.count(row.params)),
-        _column(rows, "block params", lambda row: _format.count(row.block_params)),
+        _column(rows, "MACs/token", lambda row: display.count(row.macs_per_token)),
+        _column(rows, "params", lambda row: display.count(row.params)),
+        _column(rows, "block params", lambda row: display.count(row.block_params)),
     ]
     return [*sizes, *_texts(rows), *_gaps(rows), *_tasks(rows), *_speeds(rows), *_memories(rows)]
 
@@ -99,9 +98,9 @@ def _gaps(rows: Sequence[ModelRow]) -> list[EvaluationColumn]:
     if not any(row.gap for row in rows):
         return []
     return [
-        gap("calibration ppl", lambda found: _format.perplexity(found.calibration)),
-        gap("fitness ppl", lambda found: _format.perplexity(found.fitness)),
-        gap("held-out ppl", lambda found: _format.perplexity(found.held_out)),
+        gap("calibration ppl", lambda found: display.perplexity(found.calibration)),
+        gap("fitness ppl", lambda found: display.perplexity(found.fitness)),
+        gap("held-out ppl", lambda found: display.perplexity(found.held_out)),
         gap("gap", lambda found: f"{100 * found.gap:+.1f} %"),
     ]
 
@@ -145,8 +144,8 @@ def _memories(rows: Sequence[ModelRow]) -> list[EvaluationColumn]:
     if not any(row.memory for row in rows):
         return []
     return [
-        memory("peak memory", lambda m: f"{_format.size(m.peak_bytes)} ({m.peak_ratio:.2f}x)"),
-        memory("KV cache", lambda m: f"{_format.size(m.kv_cache_bytes)} ({m.kv_cache_ratio:.2f}x)"),
+        memory("peak memory", lambda m: f"{display.size(m.peak_bytes)} ({m.peak_ratio:.2f}x)"),
+        memory("KV cache", lambda m: f"{display.size(m.kv_cache_bytes)} ({m.kv_cache_ratio:.2f}x)"),
     ]
 
 

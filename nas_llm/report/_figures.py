@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 
-from nas_llm import _format
+from nas_llm import display
 from nas_llm.report._convergence import hypervolumes
+from nas_llm.report._history_row import HistoryRow
 
 if TYPE_CHECKING:
+    from nas_llm.front import Front, FrontPoint
     from nas_llm.space import Cost
-    from nas_llm.workflow import Front, FrontPoint
 
 # After Okabe and Ito: told apart with every kind of colour vision, legible on white and on near-black.
 _SEARCH, _HELD_OUT, _DENSE, _KNEE, _CLOUD = "#2E86C1", "#D55E00", "#009E73", "#CC79A7", "#8A8F98"
@@ -26,26 +27,6 @@ _TITLES = {
     "kv_cache_bytes": "KV-cache bytes per token",
     "latency": "predicted latency (seconds)",
 }
-
-
-class HistoryRow(Protocol):
-    """One evaluated genome, as the figures need it."""
-
-    @property
-    def ordinal(self) -> int:
-        """Its place in the order of evaluation, from 0 or 1."""
-
-    @property
-    def generation(self) -> int:
-        """The generation it belongs to, 1 = the first population."""
-
-    @property
-    def objectives(self) -> Mapping[str, float]:
-        """Objective name to value."""
-
-    @property
-    def cost(self) -> Cost:
-        """Its exact cost."""
 
 
 def front_figure(front: Front, rows: Sequence[HistoryRow], *, price: str | None = None) -> go.Figure:
@@ -171,7 +152,7 @@ def _scatter(
 
 
 def _hover(point: FrontPoint) -> str:
-    held_out = _format.perplexity(point.held_out_perplexity)
+    held_out = display.perplexity(point.held_out_perplexity)
     return f"<b>{point.id}</b>, {_ratio(point.cost)}<br>held-out perplexity {held_out}"
 
 

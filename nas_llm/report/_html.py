@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from nas_llm import _format
-from nas_llm.report._figures import HistoryRow, convergence_figure, front_figure
+from nas_llm import display
+from nas_llm.report._figures import convergence_figure, front_figure
+from nas_llm.report._history_row import HistoryRow
 from nas_llm.report._page import PAGE
 from nas_llm.report._write import write_page
 
 if TYPE_CHECKING:
-    from nas_llm.workflow import Front, FrontPoint
+    from nas_llm.front import Front, FrontPoint
 
 
 def write_report(path: Path, front: Front, history_rows: Sequence[HistoryRow]) -> None:
@@ -73,7 +74,7 @@ def _fronts(front: Front, history_rows: Sequence[HistoryRow]) -> str:
 
 
 def _summary(front: Front, evaluations: int) -> str:
-    text = _format.text_of(front.data.get("fitness", {})) or "unknown text"
+    text = display.text_of(front.data.get("fitness", {})) or "unknown text"
     ratios = [point.cost.inheriting_ratio for point in front.points]
     spread = f", inheriting ratios {min(ratios):.3f} to {max(ratios):.3f}" if ratios else ""
     return (
@@ -100,7 +101,7 @@ def _texts(front: Front) -> str:
     rows = []
     for name, windows in front.data.items():
         digest = str(windows.get("digest", ""))
-        cells = (name.replace("_", "-"), uses.get(name, ""), _format.text_of(windows), digest[:16])
+        cells = (name.replace("_", "-"), uses.get(name, ""), display.text_of(windows), digest[:16])
         rows.append(_row(cells))
     return "".join(rows)
 
@@ -112,12 +113,12 @@ def _points(front: Front) -> str:
         cells = (
             f"{point.id} (knee)" if point.knee else point.id,
             f"{point.cost.inheriting_ratio:.4f}",
-            _format.count(point.cost.macs_per_token),
-            _format.count(point.cost.params),
-            _format.count(point.cost.kv_cache_bytes),
-            *([] if front.dense.cost.latency is None else [_format.latency(point.cost.latency or 0.0)]),
-            _format.objective(front.quality, point.objectives[front.quality]),
-            _format.perplexity(point.held_out_perplexity),
+            display.count(point.cost.macs_per_token),
+            display.count(point.cost.params),
+            display.count(point.cost.kv_cache_bytes),
+            *([] if front.dense.cost.latency is None else [display.latency(point.cost.latency or 0.0)]),
+            display.objective(front.quality, point.objectives[front.quality]),
+            display.perplexity(point.held_out_perplexity),
             _times_dense(point, front.dense),
             *(f"{number}/{len(point.layers)}" for number in kept),
         )

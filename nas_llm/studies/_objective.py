@@ -12,18 +12,16 @@ from typing import TYPE_CHECKING, Any
 from nas_llm.config import Problem
 from nas_llm.events import EventHandler, ignore
 from nas_llm.studies._liveness import BEAT_SECONDS, heartbeat
-from nas_llm.studies._load import LoadedStudy, load_study
 from nas_llm.studies._lockstep import LockstepSearches
 from nas_llm.studies._optuna import id_of_trial, require_optuna
-from nas_llm.studies._parameters import suggest
-from nas_llm.studies._settings import PAPER, paper_settings, with_settings
 from nas_llm.studies._slots import SETTING
 from nas_llm.studies._workbench import Workbench
+from nas_llm.studies.definition import PAPER, LoadedStudy, load_study, paper_settings, suggest, with_settings
 
 if TYPE_CHECKING:
     from optuna import Trial
 
-    from nas_llm.workflow import Resources
+    from nas_llm.session import Resources
 
 SETTINGS = "settings"
 Suggest = Callable[["Trial"], Mapping[str, Any]]

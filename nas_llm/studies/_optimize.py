@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from nas_llm.config import Problem
 from nas_llm.errors import Interrupted, NasLlmError, StudyError
 from nas_llm.events import EventHandler, Notice, TrialFinished
-from nas_llm.studies._definition import StudyDefinition
-from nas_llm.studies._load import LoadedStudy
+from nas_llm.runs import may_change
 from nas_llm.studies._objective import SearchObjective
 from nas_llm.studies._optuna import id_of_trial
-from nas_llm.studies._samplers import build_pruner, build_sampler
 from nas_llm.studies._slots import ERROR, INTERRUPTED, SETTING, Slots, objective_values, wait
 from nas_llm.studies._storage import shown
-from nas_llm.workflow._run_files import may_change
+from nas_llm.studies.definition import LoadedStudy, StudyDefinition, build_pruner, build_sampler
 
 if TYPE_CHECKING:
     from optuna import Study, Trial

@@ -17,20 +17,18 @@ from typing import TYPE_CHECKING, Any
 from nas_llm.errors import Interrupted, NasLlmError, StudyError
 from nas_llm.events import EventHandler, Notice, ignore
 from nas_llm.studies._liveness import BEAT_SECONDS, Watch
-from nas_llm.studies._load import LoadedStudy
 from nas_llm.studies._objective import SETTINGS, SearchObjective
 from nas_llm.studies._optimize import check_identity, name_in, open_study, optimize
 from nas_llm.studies._optuna import is_there, require_optuna
-from nas_llm.studies._samplers import build_pruner, build_sampler, every_point
-from nas_llm.studies._settings import BASELINES
 from nas_llm.studies._slots import SETTING, Slots
 from nas_llm.studies._storage import open_storage, shown
 from nas_llm.studies._workbench import Workbench
+from nas_llm.studies.definition import BASELINES, LoadedStudy, build_pruner, build_sampler, every_point
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-    from nas_llm.workflow import Resources
+    from nas_llm.session import Resources
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +118,7 @@ def run_study(
         StudyError: If the storage or the study in it cannot be used.
         NasLlmError: If the problem cannot be prepared, or several trials in a row failed.
     """
-    from nas_llm.workflow import Resources
+    from nas_llm.session import Resources
 
     require_optuna("a study")
     started = time.monotonic()

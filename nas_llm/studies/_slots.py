@@ -11,19 +11,26 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nas_llm.studies._definition import StudyDefinition
 from nas_llm.studies._liveness import Watch
 from nas_llm.studies._optuna import FIXED_PARAMS, id_of_trial, running_trial
-from nas_llm.studies._parameters import nearest_inside
-from nas_llm.studies._samplers import build_sampler, every_point
-from nas_llm.studies._settings import BASELINES, DEFAULT, PAPER, paper_settings, setting_of
+from nas_llm.studies.definition import (
+    BASELINES,
+    DEFAULT,
+    PAPER,
+    StudyDefinition,
+    build_sampler,
+    every_point,
+    nearest_inside,
+    paper_settings,
+    setting_of,
+)
 
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial, Trial
 
-    from nas_llm.studies._load import LoadedStudy
+    from nas_llm.studies.definition import LoadedStudy
 
 SLOT, SETTING, REASON = "slot", "setting", "reason"
 STALE, INTERRUPTED, DOUBLE, ERROR = "its process is gone", "interrupted", "another trial has this slot", "error"

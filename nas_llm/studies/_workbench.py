@@ -11,11 +11,12 @@ from nas_llm.cache import cache_dir
 from nas_llm.config import Problem
 from nas_llm.data import WindowSet
 from nas_llm.events import EventHandler, ignore
-from nas_llm.search import Evaluation, EvaluationCache, RayEvaluator, Search, non_dominated, normalised_hypervolume
-from nas_llm.space import Genome
-from nas_llm.studies._load import LoadedStudy
+from nas_llm.front import non_dominated
+from nas_llm.search.engine import EvaluationCache, Search, normalised_hypervolume
+from nas_llm.session import Prepared, RayEvaluator, Resources, prepare
+from nas_llm.space import Evaluation, Genome
+from nas_llm.studies.definition import LoadedStudy
 from nas_llm.subnet import PopulationEvaluator
-from nas_llm.workflow import Prepared, Resources, prepare
 
 _Identified = PopulationEvaluator | RayEvaluator
 

@@ -9,7 +9,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from nas_llm.models import Block, DenseModel
+from nas_llm.models import DenseModel
+from nas_llm.models.families import Block
 from nas_llm.space import BoolArray, Genome
 
 

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from nas_llm.config import SelfSampleSection
 from nas_llm.data import WindowSet, perplexity_windows
 from nas_llm.errors import ConfigError, ExportError, Interrupted, ModelError
-from nas_llm.evaluation import load, load_any
+from nas_llm.evaluation import check_reload, load, load_any
 from nas_llm.events import EventHandler, Notice, StageAdvanced, StageFinished, StageStarted, ignore
 from nas_llm.export import PROVENANCE_FILE, staged_directory
 from nas_llm.models import load_model, resolve_device, resolve_model
@@ -32,10 +32,36 @@ from nas_llm.posttrain import (
     training_method,
     write_posttrained,
 )
-from nas_llm.workflow._reload import check_reload
-from nas_llm.workflow._run_files import package_versions
-from nas_llm.workflow._self_texts import self_texts
-from nas_llm.workflow._types import PosttrainRecord
+from nas_llm.runs import package_versions
+from nas_llm.session import self_texts
+
+
+@dataclass(frozen=True, kw_only=True)
+class PosttrainRecord:
+    """One export that was trained and written again.
+
+    Attributes:
+        path: The written directory.
+        curve: Its learning curve: one JSON object a line.
+        method: ``lora`` or ``full``.
+        steps: Optimizer steps.
+        tokens: Tokens seen, repetitions counted.
+        seconds: Training time, without loading, measuring and writing.
+        loss: Of the last step.
+        held_out_perplexity: (before, after) on held-out text; None where there was none.
+        interrupted: Whether it was stopped before its budget was spent.
+    """
+
+    path: Path
+    curve: Path
+    method: str
+    steps: int
+    tokens: int
+    seconds: float
+    loss: float | None
+    held_out_perplexity: tuple[float | None, float | None]
+    interrupted: bool
+
 
 SELF = "self"
 _SELF_TOKENS = 32_768

@@ -3,25 +3,58 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nas_llm.errors import ConfigError, RunError
 from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted, ignore
+from nas_llm.files import write_atomic
+from nas_llm.finishing import (
+    Finished,
+    Finisher,
+    ResidualRow,
+    describe,
+    release_memory,
+    residual_csv,
+    residual_rows,
+    with_reconstruction,
+)
+from nas_llm.front import FrontPoint
 from nas_llm.models import on_device
+from nas_llm.runs import RECONSTRUCTION_FOLDER, Run
+from nas_llm.session import Prepared, SubnetMeasure, check_memory, reopen
+from nas_llm.space import Cost
 from nas_llm.subnet import build_subnet
-from nas_llm.workflow._finish import Finished, Finisher
-from nas_llm.workflow._finish_memory import release_memory
-from nas_llm.workflow._measure import SubnetMeasure
-from nas_llm.workflow._prepare import Prepared
-from nas_llm.workflow._reconstruction_settings import describe, with_reconstruction
-from nas_llm.workflow._reopen import reopen
-from nas_llm.workflow._residuals import residual_csv, residual_rows
-from nas_llm.workflow._resources import check_memory
-from nas_llm.workflow._run_files import write_atomic
-from nas_llm.workflow._types import FrontPoint, ReconstructionRecord, Run
 
-FOLDER = "reconstruction"
+
+@dataclass(frozen=True, kw_only=True)
+class ReconstructionRecord:
+    """One point finished by a method, and what it brought.
+
+    Attributes:
+        point: The point of the front.
+        settings: ``method``, and for methods but ``none`` its settings, ``tokens`` and ``text``.
+        fitness_perplexity: (before, after) on the windows that the search saw; before = inherited weights.
+        held_out_perplexity: (before, after) on windows that the search never saw.
+        seconds: Time of the reconstruction; of points that went through in one pass, each has an equal share.
+        residuals: One row a refitted projection.
+        path: The same as a CSV file.
+    """
+
+    point: FrontPoint
+    settings: Mapping[str, Any]
+    fitness_perplexity: tuple[float, float]
+    held_out_perplexity: tuple[float, float]
+    seconds: float
+    residuals: tuple[ResidualRow, ...]
+    path: Path
+
+    @property
+    def cost(self) -> Cost:
+        """The point's exact cost."""
+        return self.point.cost
 
 
 def reconstruct_points(
@@ -68,7 +101,7 @@ def reconstruct_points(
         run, method=method, samples=samples, damping=damping, target=target, step=step, blend=blend
     )
     prepared = reopen(run, on_event=on_event)
-    folder = run.directory / FOLDER
+    folder = run.directory / RECONSTRUCTION_FOLDER
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:

@@ -14,8 +14,8 @@ from transformers import DynamicCache, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from nas_llm.config import SelfSampleSection
 from nas_llm.data import cached_self_texts, sample_documents, token_windows
-from nas_llm.data._kv_cache import growing_cache
-from nas_llm.data._self_sample import _steps, sample_batches
+from nas_llm.data.self_text._kv_cache import growing_cache
+from nas_llm.data.self_text._sample import _steps, sample_batches
 from nas_llm.errors import DataError
 
 

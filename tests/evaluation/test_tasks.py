@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nas_llm.errors import ConfigError, DataError
 from nas_llm.evaluation import COMMONSENSE7_METRICS, TaskScore, TaskSuite, load_any
-from nas_llm.evaluation._task_groups import commonsense7_mean
+from nas_llm.evaluation.tasks._task_groups import commonsense7_mean
 
 Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 

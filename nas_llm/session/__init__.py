@@ -1,0 +1,28 @@
+"""What a search needs, loaded: model, text, scores, space, workers; and the session that scripts work with."""
+
+from nas_llm.session._latency import check_same_device, run_latency, write_latency
+from nas_llm.session._measure import SubnetMeasure
+from nas_llm.session._prepare import prepare
+from nas_llm.session._prepared import Prepared, search_space
+from nas_llm.session._ray import RayEvaluator, RayPool
+from nas_llm.session._reopen import reopen
+from nas_llm.session._resources import Resources, check_memory
+from nas_llm.session._self_texts import self_texts
+from nas_llm.session._workers import with_workers
+
+__all__ = [
+    "Prepared",
+    "RayEvaluator",
+    "RayPool",
+    "Resources",
+    "SubnetMeasure",
+    "check_memory",
+    "check_same_device",
+    "prepare",
+    "reopen",
+    "run_latency",
+    "search_space",
+    "self_texts",
+    "with_workers",
+    "write_latency",
+]

@@ -1,0 +1,45 @@
+"""The cost constraints of a problem, as numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nas_llm.config import ConstraintSection
+from nas_llm.space._cost import Cost
+from nas_llm.space._scores import FloatArray
+
+
+class CostConstraints:
+    """Bounds on the cost of a genome, as normalised inequalities ``G <= 0``.
+
+    Args:
+        section: The bounds; those that are None do not count.
+
+    Attributes:
+        bounds: Triples of config key, cost name and bound; ``min_ratio`` is the only lower one.
+    """
+
+    def __init__(self, section: ConstraintSection | None = None) -> None:
+        section = section or ConstraintSection()
+        named: tuple[tuple[str, str, float | None], ...] = (
+            ("min_ratio", "inheriting_ratio", section.min_ratio),
+            ("max_ratio", "inheriting_ratio", section.max_ratio),
+            ("max_macs_per_token", "macs_per_token", section.max_macs_per_token),
+            ("max_params", "params", section.max_params),
+            ("max_kv_cache_bytes", "kv_cache_bytes", section.max_kv_cache_bytes),
+        )
+        self.bounds = tuple((key, cost, float(bound)) for key, cost, bound in named if bound is not None)
+
+    def violations(self, cost: Cost) -> FloatArray:
+        """One number a bound: how far it is overstepped, as a fraction of it; 0 or less = kept."""
+        return np.array(
+            [
+                (bound - getattr(cost, name) if key == "min_ratio" else getattr(cost, name) - bound) / bound
+                for key, name, bound in self.bounds
+            ],
+            dtype=np.float64,
+        )
+
+    def satisfied(self, cost: Cost) -> bool:
+        """Whether every bound is kept."""
+        return bool((self.violations(cost) <= 0.0).all())

@@ -1,0 +1,152 @@
+"""One point of a front: reconstructed, measured, written in each format, checked, moved into place."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from nas_llm.errors import ExportError
+from nas_llm.evaluation import check_reload
+from nas_llm.export import Provenance, cast_weights
+from nas_llm.files import write_atomic
+from nas_llm.finishing import Finished, as_options, describe, in_words, residual_csv, residual_rows
+from nas_llm.runs import Run, package_versions
+from nas_llm.session import Prepared, SubnetMeasure
+from nas_llm.subnet import build_subnet
+from nas_llm.workflow.export._record import ExportRecord
+from nas_llm.workflow.export._task import ExportTask, write_completion
+
+RESIDUALS_FILE = "reconstruction.csv"
+WORK_PREFIX = ".partial-"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A format has no form for a point."""
+
+    name: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}"
+
+
+def refusal(task: ExportTask, prepared: Prepared) -> str | None:
+    """Why a format has no form for a point; None if it has."""
+    return task.format.refusal(task.point.genome, prepared.dense.model.config)
+
+
+def export_point(
+    run: Run, tasks: Sequence[ExportTask], prepared: Prepared, finished: Finished | None
+) -> list[ExportRecord | Refusal]:
+    """Write one point in some formats.
+
+    Args:
+        run: The run.
+        tasks: Tasks of the same point.
+        prepared: The run's model and calibration.
+        finished: Its weights; None if no format takes it.
+
+    Returns:
+        One answer for each task, in their order.
+
+    Raises:
+        ExportError: If the disk does not take it, or an export does not reload to what was written.
+    """
+    answers: dict[str, ExportRecord | Refusal] = {}
+    for task in tasks:
+        reason = refusal(task, prepared)
+        if reason is not None:
+            answers[task.name] = Refusal(task.name, reason)
+    remaining = [task for task in tasks if task.name not in answers]
+    if remaining:
+        assert finished is not None
+        subnet = build_subnet(prepared.dense, remaining[0].point.genome, edit=finished.edit)
+        measure = SubnetMeasure(prepared)
+        as_inherited = run.problem.reconstruction.method == "none"
+        residuals = None if as_inherited else residual_csv(residual_rows(finished.residuals))
+        for task in remaining:
+            answers[task.name] = _write(run, task, subnet, prepared, measure, residuals)
+    return [answers[task.name] for task in tasks]
+
+
+def _write(
+    run: Run,
+    task: ExportTask,
+    subnet: PreTrainedModel,
+    prepared: Prepared,
+    measure: SubnetMeasure,
+    residuals: str | None,
+) -> ExportRecord | Refusal:
+    # Other formats have arithmetic of their own; what is stated for them is measured before their rounding.
+    written = cast_weights(subnet, task.settings.dtype) if task.format.name == "hf" else subnet
+    fitness, held_out = measure(written)
+    made_by = describe(run.problem, prepared.splits.finish)
+    provenance = _provenance(run, task, prepared, made_by, fitness, held_out)
+    folder = task.target.parent
+    work: Path | None = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(dir=folder, prefix=WORK_PREFIX))
+        finished = work / task.format.name
+        try:
+            task.format.write(subnet, prepared.dense, finished, provenance=provenance, settings=task.settings)
+        except ExportError as error:
+            if isinstance(error.__cause__, OSError):
+                # Named by the place that the user knows, not by our own folder.
+                raise error.__cause__ from error
+            return Refusal(task.name, str(error))
+        if task.format.name == "hf":
+            check_reload(written, finished, task.target, prepared.splits.held_out)
+        record = write_completion(task, finished, fitness=fitness, held_out=held_out, reconstruction=made_by)
+        if residuals is not None:
+            write_atomic(folder / RESIDUALS_FILE, residuals)
+        if os.path.lexists(task.target):
+            os.replace(task.target, work / "replaced")
+        os.replace(finished, task.target)
+    except OSError as error:
+        raise ExportError(f"cannot write {task.target}: {error.strerror or error}") from error
+    finally:
+        if work is not None:
+            shutil.rmtree(work, ignore_errors=True)
+    return record
+
+
+def _provenance(
+    run: Run, task: ExportTask, prepared: Prepared, made_by: Mapping[str, Any], fitness: float, held_out: float
+) -> Provenance:
+    dense, point = run.front.dense, task.point
+    pairs = (
+        ("fitness", dense.fitness_perplexity, fitness),
+        ("held_out", dense.held_out_perplexity, held_out),
+    )
+    versions = package_versions()
+    options = f"--format {task.format.name} --dtype {task.settings.dtype} {as_options(run.problem)}"
+    return Provenance(
+        base_model=prepared.dense.source,
+        base_revision=prepared.dense.revision,
+        problem=run.problem.name,
+        seed=run.problem.seed,
+        point=point.id,
+        genome=point.genome,
+        cost=point.cost,
+        dense_cost=prepared.cost_model.dense,
+        sequence_length=run.problem.sequence_length,
+        weights=in_words(run.problem, prepared.splits.finish),
+        texts={**run.front.data, **({"reconstruction": made_by["text"]} if "text" in made_by else {})},
+        perplexities={name: (before, after) for name, before, after in pairs if before is not None},
+        reproduce=(
+            f"pip install nas-llm=={versions['nas-llm']}",
+            "# problem.toml is the file of that name in the run directory",
+            f"nas-llm search problem.toml --run runs/{run.problem.name}",
+            f"nas-llm export runs/{run.problem.name} --point {point.id} {options}",
+        ),
+        versions=versions,
+    )
