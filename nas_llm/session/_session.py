@@ -204,6 +204,8 @@ class Session:
         """
         distinct = {genome.digest(): genome for genome in genomes}
         fresh = [genome for digest, genome in distinct.items() if self._ledger.get(digest) is None]
+        for genome in fresh:
+            self._subnets.cost_model(genome)  # Refuses masks of another shape before anything runs.
         if fresh:
             rows = self._ledger.rows()
             asking = generation if generation is not None else 1 + max((row.generation for row in rows), default=0)
