@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -31,8 +31,7 @@ class Prepared:
         dtype: Their arithmetic.
         splits: Its windows.
         calibration: Scores and Grams.
-        space: Allowed genomes.
-        cost_model: Their exact costs.
+        cost_model: Exact costs of genomes.
     """
 
     problem: Problem
@@ -41,10 +40,14 @@ class Prepared:
     dtype: torch.dtype
     splits: Splits
     calibration: Calibration
-    space: SearchSpace
     cost_model: CostModel
     resources: Resources = field(default_factory=Resources)
     pool: RayPool | None = None
+
+    @cached_property
+    def space(self) -> SearchSpace:
+        """Allowed genomes."""
+        return search_space(self.problem, self.dense.architecture)
 
     def evaluator(
         self, windows: WindowSet, *, metric: str, weights: str | None = None
