@@ -21,7 +21,7 @@ from nas_llm.cli.commands import (
     study,
 )
 from nas_llm.cli.terminal import fail
-from nas_llm.errors import NasLlmError
+from nas_llm.errors import Interrupted, NasLlmError
 
 _INTERRUPTED = 130
 
@@ -35,7 +35,7 @@ class _Group(TyperGroup):
         except NasLlmError as error:
             fail(str(error))
             raise typer.Exit(2) from error
-        except KeyboardInterrupt as error:
+        except (KeyboardInterrupt, Interrupted) as error:
             fail("interrupted")
             raise typer.Exit(_INTERRUPTED) from error
 

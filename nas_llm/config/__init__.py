@@ -5,6 +5,7 @@ from nas_llm.config._load import LoadedProblem, load_problem, override_problem, 
 from nas_llm.config._messages import faults
 from nas_llm.config._overrides import apply_override, parse_override
 from nas_llm.config._packaged import PackagedProblem, list_problems, problems_directory
+from nas_llm.config._plugins import check_operator_names, load_plugins, named_operators, references
 from nas_llm.config._problem import (
     COST_OBJECTIVES,
     QUALITY_OBJECTIVES,
@@ -16,6 +17,7 @@ from nas_llm.config._problem import (
     LatencySection,
     ModelSection,
     Objective,
+    OperatorEntry,
     OperatorSection,
     Problem,
     ReconstructionSection,
@@ -39,6 +41,7 @@ __all__ = [
     "LoadedProblem",
     "ModelSection",
     "Objective",
+    "OperatorEntry",
     "OperatorSection",
     "PackagedProblem",
     "Problem",
@@ -49,13 +52,17 @@ __all__ = [
     "SpaceSection",
     "SplitSection",
     "apply_override",
+    "check_operator_names",
     "dump_problem",
     "faults",
     "list_problems",
+    "load_plugins",
     "load_problem",
+    "named_operators",
     "override_problem",
     "parse_override",
     "problems_directory",
     "read_toml",
+    "references",
     "template_fields",
 ]

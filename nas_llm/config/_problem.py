@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from math import isfinite
 from statistics import median_low
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
 
 from nas_llm.config._refit_values import Damping, Target
 from nas_llm.config._template import template_fields
+from nas_llm.settings import CrossoverDefaults, DepthDefaults, GuidedDefaults, MaskDefaults, RatioDefaults
 
 COST_OBJECTIVES = ("macs_per_token", "params", "block_params", "kv_cache_bytes", "latency")
 QUALITY_OBJECTIVES = ("perplexity", "kl")
@@ -198,21 +199,66 @@ class FitnessSection(_Section):
     )
 
 
+class OperatorEntry(BaseModel):
+    """One operator of ``[search.operators]``: ``{use = "mask", alpha = 0.8}`` or ``{use = "my_pkg.ops:Swap"}``.
+
+    Everything beside ``use`` is a setting of the operator.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    use: str = Field(min_length=1, description='A name, "package.module:Class" or "file.py:Class".')
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What its constructor is given."""
+        return dict(self.model_extra or {})
+
+
+def _entry(value: Any) -> Any:
+    return {"use": value} if isinstance(value, str) else value
+
+
+Entry = Annotated[OperatorEntry, BeforeValidator(_entry)]
+
+
 class OperatorSection(_Section):
     """``[search.operators]``: the variation operators, in the paper's symbols."""
 
-    mask_probability: Probability = Field(0.7, description="P_m: a layer's mask is redrawn at its ratio.")
-    ratio_probability: Probability = Field(0.175, description="P_s: a layer's ratio moves.")
-    depth_probability: Probability = Field(0.25, description="P_d: a genome loses or regains a sublayer.")
-    guided_probability: Probability = Field(
-        0.9, description="P_g: a genome's budget moves to where evaluations so far say it is worth most."
+    mask_probability: Probability = Field(
+        MaskDefaults.probability, description="P_m: a layer's mask is redrawn at its ratio."
     )
-    alpha: Probability = Field(0.95, description="Least share of the old mask that a redrawn mask keeps.")
-    temperature: float = Field(0.01, ge=0.0, description="Importance temperature: 0 = pure importance, inf = uniform.")
-    ratio_step: Ratio = Field(0.035, description="Largest move of an FFN ratio.")
-    transfer_probability: Probability = Field(0.05, description="Share of ratio moves that keep the model's cost.")
-    crossover: Literal["uniform", "one_point"] = "uniform"
-    crossover_probability: Probability = 0.45
+    ratio_probability: Probability = Field(RatioDefaults.probability, description="P_s: a layer's ratio moves.")
+    depth_probability: Probability = Field(
+        DepthDefaults.probability, description="P_d: a genome loses or regains a sublayer."
+    )
+    guided_probability: Probability = Field(
+        GuidedDefaults.probability,
+        description="P_g: a genome's budget moves to where evaluations so far say it is worth most.",
+    )
+    alpha: Probability = Field(MaskDefaults.alpha, description="Least share of the old mask that a redrawn mask keeps.")
+    temperature: float = Field(
+        MaskDefaults.temperature, ge=0.0, description="Importance temperature: 0 = pure importance, inf = uniform."
+    )
+    ratio_step: Ratio = Field(RatioDefaults.ratio_step, description="Largest move of an FFN ratio.")
+    transfer_probability: Probability = Field(
+        RatioDefaults.transfer_probability, description="Share of ratio moves that keep the model's cost."
+    )
+    mutations: tuple[Entry, ...] | None = Field(
+        None,
+        min_length=1,
+        description="Mutations in the order in which they are applied, each a name or a table with use and settings; "
+        "default guided, depth, ratio, mask with the settings above.",
+    )
+    crossover: str | OperatorEntry = Field(
+        CrossoverDefaults.kind, description="uniform, one_point, or one of your own, by reference or as a table."
+    )
+    crossover_probability: Probability = Field(
+        CrossoverDefaults.probability, description="Share of matings that are crossed."
+    )
+    sampling: str | OperatorEntry = Field(
+        "importance", description="The first population: importance, or one of your own."
+    )
 
 
 class DescentSection(_Section):
@@ -322,6 +368,9 @@ class Problem(_Section):
     seed: int = Field(0, ge=0)
     objectives: tuple[Objective, ...] = ("perplexity", "macs_per_token")
     sequence_length: PositiveInt = Field(1024, description="Length at which MACs per token are stated.")
+    plugins: tuple[str, ...] = Field(
+        (), description="Modules or .py files that register operators, objectives, methods, families or formats."
+    )
     model: ModelSection
     data: DataSection = DataSection()
     space: SpaceSection = SpaceSection()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -10,6 +10,8 @@ from nas_llm.errors import ConfigError
 from nas_llm.hints import did_you_mean
 from nas_llm.plugins._entry_points import load_entry_points
 from nas_llm.plugins._reference import PluginUse, is_reference, load_reference, use_of
+
+_registered: dict[str, set[str]] = {}
 
 Kind = TypeVar("Kind")
 Thing = TypeVar("Thing")
@@ -50,6 +52,7 @@ class Registry(Generic[Kind]):
 
         def decorate(thing: Thing) -> Thing:
             self._keep(name, name, thing)
+            _registered.setdefault(self.kind, set()).add(name)
             return thing
 
         return decorate
@@ -72,12 +75,7 @@ class Registry(Generic[Kind]):
         found = self.find(name, base_dir=base_dir)
         if found is not None:
             return found
-        hint = did_you_mean(name, self._named, 0.4)
-        lost = "".join(f"; plugin {entry} does not load: {reason}" for entry, reason in broken.items())
-        raise ConfigError(
-            f"{where or self.kind} {name!r} is unknown; {hint}{' ' if hint else ''}known are {', '.join(self._named)}, "
-            f'and your own as "module:Name"{lost}'
-        )
+        raise ConfigError(unknown_name(name, list(self._named), where=where or self.kind, broken=broken))
 
     def find(self, name: str, *, base_dir: Path | None = None) -> Kind | None:
         """As :meth:`get`, but None for a name that is unknown; entry points are not looked at.
@@ -85,7 +83,7 @@ class Registry(Generic[Kind]):
         Raises:
             ConfigError: If a reference does not load or is of another kind.
         """
-        if is_reference(name) and (base_dir is not None or name not in self._named):
+        if is_reference(name):
             self._keep(name, name, load_reference(name, base_dir=base_dir))
         return self._named.get(name)
 
@@ -112,3 +110,40 @@ class Registry(Generic[Kind]):
         except TypeError as error:
             raise ConfigError(f"{self.kind} {reference!r} {error}") from error
         self._uses[name] = use_of(reference, thing)
+
+
+def check_name(kind: str, name: str, known: Sequence[str], *, where: str) -> None:
+    """Refuse a name that neither the package nor a plugin has given to anything; what it stands for is not loaded.
+
+    Args:
+        kind: Kind of the registry, e.g. ``"mutation"``.
+        name: The name; a reference is let through.
+        known: The package's own names.
+        where: The key that named it.
+
+    Raises:
+        ConfigError: Names it and the nearest one.
+    """
+    if is_reference(name) or name in known or name in _registered.get(kind, ()):
+        return
+    broken = load_entry_points()
+    names = [*known, *sorted(_registered.get(kind, ()))]
+    if name not in names:
+        raise ConfigError(unknown_name(name, names, where=where, broken=broken))
+
+
+def unknown_name(name: str, names: Sequence[str], *, where: str, broken: Mapping[str, str]) -> str:
+    """What is said of a name that nobody knows.
+
+    Args:
+        name: The name.
+        names: All that are known.
+        where: The key that named it.
+        broken: Plugins that do not load, and why.
+    """
+    hint = did_you_mean(name, names, 0.4)
+    lost = "".join(f"; plugin {entry} does not load: {reason}" for entry, reason in broken.items())
+    return (
+        f'{where} = "{name}" is not known; {hint}{" " if hint else ""}known are {", ".join(names)}, and your own as '
+        f'"module:Name"{lost}'
+    )

@@ -9,7 +9,7 @@ from pathlib import Path
 import tomli_w
 from pydantic import ValidationError
 
-from nas_llm.config import Problem
+from nas_llm.config import Problem, load_plugins
 from nas_llm.errors import RunError
 from nas_llm.files import write_atomic
 from nas_llm.front import Front
@@ -33,16 +33,19 @@ def read_problem(directory: Path) -> tuple[Problem, Resolved]:
 
     Raises:
         RunError: If the directory holds no run, or the file was damaged.
+        ConfigError: If code of one's own that it names is not there any more.
     """
     path = directory / PROBLEM_FILE
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
         resolved = Resolved.from_dict(document.pop(RESOLVED))
-        return Problem.model_validate(document), resolved
+        problem = Problem.model_validate(document)
     except FileNotFoundError as error:
         raise RunError(f"{directory} holds no run: it has no {PROBLEM_FILE}") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError, ValidationError) as error:
         raise RunError(f"{path} is damaged and cannot be read; start the run anew in another directory") from error
+    load_plugins(problem, Path(resolved.base_dir))
+    return problem, resolved
 
 
 def write_problem(directory: Path, problem: Problem, resolved: Resolved) -> None:

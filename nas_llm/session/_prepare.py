@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nas_llm.calibration import calibrate
-from nas_llm.config import Problem
+from nas_llm.config import Problem, load_plugins
 from nas_llm.data import build_splits
 from nas_llm.errors import Interrupted
 from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted
@@ -54,6 +54,7 @@ def prepare(
         if should_stop():
             raise Interrupted
 
+    load_plugins(problem, base_dir)
     on_event(StageStarted("model", problem.model.source))
     device = resolve_device(problem.model.device)
     timed = "latency" in problem.objectives and latency is None
@@ -116,5 +117,6 @@ def prepare(
         splits=splits,
         calibration=calibration,
         cost_model=cost_model,
+        base_dir=base_dir,
         resources=resources or Resources(),
     )

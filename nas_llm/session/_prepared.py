@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from nas_llm.calibration import Calibration
-from nas_llm.config import Problem
+from nas_llm.config import Problem, load_plugins
 from nas_llm.data import Splits, WindowSet
 from nas_llm.models import DenseModel
 from nas_llm.reconstruction import BlockReconstructor
@@ -32,6 +32,9 @@ class Prepared:
         splits: Its windows.
         calibration: Scores and Grams.
         cost_model: Exact costs of genomes.
+        base_dir: Folder that relative paths of the definition start from.
+        resources: What may be used.
+        pool: The workers, where there are any.
     """
 
     problem: Problem
@@ -41,6 +44,7 @@ class Prepared:
     splits: Splits
     calibration: Calibration
     cost_model: CostModel
+    base_dir: Path = field(default_factory=Path.cwd)
     resources: Resources = field(default_factory=Resources)
     pool: RayPool | None = None
 
@@ -86,20 +90,17 @@ class Prepared:
             racing=Racing() if self.problem.fitness.racing else None,
         )
 
-    def resolved(self, *, base_dir: Path) -> Resolved:
-        """What the definition was resolved to, for ``problem.toml`` and to be compared on a resumption.
-
-        Args:
-            base_dir: Folder that relative paths of the definition start from.
-        """
-        splits = self.splits
+    def resolved(self) -> Resolved:
+        """What the definition was resolved to, for ``problem.toml`` and to be compared on a resumption."""
+        splits, plugins = self.splits, load_plugins(self.problem, self.base_dir)
         return Resolved(
-            base_dir=str(base_dir),
+            base_dir=str(self.base_dir),
             model_revision=self.dense.revision,
             data={w.name: w.digest() for w in (splits.calibration, splits.fitness, splits.held_out)},
             device=self.device.type,
             dtype=str(self.dtype).removeprefix("torch."),
             versions=package_versions(),
+            plugins={name: use.to_dict() for name, use in plugins.items()},
         )
 
     def marginals(self, scores: UnitScores) -> TaylorMarginals:

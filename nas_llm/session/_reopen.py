@@ -32,5 +32,5 @@ def reopen(run: Run, *, on_event: EventHandler) -> Prepared:
         latency=run_latency(run.directory, run.problem),
         to_search=False,
     )
-    resolved.check(prepared.resolved(base_dir=base_dir), run.directory)
+    resolved.check(prepared.resolved(), run.directory)
     return prepared

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import torch
 
 from nas_llm.calibration import calibrate
-from nas_llm.config import Problem
+from nas_llm.config import Problem, load_plugins
 from nas_llm.data import Splits
 from nas_llm.models import load_model, resolve_device, resolve_dtype
 from nas_llm.session._prepared import Prepared
@@ -43,6 +44,7 @@ def with_workers(prepared: Prepared) -> Iterator[Prepared]:
         resources=Resources(threads=resources.worker_threads, memory_gb=resources.memory_gb),
         settings={name: os.environ[name] for name in _WORKER_ENVIRONMENT if name in os.environ},
         cost_model=prepared.cost_model,
+        base_dir=prepared.base_dir,
     )
     pool = RayPool(
         load,
@@ -63,9 +65,11 @@ def _load_worker(
     resources: Resources,
     settings: Mapping[str, str],
     cost_model: CostModel,
+    base_dir: Path,
 ) -> Prepared:
     """What :func:`prepare` makes, in a worker: the text comes along, calibration is found in the cache or done anew."""
     os.environ.update(settings)
+    load_plugins(problem, base_dir)
     assert resources.threads is not None
     torch.set_num_threads(resources.threads)
     device = resolve_device(problem.model.device)
@@ -84,5 +88,6 @@ def _load_worker(
             device=device,
         ),
         cost_model=cost_model,
+        base_dir=base_dir,
         resources=resources,
     )

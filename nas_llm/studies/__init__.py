@@ -3,8 +3,8 @@
 Optuna is an optional extra, ``pip install 'nas-llm[studies]'``; definitions can be read without it.
 """
 
+from nas_llm.errors import Interrupted
 from nas_llm.studies._apply import write_best
-from nas_llm.studies._lockstep import Interrupted
 from nas_llm.studies._objective import SearchObjective, make_objective
 from nas_llm.studies._optuna import has_optuna, require_dashboard, require_optuna
 from nas_llm.studies._run import StudySummary, TrialSummary, run_study, study_summary

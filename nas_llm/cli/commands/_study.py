@@ -89,13 +89,18 @@ def study(
             should_stop=interrupt.asked,
             resources={"threads": threads, "memory_gb": memory},
         )
+    if summary.interrupted and not summary.trials:
+        line(output(), "interrupted before a trial was done; --resume goes on")
+        raise typer.Exit(_INTERRUPTED)
     _show(summary)
     if apply is not None:
         from nas_llm.studies import write_best
 
         write_best(summary, loaded, apply)
         line(output(), f"the best setting: {apply}; search it with: nas-llm search {shlex.quote(str(apply))}")
-    if len(summary.trials) < summary.total:
+    if summary.exhausted:
+        line(output(), f"all combinations of the parameters are done: {len(summary.trials)} trials, no more to come")
+    elif len(summary.trials) < summary.total:
         line(output(), f"{len(summary.trials)} of {summary.total} trials are done; --resume goes on")
     line(output(), f"look at it: nas-llm dashboard {shlex.quote(place if storage else str(Path(place).parent))}")
     if summary.interrupted:

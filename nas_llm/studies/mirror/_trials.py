@@ -11,6 +11,7 @@ import numpy as np
 
 from nas_llm.config import Problem
 from nas_llm.space import CostConstraints, Evaluation, Genome
+from nas_llm.studies._optuna import CONSTRAINTS
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -60,7 +61,7 @@ def mirrored_trial(row: Evaluation, problem: Problem) -> FrozenTrial:
         distributions=distributions,
         user_attrs=attributes,
         # The dashboard knows constraints in this older form.
-        system_attrs={"constraints": list(violations.values())} if violations else {},
+        system_attrs={CONSTRAINTS: list(violations.values())} if violations else {},
         constraints=violations,
     )
     assert trial.datetime_complete is not None

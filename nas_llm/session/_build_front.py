@@ -9,7 +9,7 @@ import numpy as np
 from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted, ignore
 from nas_llm.front import Front, FrontPoint, knee, thin_front
 from nas_llm.search import SearchResult, search_scale
-from nas_llm.session import Prepared
+from nas_llm.session._prepared import Prepared
 from nas_llm.space import Evaluation, FloatArray, Genome
 
 
