@@ -27,6 +27,7 @@ def prepare(
     resources: Resources | None = None,
     dtype: str | None = None,
     latency: LatencyTable | None = None,
+    to_search: bool = True,
 ) -> Prepared:
     """Load the model, cut the text into splits, calibrate.
 
@@ -42,6 +43,7 @@ def prepare(
         dtype: Arithmetic that an earlier run was resolved to; default: what the problem says.
         latency: Latency table that an earlier run began with; default: where latency is an objective, the one in the
             cache, or one that is measured now.
+        to_search: Whether some genome must meet the constraints; points that were found already do not ask.
 
     Raises:
         NasLlmError: If any part of the definition cannot be met.
@@ -59,9 +61,9 @@ def prepare(
     timed_device = resolve_device(problem.latency.device) if timed and problem.latency.device != "auto" else device
     dense = load_model(problem.model.source, revision=problem.model.revision, offload=problem.model.offload)
     architecture = dense.architecture
-    space = search_space(problem, architecture)
     cost_model = CostModel(architecture, sequence_length=problem.sequence_length, latency=latency)
-    check_feasible(space, cost_model, CostConstraints(problem.constraints))
+    if to_search:
+        check_feasible(search_space(problem, architecture), cost_model, CostConstraints(problem.constraints))
     on_event(
         StageFinished(
             "model",
@@ -114,7 +116,6 @@ def prepare(
         dtype=resolved_dtype,
         splits=splits,
         calibration=calibration,
-        space=space,
         cost_model=cost_model,
         base_dir=base_dir,
         resources=resources or Resources(),

@@ -15,7 +15,7 @@ from nas_llm.calibration import calibrate
 from nas_llm.config import Problem, load_plugins
 from nas_llm.data import Splits
 from nas_llm.models import load_model, resolve_device, resolve_dtype
-from nas_llm.session._prepared import Prepared, search_space
+from nas_llm.session._prepared import Prepared
 from nas_llm.session._ray import RayPool
 from nas_llm.session._resources import Resources
 from nas_llm.space import CostModel
@@ -87,7 +87,6 @@ def _load_worker(
             damping=problem.calibration.damping,
             device=device,
         ),
-        space=search_space(problem, dense.architecture),
         cost_model=cost_model,
         base_dir=base_dir,
         resources=resources,

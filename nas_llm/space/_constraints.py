@@ -2,32 +2,58 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 
-from nas_llm.config import ConstraintSection
 from nas_llm.space._cost import Cost
 from nas_llm.space._scores import FloatArray
+
+
+class Bounds(Protocol):
+    """Bounds as a problem definition has them (``nas_llm.config.ConstraintSection``); None does not count."""
+
+    @property
+    def min_ratio(self) -> float | None:
+        """Lowest inheriting ratio."""
+
+    @property
+    def max_ratio(self) -> float | None:
+        """Highest inheriting ratio."""
+
+    @property
+    def max_macs_per_token(self) -> int | None:
+        """Most MACs a token."""
+
+    @property
+    def max_params(self) -> int | None:
+        """Most parameters."""
+
+    @property
+    def max_kv_cache_bytes(self) -> int | None:
+        """Largest KV cache."""
 
 
 class CostConstraints:
     """Bounds on the cost of a genome, as normalised inequalities ``G <= 0``.
 
     Args:
-        section: The bounds; those that are None do not count.
+        section: The bounds; None for none at all.
 
     Attributes:
         bounds: Triples of config key, cost name and bound; ``min_ratio`` is the only lower one.
     """
 
-    def __init__(self, section: ConstraintSection | None = None) -> None:
-        section = section or ConstraintSection()
-        named: tuple[tuple[str, str, float | None], ...] = (
-            ("min_ratio", "inheriting_ratio", section.min_ratio),
-            ("max_ratio", "inheriting_ratio", section.max_ratio),
-            ("max_macs_per_token", "macs_per_token", section.max_macs_per_token),
-            ("max_params", "params", section.max_params),
-            ("max_kv_cache_bytes", "kv_cache_bytes", section.max_kv_cache_bytes),
-        )
+    def __init__(self, section: Bounds | None = None) -> None:
+        named: tuple[tuple[str, str, float | None], ...] = ()
+        if section is not None:
+            named = (
+                ("min_ratio", "inheriting_ratio", section.min_ratio),
+                ("max_ratio", "inheriting_ratio", section.max_ratio),
+                ("max_macs_per_token", "macs_per_token", section.max_macs_per_token),
+                ("max_params", "params", section.max_params),
+                ("max_kv_cache_bytes", "kv_cache_bytes", section.max_kv_cache_bytes),
+            )
         self.bounds = tuple((key, cost, float(bound)) for key, cost, bound in named if bound is not None)
 
     def violations(self, cost: Cost) -> FloatArray:
