@@ -13,6 +13,7 @@ from nas_llm.plugins._reference import PluginUse, is_reference, load_reference, 
 
 Kind = TypeVar("Kind")
 Thing = TypeVar("Thing")
+_of_kind: dict[str, Registry[Any]] = {}
 
 
 class Registry(Generic[Kind]):
@@ -30,6 +31,7 @@ class Registry(Generic[Kind]):
         self._named: dict[str, Kind] = {}
         self._builtin: set[str] = set()
         self._uses: dict[str, PluginUse] = {}
+        _of_kind[kind] = self
 
     def add(self, name: str, thing: Any) -> None:
         """Add something of the package's own."""
@@ -112,3 +114,12 @@ class Registry(Generic[Kind]):
         except TypeError as error:
             raise ConfigError(f"{self.kind} {reference!r} {error}") from error
         self._uses[name] = use_of(reference, thing)
+
+
+def registered(kind: str) -> tuple[str, ...]:
+    """Names of all things of one kind that are known so far; for whoever lies below their registry.
+
+    Args:
+        kind: What the registry calls them.
+    """
+    return _of_kind[kind].names() if kind in _of_kind else ()
