@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from nas_llm.config._messages import Fault, faults
 from nas_llm.config._overrides import apply_override, parse_override
 from nas_llm.config._packaged import list_problems
-from nas_llm.config._plugins import load_plugins
+from nas_llm.config._plugins import import_plugins, load_plugins
 from nas_llm.config._problem import Problem
 from nas_llm.errors import ConfigError
 from nas_llm.hints import nearest
@@ -57,6 +57,7 @@ def load_problem(name_or_path: str | Path, *, overrides: Sequence[str] = ()) -> 
     for key, value in values.items():
         apply_override(data, key, value)
     base_dir = Path.cwd() if packaged else _base_dir(resolved) or path.resolve().parent
+    import_plugins(data, base_dir)
     problem = _validated(data, path, tuple(values))
     load_plugins(problem, base_dir)
     return LoadedProblem(problem=problem, path=path, base_dir=base_dir)

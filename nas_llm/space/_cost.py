@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nas_llm.errors import SpaceError
+from nas_llm.settings import CostDefaults
 from nas_llm.space._architecture import Architecture
 from nas_llm.space._genome import Genome
 from nas_llm.space._latency import LatencyTable
@@ -56,7 +57,7 @@ class CostModel:
         self,
         architecture: Architecture,
         *,
-        sequence_length: int,
+        sequence_length: int = CostDefaults.sequence_length,
         cache_bytes_per_value: int = 2,
         latency: LatencyTable | None = None,
     ) -> None:

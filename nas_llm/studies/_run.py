@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas_llm.errors import Interrupted, NasLlmError, StudyError
 from nas_llm.events import EventHandler, Notice, ignore
+from nas_llm.settings import StudyDefaults
 from nas_llm.studies._liveness import BEAT_SECONDS, Watch
 from nas_llm.studies._objective import SETTINGS, SearchObjective
 from nas_llm.studies._optimize import check_identity, name_in, open_study, optimize
@@ -91,7 +92,7 @@ def run_study(
     storage: str | Path,
     resume: bool = False,
     trials: int | None = None,
-    workers: int = 1,
+    workers: int = StudyDefaults.workers,
     timeout: float | None = None,
     on_event: EventHandler = ignore,
     should_stop: Callable[[], bool] = lambda: False,

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from nas_llm.data import WindowSet
 from nas_llm.models import DenseModel, fast_float32, on_device
+from nas_llm.settings import DescentDefaults
 from nas_llm.space import BoolArray, Genome, Marginals, UnitScores
 from nas_llm.subnet._blocks import Reconstructor
 
@@ -76,7 +77,7 @@ class TaylorMarginals:
         metric: str,
         scores: UnitScores,
         step: int,
-        tokens: int,
+        tokens: int = DescentDefaults.tokens,
         device: torch.device,
         dtype: torch.dtype,
         reconstructor: Reconstructor | None = None,

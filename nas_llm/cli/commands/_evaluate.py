@@ -14,6 +14,7 @@ import typer
 from nas_llm.cli import _backend
 from nas_llm.cli.terminal import MethodOption, SamplesOption, line, output
 from nas_llm.errors import ConfigError, DataError, RunError
+from nas_llm.settings import EvaluationDefaults, WorkloadDefaults
 
 _STANDARD_OUTPUT = Path("-")
 
@@ -53,7 +54,7 @@ def evaluate(
         Path | None,
         typer.Option("--text", metavar="FILE", help="One more text file, whatever its name."),
     ] = None,
-    window: Annotated[int, typer.Option(min=2, help="Tokens of one window.")] = 1024,
+    window: Annotated[int, typer.Option(min=2, help="Tokens of one window.")] = EvaluationDefaults.window,
     windows: Annotated[int | None, typer.Option(min=1, help="Windows to score; default all of the text.")] = None,
     tasks: Annotated[
         list[str] | None,
@@ -74,19 +75,27 @@ def evaluate(
     memory: Annotated[
         bool, typer.Option("--memory", help="Measure peak memory and KV cache beside the dense model.")
     ] = False,
-    prompt_tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Prompt for --latency and --memory.")] = 512,
-    new_tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Tokens decoded for these two.")] = 32,
-    batch: Annotated[int, typer.Option(min=1, metavar="N", help="Sequences at a time for these two.")] = 1,
-    rounds: Annotated[int, typer.Option(min=1, metavar="N", help="Timed runs of each model.")] = 5,
+    prompt_tokens: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Prompt for --latency and --memory.")
+    ] = WorkloadDefaults.prompt_tokens,
+    new_tokens: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Tokens decoded for these two.")
+    ] = WorkloadDefaults.new_tokens,
+    batch: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Sequences at a time for these two.")
+    ] = WorkloadDefaults.batch,
+    rounds: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Timed runs of each model.")
+    ] = WorkloadDefaults.rounds,
     base: Annotated[
         str | None, typer.Option("--base", metavar="MODEL", help="Dense model that ratios are taken against.")
     ] = None,
     method: MethodOption = None,
     samples: SamplesOption = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
-    dtype: Annotated[
-        Arithmetic, typer.Option("--dtype", help="Arithmetic and type of the weights.")
-    ] = Arithmetic.float32,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = EvaluationDefaults.device,
+    dtype: Annotated[Arithmetic, typer.Option("--dtype", help="Arithmetic and type of the weights.")] = Arithmetic[
+        EvaluationDefaults.dtype
+    ],
     as_json: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write all numbers as JSON; - is standard output.")
     ] = None,

@@ -22,6 +22,7 @@ from nas_llm.cli.terminal import (
     progress_output,
 )
 from nas_llm.errors import ConfigError
+from nas_llm.settings import ResourcesDefaults
 
 if TYPE_CHECKING:
     from nas_llm.workflow.search import RunSummary
@@ -50,7 +51,7 @@ def search(
     ] = None,
     workers: Annotated[
         int, typer.Option(metavar="N", help="Price candidates in N Ray workers (one a GPU); 0 = in this process.")
-    ] = 0,
+    ] = ResourcesDefaults.workers,
     ray: Annotated[
         str | None, typer.Option("--ray", metavar="ADDRESS", help="Use the workers of a running Ray cluster.")
     ] = None,

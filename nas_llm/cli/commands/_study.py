@@ -12,6 +12,7 @@ from nas_llm import display
 from nas_llm.cli import _backend
 from nas_llm.cli.terminal import StopOnInterrupt, line, output, progress_output
 from nas_llm.errors import StudyError
+from nas_llm.settings import StudyDefaults
 
 if TYPE_CHECKING:
     from nas_llm.studies import StudySummary
@@ -29,7 +30,7 @@ def study(
         ),
     ] = None,
     trials: Annotated[int | None, typer.Option(metavar="N", help="Trials in all; default from the definition.")] = None,
-    workers: Annotated[int, typer.Option(metavar="N", help="Processes on this machine.")] = 1,
+    workers: Annotated[int, typer.Option(metavar="N", help="Processes on this machine.")] = StudyDefaults.workers,
     timeout: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="After this time no further trial begins.")
     ] = None,
