@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from nas_llm.config._messages import Fault, faults
+from nas_llm.config._objectives import load_objectives
 from nas_llm.config._overrides import apply_override, parse_override
 from nas_llm.config._packaged import list_problems
 from nas_llm.config._problem import Problem
@@ -47,7 +48,8 @@ def load_problem(name_or_path: str | Path, *, overrides: Sequence[str] = ()) -> 
         overrides: ``"dotted.key=value"`` strings; the value is TOML, or else a plain string.
 
     Raises:
-        ConfigError: If the file is not there, is no TOML, or a key or value is wrong; always one line.
+        ConfigError: If the file is not there, is no TOML, a key or value is wrong, or an objective of one's own cannot
+            be loaded; always one line.
     """
     path, packaged = _find(str(name_or_path))
     data = read_toml(path)
@@ -55,11 +57,10 @@ def load_problem(name_or_path: str | Path, *, overrides: Sequence[str] = ()) -> 
     values = dict(parse_override(text) for text in overrides)
     for key, value in values.items():
         apply_override(data, key, value)
-    return LoadedProblem(
-        problem=_validated(data, path, tuple(values)),
-        path=path,
-        base_dir=Path.cwd() if packaged else _base_dir(resolved) or path.resolve().parent,
-    )
+    problem = _validated(data, path, tuple(values))
+    base_dir = Path.cwd() if packaged else _base_dir(resolved) or path.resolve().parent
+    load_objectives(problem.objectives, base_dir=base_dir)
+    return LoadedProblem(problem=problem, path=path, base_dir=base_dir)
 
 
 def _base_dir(resolved: Any) -> Path | None:

@@ -33,6 +33,7 @@ class Prepared:
         calibration: Scores and Grams.
         space: Allowed genomes.
         cost_model: Their exact costs.
+        base_dir: Folder that relative paths of the definition start from.
     """
 
     problem: Problem
@@ -43,6 +44,7 @@ class Prepared:
     calibration: Calibration
     space: SearchSpace
     cost_model: CostModel
+    base_dir: Path
     resources: Resources = field(default_factory=Resources)
     pool: RayPool | None = None
 

@@ -120,7 +120,7 @@ class SearchMirror:
         number = 1
         while (title := name if number == 1 else f"{name}-{number}") in taken and taken[title] != run:
             number += 1
-        names: list[str] = list(self._problem.objectives)
+        names: list[str] = list(self._problem.objective_names)
         study = optuna.create_study(
             study_name=title, storage=self._storage, directions=["minimize"] * len(names), load_if_exists=True
         )
