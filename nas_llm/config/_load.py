@@ -48,7 +48,8 @@ def load_problem(name_or_path: str | Path, *, overrides: Sequence[str] = ()) -> 
         overrides: ``"dotted.key=value"`` strings; the value is TOML, or else a plain string.
 
     Raises:
-        ConfigError: If the file is not there, is no TOML, or a key or value is wrong; always one line.
+        ConfigError: If the file is not there, is no TOML, a key or value is wrong, or an objective of one's own cannot
+            be loaded; always one line.
     """
     path, packaged = _find(str(name_or_path))
     data = read_toml(path)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nas_llm.config._objectives import load_objectives
 from nas_llm.config._problem import OperatorEntry, OperatorSection, Problem
 from nas_llm.plugins import PluginUse, check_name, is_reference, load_module, load_reference, use_of
 from nas_llm.settings import CROSSOVER_NAMES, MUTATION_NAMES, SAMPLING_NAMES
@@ -36,6 +37,7 @@ def load_plugins(problem: Problem, base_dir: Path) -> dict[str, PluginUse]:
     """
     used = {name: use_of(name, load_module(name, base_dir=base_dir)) for name in problem.plugins}
     used |= {name: use_of(name, load_reference(name, base_dir=base_dir)) for name in references(problem)}
+    load_objectives(problem.objectives, base_dir=base_dir)
     check_operator_names(problem)
     return used
 

@@ -6,8 +6,9 @@ from math import isfinite
 from statistics import median_low
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
 
+from nas_llm.config._objectives import check_objectives, known_objective, load_objectives, measured_objectives
 from nas_llm.config._refit_values import Damping, Method, Target
 from nas_llm.config._template import template_fields
 from nas_llm.settings import (
@@ -30,17 +31,12 @@ from nas_llm.settings import (
     SourceDefaults,
     SpaceDefaults,
 )
-
-COST_OBJECTIVES = ("macs_per_token", "params", "block_params", "kv_cache_bytes", "latency")
-QUALITY_OBJECTIVES = ("perplexity", "kl")
+from nas_llm.space import objective
 
 Ratio = Annotated[float, Field(gt=0.0, le=1.0)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Plain = bool | int | float | str
-Objective = Annotated[
-    Literal["perplexity", "kl", "macs_per_token", "params", "block_params", "kv_cache_bytes", "latency"],
-    BeforeValidator(lambda name: "kv_cache_bytes" if name == "kv_cache" else name),
-]
+Objective = Annotated[str, AfterValidator(known_objective)]
 
 
 class _Section(BaseModel):
@@ -424,13 +420,7 @@ class Problem(_Section):
 
     @model_validator(mode="after")
     def _objectives(self) -> Problem:
-        if len(self.objectives) < 2 or len(set(self.objectives)) != len(self.objectives):
-            raise ValueError(f"objectives must name at least two different ones, got {list(self.objectives)}")
-        quality = [name for name in self.objectives if name in QUALITY_OBJECTIVES]
-        if len(quality) != 1:
-            raise ValueError(
-                f"objectives must name exactly one of {', '.join(QUALITY_OBJECTIVES)}, got {list(self.objectives)}"
-            )
+        check_objectives(self.objectives)
         if self.search.evaluations < self.search.population:
             raise ValueError(
                 f"search.evaluations ({self.search.evaluations}) is below search.population "
@@ -455,6 +445,21 @@ class Problem(_Section):
         return SplitSection(tokens=own.tokens or calibration.tokens, sources=own.sources or calibration.sources)
 
     @property
+    def objective_names(self) -> tuple[str, ...]:
+        """What histories, fronts and events call the objectives, in order; classes of one's own are loaded."""
+        return tuple(record.name for record in load_objectives(self.objectives))
+
+    @property
     def quality(self) -> str:
         """The measured objective, ``perplexity`` or ``kl``."""
-        return next(name for name in self.objectives if name in QUALITY_OBJECTIVES)
+        return measured_objectives(self.objectives)[0]
+
+    @property
+    def prices(self) -> tuple[str, ...]:
+        """The names of all cost objectives, in order; classes of one's own are loaded."""
+        return tuple(name for name in self.objective_names if name != self.quality)
+
+    @property
+    def timed(self) -> bool:
+        """Whether an objective is predicted from a latency table."""
+        return any(objective(name).timed for name in self.objectives)

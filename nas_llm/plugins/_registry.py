@@ -86,6 +86,10 @@ class Registry(Generic[Kind]):
             self._keep(name, name, load_reference(name, base_dir=base_dir))
         return self._named.get(name)
 
+    def known(self, name: str) -> Kind | None:
+        """As :meth:`find`, but nothing is loaded: for names that a file of somebody else may hold."""
+        return self._named.get(name)
+
     def use(self, name: str) -> PluginUse | None:
         """Which code stands behind a name; None for the package's own."""
         return self._uses.get(name)
@@ -96,7 +100,7 @@ class Registry(Generic[Kind]):
         return tuple(name for name in self._named if not is_reference(name))
 
     def values(self) -> Iterator[Kind]:
-        """Everything that is known so far, each once."""
+        """Everything that is known so far, each once; what was loaded last comes last."""
         seen: set[int] = set()
         for thing in list(self._named.values()):
             if id(thing) not in seen:
@@ -105,9 +109,11 @@ class Registry(Generic[Kind]):
 
     def _keep(self, name: str, reference: str, thing: Any) -> None:
         try:
-            self._named[name] = self._accept(thing)
+            accepted = self._accept(thing)
         except TypeError as error:
             raise ConfigError(f"{self.kind} {reference!r} {error}") from error
+        self._named.pop(name, None)
+        self._named[name] = accepted
         self._uses[name] = use_of(reference, thing)
 
 
