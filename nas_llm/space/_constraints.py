@@ -2,33 +2,63 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 
-from nas_llm.config import ConstraintSection
 from nas_llm.space._cost import Cost
 from nas_llm.space._scores import FloatArray
+
+# Config key to the cost that it bounds.
+_BOUNDED = {
+    "min_ratio": "inheriting_ratio",
+    "max_ratio": "inheriting_ratio",
+    "max_macs_per_token": "macs_per_token",
+    "max_params": "params",
+    "max_kv_cache_bytes": "kv_cache_bytes",
+}
+
+
+class CostBounds(Protocol):
+    """Bounds on the cost of a genome, as the section ``[constraints]`` of a problem has them; None = no bound."""
+
+    @property
+    def min_ratio(self) -> float | None:
+        """Lowest inheriting ratio."""
+
+    @property
+    def max_ratio(self) -> float | None:
+        """Highest inheriting ratio."""
+
+    @property
+    def max_macs_per_token(self) -> int | None:
+        """Most multiply-accumulates per token."""
+
+    @property
+    def max_params(self) -> int | None:
+        """Most parameters."""
+
+    @property
+    def max_kv_cache_bytes(self) -> int | None:
+        """Most bytes of the KV cache per token."""
 
 
 class CostConstraints:
     """Bounds on the cost of a genome, as normalised inequalities ``G <= 0``.
 
     Args:
-        section: The bounds; those that are None do not count.
+        section: The bounds; those that are None do not count. None = there are no bounds.
 
     Attributes:
         bounds: Triples of config key, cost name and bound; ``min_ratio`` is the only lower one.
     """
 
-    def __init__(self, section: ConstraintSection | None = None) -> None:
-        section = section or ConstraintSection()
-        named: tuple[tuple[str, str, float | None], ...] = (
-            ("min_ratio", "inheriting_ratio", section.min_ratio),
-            ("max_ratio", "inheriting_ratio", section.max_ratio),
-            ("max_macs_per_token", "macs_per_token", section.max_macs_per_token),
-            ("max_params", "params", section.max_params),
-            ("max_kv_cache_bytes", "kv_cache_bytes", section.max_kv_cache_bytes),
+    def __init__(self, section: CostBounds | None = None) -> None:
+        self.bounds = tuple(
+            (key, cost, float(bound))
+            for key, cost in _BOUNDED.items()
+            if section is not None and (bound := getattr(section, key)) is not None
         )
-        self.bounds = tuple((key, cost, float(bound)) for key, cost, bound in named if bound is not None)
 
     def violations(self, cost: Cost) -> FloatArray:
         """One number a bound: how far it is overstepped, as a fraction of it; 0 or less = kept."""

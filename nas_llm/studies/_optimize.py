@@ -9,9 +9,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from nas_llm.config import Problem
-from nas_llm.errors import NasLlmError, StudyError
+from nas_llm.errors import Interrupted, NasLlmError, StudyError
 from nas_llm.events import EventHandler, Notice, TrialFinished
-from nas_llm.studies._lockstep import Interrupted
 from nas_llm.studies._objective import SearchObjective
 from nas_llm.studies._slots import ERROR, INTERRUPTED, SETTING, Slots, objective_values, wait
 from nas_llm.studies._storage import shown
