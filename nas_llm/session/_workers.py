@@ -20,6 +20,7 @@ from nas_llm.session._prepared import Prepared
 from nas_llm.session._ray import RayPool
 from nas_llm.session._resources import Resources
 from nas_llm.space import LatencyTable
+from nas_llm.subnet import keep_freed_memory
 
 # What a worker on this machine has to know, too.
 _WORKER_ENVIRONMENT = ("NAS_LLM_CACHE", "HF_HUB_OFFLINE", "HF_HOME", "TRANSFORMERS_VERBOSITY", "TQDM_DISABLE")
@@ -74,6 +75,8 @@ def _load_worker(
     assert resources.threads is not None
     torch.set_num_threads(resources.threads)
     device = resolve_device(problem.model.device)
+    if device.type == "cpu":
+        keep_freed_memory()
     dense = load_model(problem.model.source, revision=problem.model.revision, offload=problem.model.offload)
     return Prepared(
         problem=problem,

@@ -18,7 +18,6 @@ from nas_llm.data import WindowSet
 from nas_llm.errors import DataError
 from nas_llm.models import DenseModel, fast_float32, on_device
 from nas_llm.space import Genome
-from nas_llm.subnet._allocator import keep_freed_memory
 from nas_llm.subnet._blocks import BlockCache, Reconstructor
 from nas_llm.subnet._lanes import in_lanes
 from nas_llm.subnet._loss import TokenLoss
@@ -125,8 +124,6 @@ class PopulationEvaluator:
                 f"windows of {length} tokens are longer than the model's {dense.architecture.max_positions} positions; "
                 f"lower data.window"
             )
-        if device.type == "cpu":
-            keep_freed_memory()
         self._adapter = dense.adapter
         self._device = device
         self.plan: MemoryPlan = plan_memory(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
@@ -12,6 +12,7 @@ from nas_llm import display
 
 if TYPE_CHECKING:
     from nas_llm.evaluation import ModelRow
+    from nas_llm.export import Servability
     from nas_llm.front import Front, FrontPoint
     from nas_llm.studies import StudySummary
     from nas_llm.workflow import ReconstructionRecord
@@ -106,6 +107,23 @@ def study_table(summary: StudySummary, *, most: int = 10) -> Table:
         )
     if len(shown) < len(summary.trials):
         table.caption = f"and {len(summary.trials) - len(shown)} more"
+    return table
+
+
+def servable_table(answers: Mapping[str, Servability]) -> Table:
+    """Which genomes each format holds, what is in the way of others, and what would let them in."""
+    table = Table(box=SIMPLE_HEAD, header_style="bold")
+    for name in ("format", "genomes", "what is in the way", "what would widen it"):
+        table.add_column(name, overflow="fold")
+    for name, answer in answers.items():
+        hindrances = answer.hindrances
+        if not hindrances:
+            table.add_row(name, answer.genomes, "", "")
+        for index, hindrance in enumerate(hindrances):
+            first = (name, answer.genomes) if index == 0 else ("", "")
+            weight = "" if hindrance.blocks else "(loads all the same) "
+            mend = f"{hindrance.setting} = {hindrance.value}" if hindrance.setting else "-"
+            table.add_row(*first, weight + hindrance.reason, mend)
     return table
 
 
