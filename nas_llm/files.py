@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, and JSON that says what it should have held."""
+"""Files and folders that appear whole or not at all, JSON that says what it should have held, and packaged files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from nas_llm.errors import NasLlmError, RunError
+from nas_llm.errors import ConfigError, NasLlmError, RunError
 
 _FILE_MODE = 0o644
 _FOLDER_MODE = 0o755
@@ -96,6 +96,22 @@ def read_json_object(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def packaged_folder(kind: str) -> Path:
+    """Where definitions that come with the package lie: inside of it, or beside it in a source checkout.
+
+    Args:
+        kind: ``problems`` or ``studies``.
+
+    Raises:
+        ConfigError: If neither is there, i.e. the installation is damaged.
+    """
+    package = Path(__file__).parent
+    for folder in (package / f"_{kind}", package.parent / kind):
+        if folder.is_dir():
+            return folder
+    raise ConfigError(f"no packaged {kind} beside {package}; the installation is damaged, install nas-llm again")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -12,6 +12,24 @@ from pydantic import BeforeValidator
 
 from nas_llm.config._messages import shown
 from nas_llm.hints import nearest
+from nas_llm.plugins import is_reference, load_entry_points, registered
+from nas_llm.settings import FINISHING_KIND, FINISHING_METHODS
+
+
+def _method(value: Any) -> Any:
+    if isinstance(value, str) and (value in FINISHING_METHODS or is_reference(value)):
+        return value
+    broken = load_entry_points()
+    names = (*FINISHING_METHODS, *(name for name in registered(FINISHING_KIND) if name not in FINISHING_METHODS))
+    if value in names:
+        return value
+    close = nearest(str(value), names, cutoff=0.4)
+    hint = f'did you mean "{close}"? ' if close else ""
+    lost = "".join(f"; plugin {entry} does not load: {reason}" for entry, reason in broken.items())
+    raise ValueError(
+        f"reconstruction.method = {shown(value)} is not known; {hint}known are {', '.join(names)}, and your own as "
+        f'"module:Class"{lost}'
+    )
 
 
 def _damping(value: Any) -> Any:
@@ -35,5 +53,6 @@ def _target(value: Any) -> Any:
     )
 
 
+Method = Annotated[str, BeforeValidator(_method)]
 Damping = Annotated[float | tuple[float, ...], BeforeValidator(_damping)]
 Target = Annotated[Literal["residual", "sublayer"] | float, BeforeValidator(_target)]

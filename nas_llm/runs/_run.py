@@ -9,7 +9,7 @@ from pathlib import Path
 import tomli_w
 from pydantic import ValidationError
 
-from nas_llm.config import Problem, load_plugins
+from nas_llm.config import Problem, import_plugins, load_plugins
 from nas_llm.errors import RunError
 from nas_llm.files import write_atomic
 from nas_llm.front import Front
@@ -39,6 +39,7 @@ def read_problem(directory: Path) -> tuple[Problem, Resolved]:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
         resolved = Resolved.from_dict(document.pop(RESOLVED))
+        import_plugins(document, Path(resolved.base_dir))
         problem = Problem.model_validate(document)
     except FileNotFoundError as error:
         raise RunError(f"{directory} holds no run: it has no {PROBLEM_FILE}") from error

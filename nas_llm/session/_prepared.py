@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -31,8 +31,7 @@ class Prepared:
         dtype: Their arithmetic.
         splits: Its windows.
         calibration: Scores and Grams.
-        space: Allowed genomes.
-        cost_model: Their exact costs.
+        cost_model: Exact costs of genomes.
         base_dir: Folder that relative paths of the definition start from.
         resources: What may be used.
         pool: The workers, where there are any.
@@ -44,11 +43,15 @@ class Prepared:
     dtype: torch.dtype
     splits: Splits
     calibration: Calibration
-    space: SearchSpace
     cost_model: CostModel
-    base_dir: Path = field(default_factory=Path.cwd)
+    base_dir: Path
     resources: Resources = field(default_factory=Resources)
     pool: RayPool | None = None
+
+    @cached_property
+    def space(self) -> SearchSpace:
+        """Allowed genomes."""
+        return search_space(self.problem, self.dense.architecture)
 
     def evaluator(
         self, windows: WindowSet, *, metric: str, weights: str | None = None

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-import nas_llm
 from nas_llm.config import LoadedProblem, Problem, apply_override, faults, load_problem, parse_override, read_toml
 from nas_llm.errors import ConfigError
+from nas_llm.files import packaged_folder
 from nas_llm.hints import nearest
 from nas_llm.studies.definition._definition import ParameterSection, StudyDefinition
 from nas_llm.studies.definition._parameters import ARGUMENTS, check_parameters, tunable_keys
@@ -53,14 +53,12 @@ def list_studies() -> list[PackagedStudy]:
     """All packaged definitions, by name.
 
     Raises:
-        ConfigError: If a packaged file cannot be read as TOML.
+        ConfigError: If a packaged file cannot be read as TOML, or the installation is damaged.
     """
-    package = Path(nas_llm.__file__).parent
-    folder = next((path for path in (package / "_studies", package.parent / "studies") if path.is_dir()), None)
-    found = []
-    for path in sorted(folder.glob("*.toml"), key=lambda path: path.stem) if folder else []:
-        found.append(PackagedStudy(path.stem, str(read_toml(path).get("description", "")), path))
-    return found
+    return [
+        PackagedStudy(path.stem, str(read_toml(path).get("description", "")), path)
+        for path in sorted(packaged_folder("studies").glob("*.toml"), key=lambda path: path.stem)
+    ]
 
 
 def load_study(name_or_path: str | Path, *, overrides: Sequence[str] = ()) -> LoadedStudy:
