@@ -103,6 +103,7 @@ def test_a_resumption_that_is_stopped_early_has_the_evaluations_of_its_history(t
         if isinstance(event, StageStarted):
             stages.append(event.stage)
 
+    loaded = load_problem("tiny-llama", overrides=[*SMALL, "search.evaluations=36"])
     for last in ("model", "data", "calibration"):
         summary = run_search(
             loaded,

