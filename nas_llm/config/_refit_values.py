@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator
 
 from nas_llm.config._messages import shown
-from nas_llm.hints import nearest
+from nas_llm.hints import did_you_mean
 
 
 def _damping(value: Any) -> Any:
@@ -27,8 +27,7 @@ def _target(value: Any) -> Any:
     names = ("residual", "sublayer")
     if value in names or (type(value) in (int, float) and 0 <= value <= 1):
         return value
-    close = nearest(str(value), names, cutoff=0.4)
-    hint = f'did you mean "{close}"? ' if close else ""
+    hint = did_you_mean(str(value), names, 0.4, after=" ")
     raise ValueError(
         f"reconstruction.target = {shown(value)} is not known; "
         f"{hint}known are {', '.join(names)} and numbers from 0 to 1"
