@@ -12,10 +12,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from nas_llm.cache import cache_dir
+from nas_llm.cache import cache_dir, keep_folder
 from nas_llm.calibration._gram import BlockGrams, Gram, stream_grams
 from nas_llm.calibration._importance import importance
-from nas_llm.calibration._make_once import make_once
 from nas_llm.calibration._obs import obs
 from nas_llm.calibration._store import GramStore
 from nas_llm.data import WindowSet
@@ -108,5 +107,5 @@ def calibrate(
             on_layer(layer)
         UnitScores(torch.stack(attn).numpy(), torch.stack(mlp).numpy()).save(folder / "scores.npz")
 
-    make_once(target, make, witness="scores.npz")
+    keep_folder(target, make, witness="scores.npz")
     return Calibration(UnitScores.load(target / "scores.npz"), key, windows.num_tokens, GramStore(target))

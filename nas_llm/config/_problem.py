@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from math import isfinite
 from statistics import median_low
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
 
+from nas_llm.config._objectives import check_objectives, known_objective, load_objectives, measured_objectives
 from nas_llm.config._refit_values import Damping, Method, Target
 from nas_llm.config._template import template_fields
 from nas_llm.settings import (
@@ -15,27 +16,27 @@ from nas_llm.settings import (
     AdmmDefaults,
     CalibrationDefaults,
     CostDefaults,
+    CrossoverDefaults,
+    DepthDefaults,
     DescentDefaults,
     FrontDefaults,
+    GuidedDefaults,
     LatencyDefaults,
+    MaskDefaults,
     ModelDefaults,
+    RatioDefaults,
     ReconstructionDefaults,
     SelfSampleDefaults,
     SequentialDefaults,
     SourceDefaults,
     SpaceDefaults,
 )
-
-COST_OBJECTIVES = ("macs_per_token", "params", "block_params", "kv_cache_bytes", "latency")
-QUALITY_OBJECTIVES = ("perplexity", "kl")
+from nas_llm.space import objective
 
 Ratio = Annotated[float, Field(gt=0.0, le=1.0)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Plain = bool | int | float | str
-Objective = Annotated[
-    Literal["perplexity", "kl", "macs_per_token", "params", "block_params", "kv_cache_bytes", "latency"],
-    BeforeValidator(lambda name: "kv_cache_bytes" if name == "kv_cache" else name),
-]
+Objective = Annotated[str, AfterValidator(known_objective)]
 
 
 class _Section(BaseModel):
@@ -218,21 +219,66 @@ class FitnessSection(_Section):
     )
 
 
+class OperatorEntry(BaseModel):
+    """One operator of ``[search.operators]``: ``{use = "mask", alpha = 0.8}`` or ``{use = "my_pkg.ops:Swap"}``.
+
+    Everything beside ``use`` is a setting of the operator.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    use: str = Field(min_length=1, description='A name, "package.module:Class" or "file.py:Class".')
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What its constructor is given."""
+        return dict(self.model_extra or {})
+
+
+def _entry(value: Any) -> Any:
+    return {"use": value} if isinstance(value, str) else value
+
+
+Entry = Annotated[OperatorEntry, BeforeValidator(_entry)]
+
+
 class OperatorSection(_Section):
     """``[search.operators]``: the variation operators, in the paper's symbols."""
 
-    mask_probability: Probability = Field(0.7, description="P_m: a layer's mask is redrawn at its ratio.")
-    ratio_probability: Probability = Field(0.175, description="P_s: a layer's ratio moves.")
-    depth_probability: Probability = Field(0.25, description="P_d: a genome loses or regains a sublayer.")
-    guided_probability: Probability = Field(
-        0.9, description="P_g: a genome's budget moves to where evaluations so far say it is worth most."
+    mask_probability: Probability = Field(
+        MaskDefaults.probability, description="P_m: a layer's mask is redrawn at its ratio."
     )
-    alpha: Probability = Field(0.95, description="Least share of the old mask that a redrawn mask keeps.")
-    temperature: float = Field(0.01, ge=0.0, description="Importance temperature: 0 = pure importance, inf = uniform.")
-    ratio_step: Ratio = Field(0.035, description="Largest move of an FFN ratio.")
-    transfer_probability: Probability = Field(0.05, description="Share of ratio moves that keep the model's cost.")
-    crossover: Literal["uniform", "one_point"] = "uniform"
-    crossover_probability: Probability = 0.45
+    ratio_probability: Probability = Field(RatioDefaults.probability, description="P_s: a layer's ratio moves.")
+    depth_probability: Probability = Field(
+        DepthDefaults.probability, description="P_d: a genome loses or regains a sublayer."
+    )
+    guided_probability: Probability = Field(
+        GuidedDefaults.probability,
+        description="P_g: a genome's budget moves to where evaluations so far say it is worth most.",
+    )
+    alpha: Probability = Field(MaskDefaults.alpha, description="Least share of the old mask that a redrawn mask keeps.")
+    temperature: float = Field(
+        MaskDefaults.temperature, ge=0.0, description="Importance temperature: 0 = pure importance, inf = uniform."
+    )
+    ratio_step: Ratio = Field(RatioDefaults.ratio_step, description="Largest move of an FFN ratio.")
+    transfer_probability: Probability = Field(
+        RatioDefaults.transfer_probability, description="Share of ratio moves that keep the model's cost."
+    )
+    mutations: tuple[Entry, ...] | None = Field(
+        None,
+        min_length=1,
+        description="Mutations in the order in which they are applied, each a name or a table with use and settings; "
+        "default guided, depth, ratio, mask with the settings above.",
+    )
+    crossover: str | OperatorEntry = Field(
+        CrossoverDefaults.kind, description="uniform, one_point, or one of your own, by reference or as a table."
+    )
+    crossover_probability: Probability = Field(
+        CrossoverDefaults.probability, description="Share of matings that are crossed."
+    )
+    sampling: str | OperatorEntry = Field(
+        "importance", description="The first population: importance, or one of your own."
+    )
 
 
 class DescentSection(_Section):
@@ -358,6 +404,9 @@ class Problem(_Section):
     sequence_length: PositiveInt = Field(
         CostDefaults.sequence_length, description="Length at which MACs per token are stated."
     )
+    plugins: tuple[str, ...] = Field(
+        (), description="Modules or .py files that register operators, objectives, methods, families or formats."
+    )
     model: ModelSection
     data: DataSection = DataSection()
     space: SpaceSection = SpaceSection()
@@ -371,13 +420,7 @@ class Problem(_Section):
 
     @model_validator(mode="after")
     def _objectives(self) -> Problem:
-        if len(self.objectives) < 2 or len(set(self.objectives)) != len(self.objectives):
-            raise ValueError(f"objectives must name at least two different ones, got {list(self.objectives)}")
-        quality = [name for name in self.objectives if name in QUALITY_OBJECTIVES]
-        if len(quality) != 1:
-            raise ValueError(
-                f"objectives must name exactly one of {', '.join(QUALITY_OBJECTIVES)}, got {list(self.objectives)}"
-            )
+        check_objectives(self.objectives)
         if self.search.evaluations < self.search.population:
             raise ValueError(
                 f"search.evaluations ({self.search.evaluations}) is below search.population "
@@ -402,6 +445,21 @@ class Problem(_Section):
         return SplitSection(tokens=own.tokens or calibration.tokens, sources=own.sources or calibration.sources)
 
     @property
+    def objective_names(self) -> tuple[str, ...]:
+        """What histories, fronts and events call the objectives, in order; classes of one's own are loaded."""
+        return tuple(record.name for record in load_objectives(self.objectives))
+
+    @property
     def quality(self) -> str:
         """The measured objective, ``perplexity`` or ``kl``."""
-        return next(name for name in self.objectives if name in QUALITY_OBJECTIVES)
+        return measured_objectives(self.objectives)[0]
+
+    @property
+    def prices(self) -> tuple[str, ...]:
+        """The names of all cost objectives, in order; classes of one's own are loaded."""
+        return tuple(name for name in self.objective_names if name != self.quality)
+
+    @property
+    def timed(self) -> bool:
+        """Whether an objective is predicted from a latency table."""
+        return any(objective(name).timed for name in self.objectives)

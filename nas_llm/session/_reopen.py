@@ -30,6 +30,7 @@ def reopen(run: Run, *, on_event: EventHandler) -> Prepared:
         on_event=on_event,
         dtype=resolved.dtype,
         latency=run_latency(run.directory, run.problem),
+        to_search=False,
     )
-    resolved.check(prepared.resolved(base_dir=base_dir), run.directory)
+    resolved.check(prepared.resolved(), run.directory)
     return prepared

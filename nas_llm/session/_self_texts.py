@@ -31,7 +31,8 @@ def self_texts(
     shipped = packaged_sample(dense.sample) if dense.sample else None
     if shipped is not None and settings == type(settings)():
         texts = read_texts(shipped)
-        if sum(len(ids) for ids in dense.tokenizer(texts, add_special_tokens=False)["input_ids"]) >= tokens:
+        ids = dense.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+        if sum(map(len, ids)) >= tokens:
             return texts
     if dense.files is not None:
         raise DataError(

@@ -11,9 +11,9 @@ from typing import Annotated
 
 import typer
 
-from nas_llm.cli import _backend
-from nas_llm.cli.terminal import MethodOption, SamplesOption, line, output
-from nas_llm.errors import ConfigError, DataError, RunError
+from nas_llm.cli.terminal import MethodOption, SamplesOption, line, output, quiet_libraries
+from nas_llm.errors import ConfigError, DataError
+from nas_llm.files import write_atomic
 from nas_llm.settings import EvaluationDefaults, WorkloadDefaults
 
 _STANDARD_OUTPUT = Path("-")
@@ -120,48 +120,48 @@ def evaluate(
     if text is not None and not text.is_file():
         raise DataError(f"text file {text} does not exist")
     texts: list[str | Path] = [*split_names(perplexity or (), "--perplexity"), *([text] if text else [])]
+    points, suite = split_names(point or (), "--point"), split_names(tasks or (), "--tasks")
+    quiet_libraries()
+    import torch
+
+    from nas_llm.evaluation import Workload
+    from nas_llm.report import evaluation_notes, write_evaluation_page
+    from nas_llm.workflow import evaluate_models, measured_with
+
     with progress() as on_event:
-        evaluated = _backend.evaluate_models(
+        rows = evaluate_models(
             models,
             text=texts,
             window=window,
             windows=windows,
             base=base,
-            points=split_names(point or (), "--point"),
+            points=points,
             method=method,
             samples=samples,
-            tasks=split_names(tasks or (), "--tasks"),
+            tasks=suite,
             include_path=include_path,
             limit=limit,
             latency=latency,
             memory=memory,
-            workload={
-                "prompt_tokens": prompt_tokens,
-                "new_tokens": new_tokens,
-                "batch": batch,
-                "rounds": rounds,
-            },
+            workload=Workload(prompt_tokens=prompt_tokens, new_tokens=new_tokens, batch=batch, rounds=rounds),
             device=device,
-            dtype=dtype.value,
+            dtype=getattr(torch, dtype.value),
             on_event=on_event,
         )
-    from nas_llm.report import evaluation_notes, write_evaluation_page
-
-    document = json.dumps(
-        {"versions": dict(evaluated.versions), "models": [asdict(row) for row in evaluated.rows]}, indent=1
-    )
+    versions = measured_with()
+    document = json.dumps({"versions": versions, "models": [asdict(row) for row in rows]}, indent=1)
     if as_json == _STANDARD_OUTPUT:
         typer.echo(document)
     else:
         console = output()
-        console.print(model_table(evaluated.rows))
-        for note in evaluation_notes(evaluated.rows):
+        console.print(model_table(rows))
+        for note in evaluation_notes(rows):
             line(console, f"  {note}", style="dim")
     if as_json is not None and as_json != _STANDARD_OUTPUT:
-        write_text(as_json, document + "\n")
+        write_atomic(as_json, document + "\n", parents=True)
         line(output(), f"written: {as_json}")
     if html is not None:
-        write_evaluation_page(html, evaluated.rows, versions=evaluated.versions)
+        write_evaluation_page(html, rows, versions=versions)
         if as_json != _STANDARD_OUTPUT:
             line(output(), f"written: {html}")
 
@@ -176,16 +176,3 @@ def split_names(texts: Sequence[str], option: str) -> list[str]:
     if not all(names):
         raise ConfigError(f"{option} {','.join(texts)!r} has an empty name; leave the comma away")
     return list(dict.fromkeys(names))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole.
-
-    Raises:
-        RunError: If it cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise RunError(f"{path} cannot be written: {error.strerror}") from error

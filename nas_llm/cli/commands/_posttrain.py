@@ -9,15 +9,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nas_llm import display
-from nas_llm.cli import _backend
-from nas_llm.cli.terminal import StopOnInterrupt, line, output, parse_count, progress_output
+from nas_llm.cli.terminal import (
+    INTERRUPTED,
+    StopOnInterrupt,
+    line,
+    output,
+    parse_count,
+    progress_output,
+    quiet_libraries,
+)
 from nas_llm.errors import ConfigError
 from nas_llm.settings import LEARNING_RATES, PosttrainDefaults, PosttrainTextDefaults
 
 if TYPE_CHECKING:
     from nas_llm.workflow import PosttrainRecord
-
-_INTERRUPTED = 130
 
 
 def _rates() -> str:
@@ -100,26 +105,30 @@ def posttrain(
     def stopping() -> None:
         line(console, "stopping after the present step; Ctrl-C again aborts and leaves nothing")
 
+    quiet_libraries()
+    from nas_llm.posttrain import PosttrainSettings
+    from nas_llm.workflow import PosttrainTexts, posttrain_export
+
     with progress(console) as on_event, StopOnInterrupt(stopping) as interrupt:
-        record = _backend.posttrain_export(
+        record = posttrain_export(
             export,
-            texts={
-                "text": text,
-                "tokens": None if count is None else int(count),
-                "window": window,
-                "held_out": held_out,
-                "held_out_windows": windows,
-            },
-            settings={
-                "method": method,
-                "learning_rate": lr,
-                "steps": steps,
-                "seconds": None if minutes is None else 60.0 * minutes,
-                "batch": batch,
-                "rank": rank,
-                "seed": seed,
-                "dtype": dtype,
-            },
+            PosttrainTexts(
+                text=text,
+                tokens=None if count is None else int(count),
+                window=window,
+                held_out=held_out,
+                held_out_windows=windows,
+            ),
+            PosttrainSettings(
+                method=method,
+                learning_rate=lr,
+                steps=steps,
+                seconds=None if minutes is None else 60.0 * minutes,
+                batch=batch,
+                rank=rank,
+                seed=seed,
+                dtype=dtype,
+            ),
             output=out,
             distill=distill,
             teacher=teacher,
@@ -129,10 +138,10 @@ def posttrain(
         )
     if record is None:
         line(output(), "interrupted before the training began; nothing was written")
-        raise typer.Exit(_INTERRUPTED)
+        raise typer.Exit(INTERRUPTED)
     _show(record)
     if record.interrupted:
-        raise typer.Exit(_INTERRUPTED)
+        raise typer.Exit(INTERRUPTED)
 
 
 def _show(record: PosttrainRecord) -> None:

@@ -7,6 +7,8 @@ from nas_llm.search.engine._duplicates import DigestDuplicates
 from nas_llm.search.engine._evaluator import Evaluator, OnResult, RacingEvaluator
 from nas_llm.search.engine._history import History
 from nas_llm.search.engine._hypervolume import WORST_COST, WORST_QUALITY, normalised_hypervolume, search_scale
+from nas_llm.search.engine._learning import learn
+from nas_llm.search.engine._ledger import Ledger
 from nas_llm.search.engine._loop import SearchResult
 from nas_llm.search.engine._problem import SubnetProblem
 from nas_llm.search.engine._pymoo import PymooCrossover, PymooMutation, PymooRepair, PymooSampling, genome_column
@@ -20,6 +22,7 @@ __all__ = [
     "EvaluationCache",
     "Evaluator",
     "History",
+    "Ledger",
     "OnResult",
     "PymooCrossover",
     "PymooMutation",
@@ -33,6 +36,7 @@ __all__ = [
     "algorithm_names",
     "build_algorithm",
     "genome_column",
+    "learn",
     "normalised_hypervolume",
     "search_scale",
 ]

@@ -15,6 +15,7 @@ from nas_llm.events import EventHandler, GenerationFinished, Notice
 from nas_llm.front import non_dominated
 from nas_llm.search.engine._checkpoint import CheckpointStore, SearchState
 from nas_llm.search.engine._hypervolume import normalised_hypervolume
+from nas_llm.search.engine._learning import learn
 from nas_llm.search.engine._ledger import Ledger
 from nas_llm.search.operators import SensitivityModel
 from nas_llm.space import Evaluation, Genome
@@ -128,17 +129,9 @@ class SearchLoop:
         return following
 
     def _learn(self, state: SearchState) -> None:
-        """Fit the sensitivities on completed generations only, so that a resumption learns the same."""
+        """On completed generations only, so that a resumption learns the same."""
         rows = [row for row in self._ledger.rows() if row.ordinal <= state.evaluations]
-        column = self._problem.objectives.index(self._problem.quality)
-        self._sensitivities.fit(
-            (
-                row.digest,
-                None if self._sensitivities.knows(row.digest) else row.genome,
-                float(self._problem.objective_row(row.objectives)[column]),
-            )
-            for row in rows
-        )
+        learn(self._sensitivities, rows, self._problem)
 
     def _plan(self, genomes: Sequence[Genome], rows: Any, state: SearchState) -> _Plan:
         """Pick what is to be priced: feasible, not priced in an earlier generation, within the budget."""

@@ -47,7 +47,8 @@ def evaluate_models(
     """Measure dense models, exports and points of runs.
 
     Args:
-        models: Packaged names, hub names, directories, ``.gguf`` files, and run directories.
+        models: Packaged names, hub names, directories, ``.gguf`` files, and run directories or their names inside
+            ``runs/``.
         text: ``wikitext2``, ``ptb``, ``c4``, a local text file, or several; default, where neither tasks nor latency
             nor memory are asked for: the sample of its own text that ships with a packaged model.
         window: Tokens of a window; the windows do not overlap. MACs are counted at this length.

@@ -21,7 +21,7 @@ from nas_llm.export import PROVENANCE_FILE
 from nas_llm.finishing import Finisher, plan_of_run, with_reconstruction
 from nas_llm.front import FrontPoint
 from nas_llm.models import PACKAGED_MODELS, on_device, quiet_transformers, read_config, resolve_model
-from nas_llm.runs import PROBLEM_FILE, Run, open_run
+from nas_llm.runs import Run, named_run, open_run
 from nas_llm.session import Prepared, reopen
 from nas_llm.subnet import build_subnet
 
@@ -185,7 +185,8 @@ def find_subjects(
     """What some names stand for; nothing is loaded yet.
 
     Args:
-        models: Packaged names, hub names, directories, ``.gguf`` files, and run directories.
+        models: Packaged names, hub names, directories, ``.gguf`` files, and run directories or their names inside
+            ``runs/``.
         points: Points of each run, as :func:`nas_llm.workflow.select_points` takes them; default: its knee.
         method: How points are finished; default: the run's own.
         samples: Calibration windows of the finish; default: as the run says.
@@ -198,10 +199,12 @@ def find_subjects(
     """
     found: list[Named | RunPoints] = []
     for name in models:
-        if name in PACKAGED_MODELS or not (Path(name) / PROBLEM_FILE).is_file():
+        # A run often bears its model's name.
+        directory = None if name in PACKAGED_MODELS else named_run(name)
+        if directory is None:
             found.append(Named(name))
             continue
-        run = with_reconstruction(open_run(Path(name)), method=method, samples=samples)
+        run = with_reconstruction(open_run(directory), method=method, samples=samples)
         found.append(RunPoints(run, run.front.select(points), on_event=on_event))
     if not any(isinstance(subject, RunPoints) for subject in found):
         for option, value in (("--point", points), ("--method", method), ("--samples", samples)):
