@@ -38,6 +38,7 @@ from nas_llm.search import (
     search_scale,
 )
 from nas_llm.space import Genome
+from nas_llm.subnet import keep_freed_memory
 from nas_llm.workflow import Prepared, prepare
 
 OBJECTIVES = ("perplexity", "macs_per_token")
@@ -167,6 +168,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--methods", nargs="+", choices=sorted(METHODS), default=list(METHODS))
     arguments = parser.parse_args()
+    keep_freed_memory()
     budget = {"evaluations": arguments.evaluations, "population": arguments.population}
     problem = definition(arguments.data, seed=0, **budget)
     prepared = prepare(problem, base_dir=Path.cwd(), on_event=lambda event: None)

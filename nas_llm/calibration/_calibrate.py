@@ -20,6 +20,7 @@ from nas_llm.calibration._store import GramStore
 from nas_llm.data import WindowSet
 from nas_llm.errors import ConfigError
 from nas_llm.models import DenseModel
+from nas_llm.settings import CalibrationDefaults
 from nas_llm.space import UnitScores
 
 # Raised whenever the meaning of what is kept changes.
@@ -62,8 +63,8 @@ def calibrate(
     dense: DenseModel,
     windows: WindowSet,
     *,
-    scorer: str,
-    damping: float,
+    scorer: str = CalibrationDefaults.scorer,
+    damping: float = CalibrationDefaults.damping,
     device: torch.device,
     on_layer: Callable[[int], None] = lambda layer: None,
 ) -> Calibration:

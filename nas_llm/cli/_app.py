@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from typing import Annotated, Any
 
 import typer
@@ -20,24 +19,23 @@ from nas_llm.cli.commands import (
     servable,
     study,
 )
-from nas_llm.cli.terminal import fail
+from nas_llm.cli.terminal import INTERRUPTED, fail, terminate_as_interrupt
 from nas_llm.errors import Interrupted, NasLlmError
-
-_INTERRUPTED = 130
 
 
 class _Group(TyperGroup):
-    """Turns errors that were raised on purpose into one line and exit code 2."""
+    """Turns errors that were raised on purpose into one line and exit code 2, interrupts into one and 130."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with terminate_as_interrupt():
+                return super().invoke(ctx)
         except NasLlmError as error:
             fail(str(error))
             raise typer.Exit(2) from error
         except (KeyboardInterrupt, Interrupted) as error:
             fail("interrupted")
-            raise typer.Exit(_INTERRUPTED) from error
+            raise typer.Exit(INTERRUPTED) from error
 
 
 app = typer.Typer(
@@ -54,6 +52,8 @@ for command in (search, front, reconstruct, export, posttrain, evaluate, problem
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        import importlib.metadata
+
         typer.echo(f"nas-llm {importlib.metadata.version('nas-llm')}")
         raise typer.Exit
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from nas_llm.config._messages import Fault, faults
 from nas_llm.config._overrides import apply_override, parse_override
 from nas_llm.config._packaged import list_problems
-from nas_llm.config._plugins import load_plugins
+from nas_llm.config._plugins import import_plugins, load_plugins
 from nas_llm.config._problem import Problem
 from nas_llm.errors import ConfigError
 from nas_llm.hints import did_you_mean
@@ -48,7 +48,8 @@ def load_problem(name_or_path: str | Path, *, overrides: Sequence[str] = ()) -> 
         overrides: ``"dotted.key=value"`` strings; the value is TOML, or else a plain string.
 
     Raises:
-        ConfigError: If the file is not there, is no TOML, or a key or value is wrong; always one line.
+        ConfigError: If the file is not there, is no TOML, a key or value is wrong, or an objective of one's own cannot
+            be loaded; always one line.
     """
     path, packaged = _find(str(name_or_path))
     data = read_toml(path)
@@ -57,6 +58,7 @@ def load_problem(name_or_path: str | Path, *, overrides: Sequence[str] = ()) -> 
     for key, value in values.items():
         apply_override(data, key, value)
     base_dir = Path.cwd() if packaged else _base_dir(resolved) or path.resolve().parent
+    import_plugins(data, base_dir)
     problem = _validated(data, path, tuple(values))
     load_plugins(problem, base_dir)
     return LoadedProblem(problem=problem, path=path, base_dir=base_dir)

@@ -50,6 +50,10 @@ def _fault(detail: ErrorDetails, location: Sequence[int | str], model: type[Base
             return Fault("", f"{place}{detail['ctx']['error']}")
         case "literal_error":
             return Fault(path, f"{path} = {shown(value)} is not known; {_choice_hint(str(value), location, model)}")
+        case "unknown_name":
+            hint = did_you_mean(str(value), detail["ctx"]["known"], 0.4)
+            known = ", ".join(detail["ctx"]["known"])
+            return Fault(path, f"{path} = {shown(value)} is not known; {hint}{' ' if hint else ''}known are {known}")
         case "model_type" | "dict_type":
             return Fault(path, f"{path} = {shown(value)} should be a section, [{path}]")
         case "tuple_type":

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from nas_llm.config._objectives import load_objectives
 from nas_llm.config._problem import OperatorEntry, OperatorSection, Problem
 from nas_llm.plugins import PluginUse, check_name, is_reference, load_module, load_reference, use_of
 from nas_llm.settings import CROSSOVER_NAMES, MUTATION_NAMES, SAMPLING_NAMES
@@ -34,8 +37,25 @@ def load_plugins(problem: Problem, base_dir: Path) -> dict[str, PluginUse]:
     """
     used = {name: use_of(name, load_module(name, base_dir=base_dir)) for name in problem.plugins}
     used |= {name: use_of(name, load_reference(name, base_dir=base_dir)) for name in references(problem)}
+    load_objectives(problem.objectives, base_dir=base_dir)
     check_operator_names(problem)
     return used
+
+
+def import_plugins(data: Mapping[str, Any], base_dir: Path) -> None:
+    """Import the modules under ``plugins`` of a definition that was not validated yet: they bring names for its keys.
+
+    Args:
+        data: The tables of the definition.
+        base_dir: See :func:`load_plugins`.
+
+    Raises:
+        ConfigError: If one is not there or does not load.
+    """
+    named = data.get("plugins")
+    for name in named if isinstance(named, list | tuple) else ():
+        if isinstance(name, str):
+            load_module(name, base_dir=base_dir)
 
 
 def check_operator_names(problem: Problem) -> None:

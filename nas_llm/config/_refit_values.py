@@ -12,6 +12,18 @@ from pydantic import BeforeValidator
 
 from nas_llm.config._messages import shown
 from nas_llm.hints import did_you_mean
+from nas_llm.plugins import is_reference, load_entry_points, registered, unknown_name
+from nas_llm.settings import FINISHING_KIND, FINISHING_METHODS
+
+
+def _method(value: Any) -> Any:
+    if isinstance(value, str) and (value in FINISHING_METHODS or is_reference(value)):
+        return value
+    broken = load_entry_points()
+    names = (*FINISHING_METHODS, *(name for name in registered(FINISHING_KIND) if name not in FINISHING_METHODS))
+    if value in names:
+        return value
+    raise ValueError(unknown_name(str(value), names, where="reconstruction.method", broken=broken))
 
 
 def _damping(value: Any) -> Any:
@@ -34,5 +46,6 @@ def _target(value: Any) -> Any:
     )
 
 
+Method = Annotated[str, BeforeValidator(_method)]
 Damping = Annotated[float | tuple[float, ...], BeforeValidator(_damping)]
 Target = Annotated[Literal["residual", "sublayer"] | float, BeforeValidator(_target)]

@@ -10,12 +10,15 @@ from typing import Any
 from nas_llm.data._rows import Row, RowTemplate, missing_column
 from nas_llm.errors import DataError
 from nas_llm.hints import did_you_mean
+from nas_llm.settings import SourceDefaults
 
 TEXT_SUFFIXES = (".txt", ".raw", ".md")
 FILE_SUFFIXES = (*TEXT_SUFFIXES, ".jsonl", ".parquet")
 
 
-def read_texts(path: str | Path, *, column: str = "text", template: RowTemplate | None = None) -> list[str]:
+def read_texts(
+    path: str | Path, *, column: str = SourceDefaults.column, template: RowTemplate | None = None
+) -> list[str]:
     """Documents of a local file; blank ones are left out.
 
     Args:

@@ -20,10 +20,12 @@ from nas_llm.config import LatencySection
 from nas_llm.errors import NasLlmError, RunError
 from nas_llm.evaluation._timed_pass import TimedPass, check_positions, device_name, interleaved_seconds
 from nas_llm.models import DenseModel, on_device
+from nas_llm.settings import SpaceDefaults
 from nas_llm.space import Architecture, BoolArray, FloatArray, Genome, LatencyTable
 from nas_llm.subnet import build_subnet
 
 _SCHEMA = 1
+_DEFAULT = LatencySection()
 # Layers of one shape that are timed together: more of them average out what a single pass is off by, and take memory.
 _MOST_LAYERS = 4
 _STACK_BYTES = 1 << 28
@@ -31,9 +33,9 @@ _STACK_BYTES = 1 << 28
 
 def latency_table(
     dense: DenseModel,
-    settings: LatencySection,
+    settings: LatencySection = _DEFAULT,
     *,
-    ffn_multiple: int,
+    ffn_multiple: int = SpaceDefaults.ffn_multiple,
     device: torch.device,
     dtype: torch.dtype,
     cache_dir: Path,
@@ -80,9 +82,9 @@ def latency_table(
 
 def measure_latency_table(
     dense: DenseModel,
-    settings: LatencySection,
+    settings: LatencySection = _DEFAULT,
     *,
-    ffn_multiple: int,
+    ffn_multiple: int = SpaceDefaults.ffn_multiple,
     device: torch.device,
     dtype: torch.dtype,
     on_round: Callable[[int], None] = lambda done: None,

@@ -12,13 +12,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from nas_llm.errors import ModelError, first_line
 from nas_llm.models import quiet_transformers, read_config, resolve_model
 from nas_llm.models.families import register_subnet_class
+from nas_llm.settings import EvaluationDefaults
 
 # What transformers raises for files that it cannot read.
 _FAULTS = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
 
+_DTYPE: torch.dtype = getattr(torch, EvaluationDefaults.dtype)
+
 
 def load_any(
-    source: str, *, revision: str | None = None, dtype: torch.dtype | None = torch.float32
+    source: str, *, revision: str | None = None, dtype: torch.dtype | None = _DTYPE
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a dense model or an export for measuring.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from nas_llm.errors import RunError
@@ -37,16 +36,20 @@ def write_front_csv(points: Sequence[FrontPoint], path: Path, *, quality: str, f
 
 
 def _row(point: FrontPoint, quality: str) -> dict[str, object]:
-    cost = asdict(point.cost)
-    return {
+    found = {
         "id": point.id,
         "knee": int(point.knee),
         "generation": point.generation,
         f"search_{quality}": point.objectives[quality],
         "fitness_perplexity": point.fitness_perplexity,
         "held_out_perplexity": point.held_out_perplexity,
-        **{name: cost[name] for name in COST_NAMES},
+        **{name: getattr(point.cost, name) for name in COST_NAMES},
+    }
+    shape = {
         "kv_groups": " ".join(str(layer["kv_groups"]) for layer in point.layers),
         "ffn_channels": " ".join(str(layer["ffn_channels"]) for layer in point.layers),
         "digest": point.digest,
     }
+    taken = found.keys() | shape.keys()
+    further = {f"cost_{name}" if name in taken else name: value for name, value in point.cost.further.items()}
+    return {**found, **further, **shape}

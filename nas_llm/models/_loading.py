@@ -25,6 +25,7 @@ from nas_llm.models._lazy import WeightFiles, available_bytes, load_skeleton
 from nas_llm.models._packaged import PACKAGED_MODELS
 from nas_llm.models._precision import bfloat16_is_faster
 from nas_llm.models.families import adapter_for
+from nas_llm.settings import ModelDefaults
 
 logger = logging.getLogger(__name__)
 Module = TypeVar("Module", bound=nn.Module)
@@ -60,7 +61,9 @@ def resolve_model(source: str) -> tuple[str, str | None]:
     return source, None
 
 
-def load_model(source: str, *, revision: str | None = None, offload: bool | Literal["auto"] = False) -> DenseModel:
+def load_model(
+    source: str, *, revision: str | None = None, offload: bool | Literal["auto"] = ModelDefaults.offload
+) -> DenseModel:
     """Load a dense model to the CPU.
 
     Args:

@@ -11,10 +11,9 @@ from nas_llm.hints import did_you_mean
 from nas_llm.plugins._entry_points import load_entry_points
 from nas_llm.plugins._reference import PluginUse, is_reference, load_reference, use_of
 
-_registered: dict[str, set[str]] = {}
-
 Kind = TypeVar("Kind")
 Thing = TypeVar("Thing")
+_of_kind: dict[str, Registry[Any]] = {}
 
 
 class Registry(Generic[Kind]):
@@ -32,6 +31,7 @@ class Registry(Generic[Kind]):
         self._named: dict[str, Kind] = {}
         self._builtin: set[str] = set()
         self._uses: dict[str, PluginUse] = {}
+        _of_kind[kind] = self
 
     def add(self, name: str, thing: Any) -> None:
         """Add something of the package's own."""
@@ -52,7 +52,6 @@ class Registry(Generic[Kind]):
 
         def decorate(thing: Thing) -> Thing:
             self._keep(name, name, thing)
-            _registered.setdefault(self.kind, set()).add(name)
             return thing
 
         return decorate
@@ -87,6 +86,10 @@ class Registry(Generic[Kind]):
             self._keep(name, name, load_reference(name, base_dir=base_dir))
         return self._named.get(name)
 
+    def known(self, name: str) -> Kind | None:
+        """As :meth:`find`, but nothing is loaded: for names that a file of somebody else may hold."""
+        return self._named.get(name)
+
     def use(self, name: str) -> PluginUse | None:
         """Which code stands behind a name; None for the package's own."""
         return self._uses.get(name)
@@ -97,7 +100,7 @@ class Registry(Generic[Kind]):
         return tuple(name for name in self._named if not is_reference(name))
 
     def values(self) -> Iterator[Kind]:
-        """Everything that is known so far, each once."""
+        """Everything that is known so far, each once; what was loaded last comes last."""
         seen: set[int] = set()
         for thing in list(self._named.values()):
             if id(thing) not in seen:
@@ -106,9 +109,11 @@ class Registry(Generic[Kind]):
 
     def _keep(self, name: str, reference: str, thing: Any) -> None:
         try:
-            self._named[name] = self._accept(thing)
+            accepted = self._accept(thing)
         except TypeError as error:
             raise ConfigError(f"{self.kind} {reference!r} {error}") from error
+        self._named.pop(name, None)
+        self._named[name] = accepted
         self._uses[name] = use_of(reference, thing)
 
 
@@ -124,10 +129,11 @@ def check_name(kind: str, name: str, known: Sequence[str], *, where: str) -> Non
     Raises:
         ConfigError: Names it and the nearest one.
     """
-    if is_reference(name) or name in known or name in _registered.get(kind, ()):
+    if is_reference(name) or name in known:
         return
+    # A plugin makes the registry of its kind when it is imported.
     broken = load_entry_points()
-    names = [*known, *sorted(_registered.get(kind, ()))]
+    names = [*known, *(own for own in registered(kind) if own not in known)]
     if name not in names:
         raise ConfigError(unknown_name(name, names, where=where, broken=broken))
 
@@ -147,3 +153,12 @@ def unknown_name(name: str, names: Sequence[str], *, where: str, broken: Mapping
         f'{where} = "{name}" is not known; {hint}{" " if hint else ""}known are {", ".join(names)}, and your own as '
         f'"module:Name"{lost}'
     )
+
+
+def registered(kind: str) -> tuple[str, ...]:
+    """Names of all things of one kind that are known so far; for whoever lies below their registry.
+
+    Args:
+        kind: What the registry calls them.
+    """
+    return _of_kind[kind].names() if kind in _of_kind else ()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from nas_llm.errors import ConfigError
 from nas_llm.hints import did_you_mean
+from nas_llm.settings import LEARNING_RATES
 
 if TYPE_CHECKING:
     from torch import nn
@@ -47,7 +48,7 @@ class FullTraining(TrainingMethod):
     """All weights."""
 
     name = "full"
-    learning_rate = 1e-4
+    learning_rate = LEARNING_RATES["full"]
     packages = ("accelerate",)
 
     def start(self, model: PreTrainedModel, *, rank: int) -> nn.Module:
@@ -68,7 +69,7 @@ class LoraTraining(TrainingMethod):
     """Low-rank updates of every linear projection but the LM head (Hu et al., ICLR 2022), by peft."""
 
     name = "lora"
-    learning_rate = 1e-3
+    learning_rate = LEARNING_RATES["lora"]
     packages = ("peft", "accelerate")
 
     def start(self, model: PreTrainedModel, *, rank: int) -> nn.Module:

@@ -19,6 +19,7 @@ from nas_llm.report._page import PAGE
 
 if TYPE_CHECKING:
     from nas_llm.front import Front, FrontPoint
+    from nas_llm.space import Objective
 
 
 def write_report(path: Path, front: Front, history_rows: Sequence[HistoryRow]) -> None:
@@ -46,7 +47,7 @@ def write_report(path: Path, front: Front, history_rows: Sequence[HistoryRow]) -
         "convergence_figure": _figure(convergence_figure(front, history_rows), "convergence", 320),
         "facts": _facts(front),
         "texts": _texts(front),
-        "latency_column": "" if front.dense.cost.latency is None else '<th scope="col">Predicted latency</th>',
+        "cost_columns": "".join(f'<th scope="col">{_head(record)}</th>' for record in front.optional_costs),
         "points": _points(front),
         "commands": escape(_commands(path.parent, front)),
         "plotly": get_plotlyjs(),
@@ -116,14 +117,18 @@ def _points(front: Front) -> str:
             display.count(point.cost.macs_per_token),
             display.count(point.cost.params),
             display.count(point.cost.kv_cache_bytes),
-            *([] if front.dense.cost.latency is None else [display.latency(point.cost.latency or 0.0)]),
-            display.objective(front.quality, point.objectives[front.quality]),
+            *(record.show(point.cost.value(record.name)) for record in front.optional_costs),
+            front.record(front.quality).show(point.objectives[front.quality]),
             display.perplexity(point.held_out_perplexity),
             _times_dense(point, front.dense),
             *(f"{number}/{len(point.layers)}" for number in kept),
         )
         rows.append(_row(cells, "dense" if point is front.dense else "knee" if point.knee else ""))
     return "".join(rows)
+
+
+def _head(record: Objective) -> str:
+    return escape(record.title[:1].upper() + record.title[1:])
 
 
 def _times_dense(point: FrontPoint, dense: FrontPoint) -> str:

@@ -5,6 +5,7 @@ What needs the definition (:func:`open_run` and others) loads pydantic, late; :f
 
 from typing import TYPE_CHECKING, Any
 
+from nas_llm.runs._find import default_run_directory, find_run, named_run
 from nas_llm.runs._layout import (
     ARTIFACTS_FOLDER,
     CHECKPOINT_FOLDER,
@@ -18,6 +19,7 @@ from nas_llm.runs._layout import (
     PROBLEM_FILE,
     RECONSTRUCTION_FOLDER,
     REPORT_FILE,
+    RUNS_FOLDER,
     SCORES_FILE,
     START_FILE,
     checkpoint_folder,
@@ -45,6 +47,7 @@ __all__ = [
     "PROBLEM_FILE",
     "RECONSTRUCTION_FOLDER",
     "REPORT_FILE",
+    "RUNS_FOLDER",
     "SCORES_FILE",
     "START_FILE",
     "Resolved",
@@ -52,9 +55,12 @@ __all__ = [
     "RunLock",
     "check_same_problem",
     "checkpoint_folder",
+    "default_run_directory",
+    "find_run",
     "fixed_part",
     "is_run",
     "may_change",
+    "named_run",
     "open_front",
     "open_run",
     "package_versions",

@@ -6,6 +6,9 @@ from pathlib import Path
 
 from nas_llm.front import FRONT_FILE
 
+RUNS_FOLDER = Path("runs")
+"""Where runs lie that are named without a folder."""
+
 PROBLEM_FILE = "problem.toml"
 HISTORY_FILE = "history.sqlite"
 REPORT_FILE = "report.html"
@@ -38,6 +41,7 @@ __all__ = [
     "RECONSTRUCTION_FOLDER",
     "REPORT_FILE",
     "RESOLVED",
+    "RUNS_FOLDER",
     "SCORES_FILE",
     "START_FILE",
 ]

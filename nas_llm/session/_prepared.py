@@ -44,7 +44,7 @@ class Prepared:
     splits: Splits
     calibration: Calibration
     cost_model: CostModel
-    base_dir: Path = field(default_factory=Path.cwd)
+    base_dir: Path
     resources: Resources = field(default_factory=Resources)
     pool: RayPool | None = None
 

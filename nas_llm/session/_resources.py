@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from nas_llm.errors import ConfigError
+from nas_llm.settings import ResourcesDefaults
 
 
 def check_memory(memory_gb: float | None) -> None:
@@ -38,7 +39,7 @@ class Resources:
         ConfigError: If a number is out of range.
     """
 
-    workers: int = 0
+    workers: int = ResourcesDefaults.workers
     ray_address: str | None = None
     threads: int | None = None
     memory_gb: float | None = None

@@ -104,7 +104,7 @@ class Session:
             self._scores = scores_of_run(self.directory, self.prepared)
             self._evaluator = self.prepared.evaluator(self.prepared.splits.fitness, metric=self.definition.quality)
             self._subnets = SubnetProblem(
-                objectives=self.definition.objectives,
+                objectives=self.definition.objective_names,
                 space=self.prepared.space,
                 cost_model=self.prepared.cost_model,
                 constraints=CostConstraints(self.definition.constraints),
@@ -116,14 +116,14 @@ class Session:
                 scores=self._scores,
                 cost_model=self.prepared.cost_model,
                 constraints=self.definition.constraints,
-                prices=[name for name in self.definition.objectives if name != self.definition.quality],
+                prices=self.definition.prices,
                 targets=self.definition.search.target_ratios,
             )
             cache = None
             if shared_cache:
                 cache = EvaluationCache(cache_dir() / "evaluations.sqlite", identity=self._evaluator.identity)
                 stack.callback(cache.close)
-            history = stack.enter_context(History(self.directory / HISTORY_FILE, self.definition.objectives))
+            history = stack.enter_context(History(self.directory / HISTORY_FILE, self.definition.objective_names))
             self._ledger = Ledger(
                 history,
                 self._subnets,
@@ -263,7 +263,7 @@ class Session:
         learn(self._operators.sensitivities, self._ledger.rows(), self._subnets)
 
     def _result(self, rows: Sequence[Evaluation]) -> SearchResult:
-        names, dense = self.definition.objectives, self.dense
+        names, dense = self.definition.objective_names, self.dense
         values = [[row.objectives[name] for name in names] for row in rows]
         return SearchResult(
             evaluations=tuple(rows),

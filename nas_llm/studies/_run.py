@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas_llm.errors import Interrupted, NasLlmError, StudyError
 from nas_llm.events import EventHandler, Notice, ignore
+from nas_llm.settings import StudyDefaults
 from nas_llm.studies._liveness import BEAT_SECONDS, Watch
 from nas_llm.studies._objective import SETTINGS, SearchObjective
 from nas_llm.studies._optimize import check_identity, name_in, open_study, optimize
@@ -91,7 +92,7 @@ def run_study(
     storage: str | Path,
     resume: bool = False,
     trials: int | None = None,
-    workers: int = 1,
+    workers: int = StudyDefaults.workers,
     timeout: float | None = None,
     on_event: EventHandler = ignore,
     should_stop: Callable[[], bool] = lambda: False,
@@ -138,28 +139,34 @@ def run_study(
     resources = resources or Resources()
     if workers > 1 and resources.threads is None:
         resources = replace(resources, threads=max(1, (os.cpu_count() or 1) // workers))
-    try:
-        bench = Workbench(
-            loaded, on_event=on_event, should_stop=should_stop, resources=resources, shared_cache=shared_cache
-        )
-    except Interrupted:
-        return _summary(slots, str(storage), loaded, interrupted=True, started=started)
-    check_identity(study, bench.identity)
-    deadline = None if timeout is None else started + timeout
-    objective = SearchObjective(bench, should_stop=should_stop, beat_seconds=beat_seconds)
-    options = {"timeout": timeout, "resources": resources, "shared_cache": shared_cache, "beat_seconds": beat_seconds}
-    helpers = _start(loaded, str(storage), workers - 1, options)
-    try:
-        optimize(slots, objective, definition, on_event=on_event, should_stop=should_stop, deadline=deadline)
-    except KeyError as error:
-        if is_there(study):
-            raise
-        raise StudyError(
-            f"study {study.study_name} in {shown(storage)} was renamed or deleted while it ran; --resume goes on with "
-            f"what is left of it"
-        ) from error
-    finally:
-        _end(helpers, on_event, asked=should_stop())
+    with resources.applied():
+        try:
+            bench = Workbench(
+                loaded, on_event=on_event, should_stop=should_stop, resources=resources, shared_cache=shared_cache
+            )
+        except Interrupted:
+            return _summary(slots, str(storage), loaded, interrupted=True, started=started)
+        check_identity(study, bench.identity)
+        deadline = None if timeout is None else started + timeout
+        objective = SearchObjective(bench, should_stop=should_stop, beat_seconds=beat_seconds)
+        options = {
+            "timeout": timeout,
+            "resources": resources,
+            "shared_cache": shared_cache,
+            "beat_seconds": beat_seconds,
+        }
+        helpers = _start(loaded, str(storage), workers - 1, options)
+        try:
+            optimize(slots, objective, definition, on_event=on_event, should_stop=should_stop, deadline=deadline)
+        except KeyError as error:
+            if is_there(study):
+                raise
+            raise StudyError(
+                f"study {study.study_name} in {shown(storage)} was renamed or deleted while it ran; --resume goes on "
+                f"with what is left of it"
+            ) from error
+        finally:
+            _end(helpers, on_event, asked=should_stop())
     return _summary(slots, str(storage), loaded, interrupted=should_stop(), started=started)
 
 
@@ -214,11 +221,16 @@ def _help(loaded: LoadedStudy, url: str, options: dict[str, Any]) -> None:
 
     import optuna
 
+    from nas_llm.models import resolve_device
+    from nas_llm.subnet import keep_freed_memory
+
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     for number in _STOPPING:
         signal.signal(number, stop)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
     try:
+        if resolve_device(loaded.problem.model.device).type == "cpu":
+            keep_freed_memory()
         run_study(loaded, storage=url, resume=True, should_stop=lambda: asked, **options)
     except NasLlmError as error:
         logger.warning("a worker of study %s gave up: %s", loaded.definition.name, error)

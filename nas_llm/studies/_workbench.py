@@ -14,7 +14,7 @@ from nas_llm.events import EventHandler, ignore
 from nas_llm.front import non_dominated
 from nas_llm.search.engine import CachedEvaluator, EvaluationCache, Search, normalised_hypervolume
 from nas_llm.session import Prepared, RayEvaluator, Resources, prepare
-from nas_llm.space import Evaluation, Genome
+from nas_llm.space import OBJECTIVES, Evaluation, Genome
 from nas_llm.studies.definition import LoadedStudy
 from nas_llm.subnet import PopulationEvaluator
 
@@ -36,7 +36,8 @@ class Workbench:
         NasLlmError: If the problem cannot be prepared.
 
     Attributes:
-        identity: What all values of the study depend on: model, text, metric, arithmetic, latency table.
+        identity: What all values of the study depend on: model, text, metric, arithmetic, latency table, code
+            of objectives of one's own.
         dense: Objectives of the dense model.
     """
 
@@ -65,13 +66,9 @@ class Workbench:
         self._judge = self._prepared.evaluator(self._prepared.splits.fitness, metric=self.problem.quality)
         self._evaluators[self._kind(self.problem)] = self._judge
         table = self._prepared.cost_model.latency
-        self.identity = self._judge.identity + ("" if table is None else f"|latency={table.digest()}")
+        self.identity = self._judge.identity + ("" if table is None else f"|latency={table.digest()}") + self._own()
         self._known: dict[str, float] = {}
-        costs: dict[str, float] = {
-            name: float(getattr(self._prepared.cost_model.dense, name))
-            for name in self.problem.objectives
-            if name != self.problem.quality
-        }
+        costs = {name: self._prepared.cost_model.dense.value(name) for name in self.problem.prices}
         quality = self.qualities([Genome.dense(self._prepared.dense.architecture)])[0]
         self.dense: Mapping[str, float] = {**costs, self.problem.quality: quality}
 
@@ -115,7 +112,7 @@ class Workbench:
             problem: What the rows were searched with.
             rows: The evaluations.
         """
-        names, quality = self.problem.objectives, self.problem.quality
+        names, quality = self.problem.objective_names, self.problem.quality
         values = [dict(row.objectives) for row in rows]
         front = [int(index) for index in non_dominated([[value[name] for name in names] for value in values])]
         foreign = self._kind(problem) != self._kind(self.problem)
@@ -167,6 +164,11 @@ class Workbench:
         if not self._shared:
             return nullcontext()
         return closing(EvaluationCache(cache_dir() / "evaluations.sqlite", identity=evaluator.identity))
+
+    def _own(self) -> str:
+        """Which code stands behind objectives that are not the package's."""
+        uses = ((name, OBJECTIVES.use(name)) for name in self.problem.objectives)
+        return "".join(f"|{name}={use.sha256 or use.version}" for name, use in uses if use is not None)
 
     @staticmethod
     def _kind(problem: Problem) -> tuple[object, ...]:

@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 
 from nas_llm.data import WindowSet
-from nas_llm.errors import ConfigError, DataError
+from nas_llm.errors import DataError
 from nas_llm.models import DenseModel, fast_float32, on_device
 from nas_llm.space import Genome
-from nas_llm.subnet._allocator import keep_freed_memory
 from nas_llm.subnet._blocks import BlockCache, Reconstructor
 from nas_llm.subnet._lanes import in_lanes
 from nas_llm.subnet._loss import TokenLoss
 from nas_llm.subnet._memory import MemoryPlan, plan_memory
+from nas_llm.subnet._metric import metric_named
 from nas_llm.subnet._racing import Racing
 from nas_llm.subnet._states import HiddenStates, prefix_keys
 from nas_llm.subnet._walk import DepthFirstWalk, LayerMajorWalk, Walked, Windows
@@ -117,18 +117,14 @@ class PopulationEvaluator:
         stream: bool = False,
         racing: Racing | None = None,
     ) -> None:
-        if metric not in ("perplexity", "kl"):
-            raise ConfigError(f"unknown fitness metric '{metric}'; known are perplexity, kl")
+        self._metric = metric_named(metric)
         count, length = windows.tokens.shape
         if length > dense.architecture.max_positions:
             raise DataError(
                 f"windows of {length} tokens are longer than the model's {dense.architecture.max_positions} positions; "
                 f"lower data.window"
             )
-        if device.type == "cpu":
-            keep_freed_memory()
         self._adapter = dense.adapter
-        self._metric = metric
         self._device = device
         self.plan: MemoryPlan = plan_memory(
             dense,
@@ -191,7 +187,7 @@ class PopulationEvaluator:
         """
         values = [math.nan] * len(genomes)
         with torch.inference_mode(), fast_float32(self._device):
-            if self._metric == "kl" and self._reference is None:
+            if self._metric.against_dense and self._reference is None:
                 self._reference = self._dense_distribution()
             if self._racing is not None and bars is not None and self._dense_losses is None:
                 # The dense model's losses are needed whole.
@@ -221,7 +217,7 @@ class PopulationEvaluator:
                 if bars is None or self._racing is None or self._dense_losses is None:
                     return False
                 seen = torch.cat(results).view(-1)
-                bar = self._loss_of(bars[order[places[place]]])
+                bar = self._metric.loss(bars[order[places[place]]])
                 return self._racing.beaten(seen, self._dense_losses.view(-1), bar)
 
             chosen = [genomes[order[place]] for place in places]
@@ -279,14 +275,7 @@ class PopulationEvaluator:
         else:
             # Window by window, so that it does not matter how windows were grouped.
             mean = float(losses.sum(1).sum()) / losses.numel()
-        if self._metric == "kl":
-            return mean
-        # A subnet that is broken beyond float range is bad, not an error.
-        return math.exp(min(mean, 80.0)) if math.isfinite(mean) else math.exp(80.0)
-
-    def _loss_of(self, value: float) -> float:
-        """Inverse of the metric: the mean token loss."""
-        return value if self._metric == "kl" or not math.isfinite(value) else math.log(value)
+        return self._metric.value(mean)
 
     def _predicting(self, hidden: Tensor) -> Tensor:
         """``N x E`` head inputs of the positions that predict a token of their window."""

@@ -15,8 +15,10 @@ from torch.nn import functional
 
 from nas_llm.data import WindowSet
 from nas_llm.models import DenseModel, fast_float32, on_device
+from nas_llm.settings import DescentDefaults
 from nas_llm.space import BoolArray, Genome, Marginals, UnitScores, resize_mask
 from nas_llm.subnet._blocks import Reconstructor
+from nas_llm.subnet._metric import metric_named
 
 # Tokens that run through a block together.
 _BATCH_TOKENS = 2048
@@ -76,14 +78,14 @@ class TaylorMarginals:
         metric: str,
         scores: UnitScores,
         step: int,
-        tokens: int,
+        tokens: int = DescentDefaults.tokens,
         device: torch.device,
         dtype: torch.dtype,
         reconstructor: Reconstructor | None = None,
         seed: int = 0,
     ) -> None:
         self._dense = dense
-        self._metric = metric
+        self._metric = metric_named(metric)
         self._scores = scores
         self._step = step
         self._device = device
@@ -119,7 +121,7 @@ class TaylorMarginals:
         adapter, config = self._dense.adapter, self._dense.model.config
         with torch.no_grad():
             hidden, context = adapter.embed(self._outer, ids)
-            target = self._dense_states(hidden, context) if self._metric == "kl" else None
+            target = self._dense_states(hidden, context) if self._metric.against_dense else None
             inputs = []
             for layer in range(genome.num_layers):
                 inputs.append(hidden)

@@ -7,17 +7,19 @@ from typing import Annotated
 
 import typer
 
-from nas_llm.cli import _backend
-from nas_llm.cli.terminal import line, output
+from nas_llm.cli.terminal import line, output, quiet_libraries, quiet_optuna
 from nas_llm.errors import StudyError
+from nas_llm.settings import DashboardDefaults
 
 _FORMATS = ("html",)
 
 
 def dashboard(
     source: Annotated[str, typer.Argument(metavar="RUN_OR_STORAGE", help="A run, a folder of a study, or a storage.")],
-    port: Annotated[int, typer.Option(metavar="N", help="Port to listen on; 0 = any free one.")] = 8080,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(metavar="N", help="Port to listen on; 0 = any free one.")
+    ] = DashboardDefaults.port,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = DashboardDefaults.host,
     artifacts: Annotated[
         Path | None, typer.Option("--artifacts", metavar="DIR", help="Folder of artifacts; default beside the study.")
     ] = None,
@@ -46,10 +48,24 @@ def dashboard(
         def ready(address: str) -> None:
             line(output(), f"dashboard: {address} (Ctrl-C ends it)")
 
-        _backend.serve_dashboard(source, artifacts=artifacts, host=host, port=port, on_ready=ready)
+        quiet_libraries()
+        from nas_llm.studies import require_dashboard
+
+        require_dashboard("nas-llm dashboard")
+        quiet_optuna()
+        from nas_llm.studies import serve_dashboard
+
+        serve_dashboard(source, artifacts=artifacts, host=host, port=port, on_ready=ready)
         return
     if export not in _FORMATS:
         raise StudyError(f"--export {export!r} is unknown; there is html")
     path = out or Path("study.html")
-    _backend.export_studies(source, path=path, force=force)
+    quiet_libraries()
+    from nas_llm.studies import require_optuna
+
+    require_optuna("nas-llm dashboard --export")
+    quiet_optuna()
+    from nas_llm.studies import export_html
+
+    export_html(source, path=path, force=force)
     line(output(), f"written: {path}")

@@ -11,10 +11,10 @@ from typing import Annotated
 
 import typer
 
-from nas_llm.cli import _backend
-from nas_llm.cli.terminal import MethodOption, SamplesOption, line, output
+from nas_llm.cli.terminal import MethodOption, SamplesOption, line, output, quiet_libraries
 from nas_llm.errors import ConfigError, DataError
 from nas_llm.files import write_atomic
+from nas_llm.settings import EvaluationDefaults, WorkloadDefaults
 
 _STANDARD_OUTPUT = Path("-")
 
@@ -54,7 +54,7 @@ def evaluate(
         Path | None,
         typer.Option("--text", metavar="FILE", help="One more text file, whatever its name."),
     ] = None,
-    window: Annotated[int, typer.Option(min=2, help="Tokens of one window.")] = 1024,
+    window: Annotated[int, typer.Option(min=2, help="Tokens of one window.")] = EvaluationDefaults.window,
     windows: Annotated[int | None, typer.Option(min=1, help="Windows to score; default all of the text.")] = None,
     tasks: Annotated[
         list[str] | None,
@@ -75,19 +75,27 @@ def evaluate(
     memory: Annotated[
         bool, typer.Option("--memory", help="Measure peak memory and KV cache beside the dense model.")
     ] = False,
-    prompt_tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Prompt for --latency and --memory.")] = 512,
-    new_tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Tokens decoded for these two.")] = 32,
-    batch: Annotated[int, typer.Option(min=1, metavar="N", help="Sequences at a time for these two.")] = 1,
-    rounds: Annotated[int, typer.Option(min=1, metavar="N", help="Timed runs of each model.")] = 5,
+    prompt_tokens: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Prompt for --latency and --memory.")
+    ] = WorkloadDefaults.prompt_tokens,
+    new_tokens: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Tokens decoded for these two.")
+    ] = WorkloadDefaults.new_tokens,
+    batch: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Sequences at a time for these two.")
+    ] = WorkloadDefaults.batch,
+    rounds: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Timed runs of each model.")
+    ] = WorkloadDefaults.rounds,
     base: Annotated[
         str | None, typer.Option("--base", metavar="MODEL", help="Dense model that ratios are taken against.")
     ] = None,
     method: MethodOption = None,
     samples: SamplesOption = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
-    dtype: Annotated[
-        Arithmetic, typer.Option("--dtype", help="Arithmetic and type of the weights.")
-    ] = Arithmetic.float32,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = EvaluationDefaults.device,
+    dtype: Annotated[Arithmetic, typer.Option("--dtype", help="Arithmetic and type of the weights.")] = Arithmetic[
+        EvaluationDefaults.dtype
+    ],
     as_json: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write all numbers as JSON; - is standard output.")
     ] = None,
@@ -112,48 +120,48 @@ def evaluate(
     if text is not None and not text.is_file():
         raise DataError(f"text file {text} does not exist")
     texts: list[str | Path] = [*split_names(perplexity or (), "--perplexity"), *([text] if text else [])]
+    points, suite = split_names(point or (), "--point"), split_names(tasks or (), "--tasks")
+    quiet_libraries()
+    import torch
+
+    from nas_llm.evaluation import Workload
+    from nas_llm.report import evaluation_notes, write_evaluation_page
+    from nas_llm.workflow import evaluate_models, measured_with
+
     with progress() as on_event:
-        evaluated = _backend.evaluate_models(
+        rows = evaluate_models(
             models,
             text=texts,
             window=window,
             windows=windows,
             base=base,
-            points=split_names(point or (), "--point"),
+            points=points,
             method=method,
             samples=samples,
-            tasks=split_names(tasks or (), "--tasks"),
+            tasks=suite,
             include_path=include_path,
             limit=limit,
             latency=latency,
             memory=memory,
-            workload={
-                "prompt_tokens": prompt_tokens,
-                "new_tokens": new_tokens,
-                "batch": batch,
-                "rounds": rounds,
-            },
+            workload=Workload(prompt_tokens=prompt_tokens, new_tokens=new_tokens, batch=batch, rounds=rounds),
             device=device,
-            dtype=dtype.value,
+            dtype=getattr(torch, dtype.value),
             on_event=on_event,
         )
-    from nas_llm.report import evaluation_notes, write_evaluation_page
-
-    document = json.dumps(
-        {"versions": dict(evaluated.versions), "models": [asdict(row) for row in evaluated.rows]}, indent=1
-    )
+    versions = measured_with()
+    document = json.dumps({"versions": versions, "models": [asdict(row) for row in rows]}, indent=1)
     if as_json == _STANDARD_OUTPUT:
         typer.echo(document)
     else:
         console = output()
-        console.print(model_table(evaluated.rows))
-        for note in evaluation_notes(evaluated.rows):
+        console.print(model_table(rows))
+        for note in evaluation_notes(rows):
             line(console, f"  {note}", style="dim")
     if as_json is not None and as_json != _STANDARD_OUTPUT:
         write_atomic(as_json, document + "\n", parents=True)
         line(output(), f"written: {as_json}")
     if html is not None:
-        write_evaluation_page(html, evaluated.rows, versions=evaluated.versions)
+        write_evaluation_page(html, rows, versions=versions)
         if as_json != _STANDARD_OUTPUT:
             line(output(), f"written: {html}")
 

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from nas_llm.cli import _backend
 from nas_llm.cli.terminal import (
     FinishMemoryOption,
     MaxMacsOption,
@@ -20,12 +19,13 @@ from nas_llm.cli.terminal import (
     RunArgument,
     SamplesOption,
     fail,
-    find_run,
     line,
     output,
     parse_count,
+    quiet_libraries,
 )
 from nas_llm.errors import ConfigError
+from nas_llm.settings import ExportDefaults
 
 
 def export(
@@ -41,7 +41,9 @@ def export(
     formats: Annotated[
         list[str] | None,
         typer.Option(
-            "--format", metavar="FORMAT", help="hf, gguf, decilm; several with commas or by repeating. Default hf."
+            "--format",
+            metavar="FORMAT",
+            help=f"hf, gguf, decilm; several with commas or by repeating. Default {','.join(ExportDefaults.formats)}.",
         ),
     ] = None,
     dtype: Annotated[
@@ -56,10 +58,10 @@ def export(
     samples: SamplesOption = None,
     max_shard_size: Annotated[
         str, typer.Option("--max-shard-size", metavar="SIZE", help="Largest weight file of a Hugging Face directory.")
-    ] = "5GB",
+    ] = ExportDefaults.max_shard_size,
     jobs: Annotated[
         int, typer.Option("--jobs", "--workers", metavar="N", help="Points at a time, where memory allows.")
-    ] = 1,
+    ] = ExportDefaults.jobs,
     memory: FinishMemoryOption = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite earlier exports of these points.")] = False,
 ) -> None:
@@ -78,35 +80,43 @@ def export(
       nas-llm export runs/demo --point all --format hf,gguf --dtype gguf=q8_0 --jobs 2
     """
     from nas_llm.cli.terminal import export_table, progress
+    from nas_llm.runs import find_run, open_run
 
     limits = {"max_macs": parse_count(max_macs, "--max-macs"), "max_params": parse_count(max_params, "--max-params")}
-    wanted = parse_formats(formats or ["hf"])
+    wanted = parse_formats(formats or ExportDefaults.formats)
     types = parse_types(dtype or (), wanted)
-    opened = _backend.open_run(find_run(run))
+    opened = open_run(find_run(run))
     points = opened.front.select(point or (), **limits, min_ratio=min_ratio, max_ratio=max_ratio)
+    quiet_libraries()
+    from nas_llm.workflow import ExportRefused, export_points
+
+    refusals: list[str] = []
     with progress() as on_event:
-        exported = _backend.export_points(
-            opened,
-            points,
-            out=out,
-            formats=wanted,
-            dtype=types,
-            max_shard_size=max_shard_size,
-            method=method,
-            samples=samples,
-            jobs=jobs,
-            memory_gb=memory,
-            force=force,
-            on_event=on_event,
-        )
+        try:
+            records = export_points(
+                opened,
+                points,
+                out=out,
+                formats=wanted,
+                dtype=types,
+                max_shard_size=max_shard_size,
+                method=method,
+                samples=samples,
+                jobs=jobs,
+                memory_gb=memory,
+                force=force,
+                on_event=on_event,
+            )
+        except ExportRefused as refused:
+            records, refusals = refused.records, refused.refusals
     console = output()
-    if exported.records:
-        console.print(export_table(opened.front, exported.records))
-        for loads in exported.loads:
+    if records:
+        console.print(export_table(opened.front, records))
+        for loads in dict.fromkeys(record.loads for record in records):
             line(console, f"load: {loads}")
-    for refusal in exported.refusals:
+    for refusal in refusals:
         fail(refusal)
-    if exported.refusals:
+    if refusals:
         raise typer.Exit(2)
 
 

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from nas_llm.cli import _backend
 from nas_llm.cli.terminal import (
     MaxMacsOption,
     MaxParamsOption,
@@ -15,7 +14,6 @@ from nas_llm.cli.terminal import (
     MinRatioOption,
     PointOption,
     RunArgument,
-    find_run,
     line,
     output,
     parse_count,
@@ -42,9 +40,10 @@ def front(
       nas-llm front runs/demo --csv front.csv
     """
     from nas_llm.cli.terminal import front_table
+    from nas_llm.runs import find_run, open_front
 
     limits = {"max_macs": parse_count(max_macs, "--max-macs"), "max_params": parse_count(max_params, "--max-params")}
-    found = _backend.open_run(find_run(run)).front
+    found = open_front(find_run(run))
     points = found.select(point or ["all"], **limits, min_ratio=min_ratio, max_ratio=max_ratio)
     console = output()
     console.print(front_table(found, points))

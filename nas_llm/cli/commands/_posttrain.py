@@ -9,14 +9,24 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nas_llm import display
-from nas_llm.cli import _backend
-from nas_llm.cli.terminal import StopOnInterrupt, line, output, parse_count, progress_output
+from nas_llm.cli.terminal import (
+    INTERRUPTED,
+    StopOnInterrupt,
+    line,
+    output,
+    parse_count,
+    progress_output,
+    quiet_libraries,
+)
 from nas_llm.errors import ConfigError
+from nas_llm.settings import LEARNING_RATES, PosttrainDefaults, PosttrainTextDefaults
 
 if TYPE_CHECKING:
     from nas_llm.workflow import PosttrainRecord
 
-_INTERRUPTED = 130
+
+def _rates() -> str:
+    return ", ".join(f"{rate:g} for {name}" for name, rate in LEARNING_RATES.items())
 
 
 def posttrain(
@@ -27,7 +37,7 @@ def posttrain(
     ],
     method: Annotated[
         str, typer.Option("--method", metavar="NAME", help="lora (merged at the end) or full (all weights).")
-    ] = "lora",
+    ] = PosttrainDefaults.method,
     distill: Annotated[
         bool, typer.Option("--distill", help="Train towards the dense model's predictions (KL), not the text's tokens.")
     ] = False,
@@ -46,21 +56,25 @@ def posttrain(
     ] = None,
     lr: Annotated[
         float | None,
-        typer.Option("--lr", metavar="X", help="Peak learning rate; default 1e-3 for lora, 1e-4 for full."),
+        typer.Option("--lr", metavar="X", help=f"Peak learning rate; default {_rates()}."),
     ] = None,
-    batch: Annotated[int, typer.Option("--batch", metavar="N", help="Windows a step.")] = 8,
-    window: Annotated[int, typer.Option("--window", metavar="N", help="Tokens of one window.")] = 512,
-    rank: Annotated[int, typer.Option("--rank", metavar="N", help="Rank of lora's updates.")] = 16,
+    batch: Annotated[int, typer.Option("--batch", metavar="N", help="Windows a step.")] = PosttrainDefaults.batch,
+    window: Annotated[
+        int, typer.Option("--window", metavar="N", help="Tokens of one window.")
+    ] = PosttrainTextDefaults.window,
+    rank: Annotated[int, typer.Option("--rank", metavar="N", help="Rank of lora's updates.")] = PosttrainDefaults.rank,
     seed: Annotated[
         int, typer.Option("--seed", metavar="N", help="Seed of the order of windows and of lora's start.")
-    ] = 0,
+    ] = PosttrainDefaults.seed,
     dtype: Annotated[
         str, typer.Option("--dtype", metavar="TYPE", help="Arithmetic: float32, bfloat16, or auto = the faster here.")
-    ] = "auto",
+    ] = PosttrainDefaults.dtype,
     held_out: Annotated[
         Path | None, typer.Option("--held-out", metavar="FILE", help="Text to measure perplexity on along the way.")
     ] = None,
-    windows: Annotated[int, typer.Option("--windows", min=1, metavar="N", help="Windows of it to measure.")] = 16,
+    windows: Annotated[
+        int, typer.Option("--windows", min=1, metavar="N", help="Windows of it to measure.")
+    ] = PosttrainTextDefaults.held_out_windows,
     out: Annotated[
         Path | None, typer.Option("--output", "--out", metavar="DIR", help="Where to write; default EXPORT-METHOD.")
     ] = None,
@@ -91,26 +105,30 @@ def posttrain(
     def stopping() -> None:
         line(console, "stopping after the present step; Ctrl-C again aborts and leaves nothing")
 
+    quiet_libraries()
+    from nas_llm.posttrain import PosttrainSettings
+    from nas_llm.workflow import PosttrainTexts, posttrain_export
+
     with progress(console) as on_event, StopOnInterrupt(stopping) as interrupt:
-        record = _backend.posttrain_export(
+        record = posttrain_export(
             export,
-            texts={
-                "text": text,
-                "tokens": None if count is None else int(count),
-                "window": window,
-                "held_out": held_out,
-                "held_out_windows": windows,
-            },
-            settings={
-                "method": method,
-                "learning_rate": lr,
-                "steps": steps,
-                "seconds": None if minutes is None else 60.0 * minutes,
-                "batch": batch,
-                "rank": rank,
-                "seed": seed,
-                "dtype": dtype,
-            },
+            PosttrainTexts(
+                text=text,
+                tokens=None if count is None else int(count),
+                window=window,
+                held_out=held_out,
+                held_out_windows=windows,
+            ),
+            PosttrainSettings(
+                method=method,
+                learning_rate=lr,
+                steps=steps,
+                seconds=None if minutes is None else 60.0 * minutes,
+                batch=batch,
+                rank=rank,
+                seed=seed,
+                dtype=dtype,
+            ),
             output=out,
             distill=distill,
             teacher=teacher,
@@ -120,10 +138,10 @@ def posttrain(
         )
     if record is None:
         line(output(), "interrupted before the training began; nothing was written")
-        raise typer.Exit(_INTERRUPTED)
+        raise typer.Exit(INTERRUPTED)
     _show(record)
     if record.interrupted:
-        raise typer.Exit(_INTERRUPTED)
+        raise typer.Exit(INTERRUPTED)
 
 
 def _show(record: PosttrainRecord) -> None:

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from nas_llm.cli import _backend
 from nas_llm.cli.terminal import (
     FinishMemoryOption,
     MaxMacsOption,
@@ -18,10 +17,10 @@ from nas_llm.cli.terminal import (
     PointOption,
     RunArgument,
     SamplesOption,
-    find_run,
     line,
     output,
     parse_count,
+    quiet_libraries,
 )
 from nas_llm.errors import ConfigError
 
@@ -79,13 +78,17 @@ def reconstruct(
       nas-llm reconstruct runs/demo --point p03 --method admm --layers
     """
     from nas_llm.cli.terminal import progress, reconstruction_table, residual_table
+    from nas_llm.runs import find_run, open_run
 
     limits = {"max_macs": parse_count(max_macs, "--max-macs"), "max_params": parse_count(max_params, "--max-params")}
     dampings = parse_dampings(damping or ())
-    opened = _backend.open_run(find_run(run))
+    opened = open_run(find_run(run))
     points = opened.front.select(point or (), **limits, min_ratio=min_ratio, max_ratio=max_ratio)
+    quiet_libraries()
+    from nas_llm.workflow import reconstruct_points
+
     with progress() as on_event:
-        records = _backend.reconstruct_points(
+        records = reconstruct_points(
             opened,
             points,
             method=method,

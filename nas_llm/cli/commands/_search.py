@@ -11,22 +11,25 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nas_llm import display
-from nas_llm.cli import _backend
 from nas_llm.cli.terminal import (
+    INTERRUPTED,
     StopOnInterrupt,
-    default_run_directory,
-    is_run,
+    keep_memory,
     line,
     output,
     prepare_run_directory,
     progress_output,
+    quiet_libraries,
+    quiet_optuna,
 )
 from nas_llm.errors import ConfigError
+from nas_llm.settings import ResourcesDefaults
 
 if TYPE_CHECKING:
-    from nas_llm.workflow.search import RunSummary
-
-_INTERRUPTED = 130
+    from nas_llm.config import LoadedProblem
+    from nas_llm.events import EventHandler
+    from nas_llm.studies.mirror import SearchMirror
+    from nas_llm.workflow import RunSummary
 
 
 def search(
@@ -50,7 +53,7 @@ def search(
     ] = None,
     workers: Annotated[
         int, typer.Option(metavar="N", help="Price candidates in N Ray workers (one a GPU); 0 = in this process.")
-    ] = 0,
+    ] = ResourcesDefaults.workers,
     ray: Annotated[
         str | None, typer.Option("--ray", metavar="ADDRESS", help="Use the workers of a running Ray cluster.")
     ] = None,
@@ -81,6 +84,7 @@ def search(
     """
     from nas_llm.cli.terminal import progress
     from nas_llm.config import load_problem
+    from nas_llm.runs import default_run_directory, is_run
 
     overrides = list(settings or ())
     if start_from:
@@ -104,24 +108,43 @@ def search(
     def stopping() -> None:
         line(console, "stopping after the present step; Ctrl-C again aborts at once")
 
+    quiet_libraries()
+    from nas_llm.workflow import Resources, run_search
+
+    keep_memory(loaded.problem.model.device)
     with progress(console) as on_event, StopOnInterrupt(stopping) as interrupt:
-        summary = _backend.run_search(
+        mirror = None if no_study else _mirror(loaded, directory, study, on_event)
+        summary = run_search(
             loaded,
             run_dir=directory,
             resume=resume,
-            on_event=on_event,
+            on_event=mirror or on_event,
             should_stop=interrupt.asked,
-            resources={"workers": workers, "ray_address": ray, "threads": threads, "memory_gb": memory},
-            study=study,
-            mirrored=not no_study,
+            resources=Resources(workers=workers, ray_address=ray, threads=threads, memory_gb=memory),
         )
+        if mirror is not None:
+            mirror.finish(summary)
     if summary.interrupted and not is_run(directory):
         line(output(), "interrupted before the search began; nothing was written, start it again")
-        raise typer.Exit(_INTERRUPTED)
+        raise typer.Exit(INTERRUPTED)
     _show(summary)
     if summary.interrupted:
         line(output(), f"interrupted; continue with: {_resume_command(problem, directory, overrides)}")
-        raise typer.Exit(_INTERRUPTED)
+        raise typer.Exit(INTERRUPTED)
+
+
+def _mirror(loaded: LoadedProblem, directory: Path, study: str | None, on_event: EventHandler) -> SearchMirror | None:
+    """What shows the search in a study; None where Optuna is not installed and no study was asked for."""
+    from nas_llm.studies import has_optuna, require_optuna
+
+    if study is not None:
+        require_optuna("--study")
+    elif not has_optuna():
+        return None
+    quiet_optuna()
+    from nas_llm.studies.mirror import SearchMirror
+
+    return SearchMirror(loaded.problem, directory, url=study, on_event=on_event)
 
 
 def _show(summary: RunSummary) -> None:

@@ -9,15 +9,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nas_llm import display
-from nas_llm.cli import _backend
-from nas_llm.cli.terminal import StopOnInterrupt, line, output, progress_output
+from nas_llm.cli.terminal import (
+    INTERRUPTED,
+    StopOnInterrupt,
+    keep_memory,
+    line,
+    output,
+    progress_output,
+    quiet_libraries,
+    quiet_optuna,
+)
 from nas_llm.errors import StudyError
+from nas_llm.settings import StudyDefaults
 
 if TYPE_CHECKING:
     from nas_llm.studies import StudySummary
 
-_INTERRUPTED = 130
-_FOLDER = Path("runs") / "studies"
+_FOLDER = "studies"
 
 
 def study(
@@ -29,7 +37,7 @@ def study(
         ),
     ] = None,
     trials: Annotated[int | None, typer.Option(metavar="N", help="Trials in all; default from the definition.")] = None,
-    workers: Annotated[int, typer.Option(metavar="N", help="Processes on this machine.")] = 1,
+    workers: Annotated[int, typer.Option(metavar="N", help="Processes on this machine.")] = StudyDefaults.workers,
     timeout: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="After this time no further trial begins.")
     ] = None,
@@ -60,7 +68,9 @@ def study(
     Trial 0 is the paper's setting and trial 1 our default. Ctrl-C stops; --resume goes on, and also joins a study that
     other processes or machines work on.
     """
+    quiet_libraries()
     from nas_llm.cli.terminal import progress
+    from nas_llm.runs import RUNS_FOLDER
     from nas_llm.studies.definition import list_studies, load_study
 
     if study is None:
@@ -71,15 +81,23 @@ def study(
     loaded = load_study(study, overrides=overrides)
     if apply is not None and apply.exists() and not force:
         raise StudyError(f"{apply} exists; --force overwrites it")
-    place = storage or str(_FOLDER / loaded.definition.name / "study.journal")
+    place = storage or str(RUNS_FOLDER / _FOLDER / loaded.definition.name / "study.journal")
 
     def stopping() -> None:
         line(
             progress_output(), "stopping; the present trial will be run again by --resume; Ctrl-C again aborts at once"
         )
 
+    from nas_llm.studies import require_optuna
+
+    require_optuna("nas-llm study")
+    quiet_optuna()
+    from nas_llm.session import Resources
+    from nas_llm.studies import run_study
+
+    keep_memory(loaded.problem.model.device)
     with progress(progress_output()) as on_event, StopOnInterrupt(stopping) as interrupt:
-        summary = _backend.run_study(
+        summary = run_study(
             loaded,
             storage=place,
             resume=resume,
@@ -87,11 +105,11 @@ def study(
             timeout=timeout,
             on_event=on_event,
             should_stop=interrupt.asked,
-            resources={"threads": threads, "memory_gb": memory},
+            resources=Resources(threads=threads, memory_gb=memory),
         )
     if summary.interrupted and not summary.trials:
         line(output(), "interrupted before a trial was done; --resume goes on")
-        raise typer.Exit(_INTERRUPTED)
+        raise typer.Exit(INTERRUPTED)
     _show(summary)
     if apply is not None:
         from nas_llm.studies import write_best
@@ -104,7 +122,7 @@ def study(
         line(output(), f"{len(summary.trials)} of {summary.total} trials are done; --resume goes on")
     line(output(), f"look at it: nas-llm dashboard {shlex.quote(place if storage else str(Path(place).parent))}")
     if summary.interrupted:
-        raise typer.Exit(_INTERRUPTED)
+        raise typer.Exit(INTERRUPTED)
 
 
 def _show(summary: StudySummary) -> None:

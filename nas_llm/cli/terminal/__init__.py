@@ -1,8 +1,13 @@
-"""What commands share: console, progress, tables, options."""
+"""What commands share: console, progress, tables, options, what they do to their process.
+
+Tables and progress load rich, and are fetched when they are asked for: ``nas-llm --help`` needs neither.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 from nas_llm.cli.terminal._console import fail, line, output, progress_output
 from nas_llm.cli.terminal._counts import parse_count
-from nas_llm.cli.terminal._interrupt import StopOnInterrupt
+from nas_llm.cli.terminal._interrupt import INTERRUPTED, StopOnInterrupt, terminate_as_interrupt
 from nas_llm.cli.terminal._options import (
     FinishMemoryOption,
     MaxMacsOption,
@@ -14,18 +19,16 @@ from nas_llm.cli.terminal._options import (
     RunArgument,
     SamplesOption,
 )
-from nas_llm.cli.terminal._progress import progress
-from nas_llm.cli.terminal._reconstruction_tables import reconstruction_table, residual_table
-from nas_llm.cli.terminal._run_directory import (
-    default_run_directory,
-    find_run,
-    is_run,
-    prepare_run_directory,
-    run_or_model,
-)
-from nas_llm.cli.terminal._tables import export_table, front_table, model_table, study_table
+from nas_llm.cli.terminal._process import keep_memory, quiet_libraries, quiet_optuna
+from nas_llm.cli.terminal._run_directory import prepare_run_directory
+
+if TYPE_CHECKING:
+    from nas_llm.cli.terminal._progress import progress
+    from nas_llm.cli.terminal._reconstruction_tables import reconstruction_table, residual_table
+    from nas_llm.cli.terminal._tables import export_table, front_table, model_table, servable_table, study_table
 
 __all__ = [
+    "INTERRUPTED",
     "FinishMemoryOption",
     "MaxMacsOption",
     "MaxParamsOption",
@@ -36,12 +39,10 @@ __all__ = [
     "RunArgument",
     "SamplesOption",
     "StopOnInterrupt",
-    "default_run_directory",
     "export_table",
     "fail",
-    "find_run",
     "front_table",
-    "is_run",
+    "keep_memory",
     "line",
     "model_table",
     "output",
@@ -49,8 +50,28 @@ __all__ = [
     "prepare_run_directory",
     "progress",
     "progress_output",
+    "quiet_libraries",
+    "quiet_optuna",
     "reconstruction_table",
     "residual_table",
-    "run_or_model",
+    "servable_table",
     "study_table",
+    "terminate_as_interrupt",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Fetch what loads rich when it is asked for."""
+    if name == "progress":
+        from nas_llm.cli.terminal._progress import progress
+
+        return progress
+    if name in ("reconstruction_table", "residual_table"):
+        from nas_llm.cli.terminal import _reconstruction_tables
+
+        return getattr(_reconstruction_tables, name)
+    if name in ("export_table", "front_table", "model_table", "servable_table", "study_table"):
+        from nas_llm.cli.terminal import _tables
+
+        return getattr(_tables, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

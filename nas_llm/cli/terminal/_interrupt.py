@@ -1,10 +1,33 @@
-"""Ctrl-C: the first asks a search to stop after saving, the second aborts."""
+"""Ctrl-C and SIGTERM: a command ends with one line and exit code 130, those that can save what they have do so."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
+
+INTERRUPTED = 130
+"""Exit code of a command that was interrupted."""
+
+
+@contextmanager
+def terminate_as_interrupt() -> Iterator[None]:
+    """While entered, SIGTERM raises ``KeyboardInterrupt`` as Ctrl-C does, unless it has a meaning already."""
+    own = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if not own:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _raise)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _raise(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 class StopOnInterrupt:

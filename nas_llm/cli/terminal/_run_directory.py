@@ -1,22 +1,10 @@
-"""Finding and preparing run directories."""
+"""Preparing run directories."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from nas_llm.errors import RunError
-
-_RUNS = Path("runs")
-
-
-def default_run_directory(problem: str) -> Path:
-    """``runs/<problem>``."""
-    return _RUNS / problem
-
-
-def is_run(directory: Path) -> bool:
-    """Whether a search has begun there."""
-    return (directory / "problem.toml").is_file()
 
 
 def prepare_run_directory(directory: Path, *, resume: bool, force: bool) -> Path | None:
@@ -29,6 +17,8 @@ def prepare_run_directory(directory: Path, *, resume: bool, force: bool) -> Path
         RunError: If there is a run and neither ``resume`` nor ``force`` is given, if there is none to resume, or if
             the directory holds something else.
     """
+    from nas_llm.runs import is_run
+
     if directory.exists() and not directory.is_dir():
         raise RunError(f"{directory} is a file; name a directory with --run")
     if resume:
@@ -44,26 +34,6 @@ def prepare_run_directory(directory: Path, *, resume: bool, force: bool) -> Path
             f"{directory} holds a run; continue it with --resume, set it aside with --force, or name another with --run"
         )
     return _set_aside(directory)
-
-
-def find_run(name: str) -> Path:
-    """A run directory by its path, or by its name inside ``runs/``.
-
-    Raises:
-        RunError: If neither is a directory.
-    """
-    for directory in (Path(name), _RUNS / name):
-        if directory.is_dir():
-            return directory
-    known = sorted(str(path.parent) for path in _RUNS.glob("*/problem.toml"))
-    hint = f"runs here: {', '.join(known)}" if known else "start one with nas-llm search"
-    raise RunError(f"no run {name!r}; {hint}")
-
-
-def run_or_model(name: str) -> str:
-    """The path of a run that is named by its name inside ``runs/``; anything else as it is."""
-    directory = _RUNS / name
-    return str(directory) if is_run(directory) and not Path(name).exists() else name
 
 
 def _set_aside(directory: Path) -> Path:

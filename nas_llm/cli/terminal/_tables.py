@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 from nas_llm import display
 
 if TYPE_CHECKING:
     from nas_llm.evaluation import ModelRow
+    from nas_llm.export import Servability
     from nas_llm.front import Front, FrontPoint
     from nas_llm.studies import StudySummary
     from nas_llm.workflow import ReconstructionRecord
@@ -23,10 +25,12 @@ _MOST_COLUMNS = 8
 
 def front_table(front: Front, points: Sequence[FrontPoint]) -> Table:
     """The dense model and some points, with what the numbers were measured on."""
-    kl = front.quality == "kl"
-    timed = front.dense.cost.latency is not None
-    further = [name for name, shown in (("latency", timed), ("KL", kl)) if shown]
-    table = plain_table("point", "ratio", "MACs/token", "params", "KV bytes/token", *further)
+    costs_shown, measured = front.optional_costs, front.record(front.quality)
+    # Perplexities have columns of their own.
+    seen = () if measured.reported else (measured,)
+    # Escaped, as titles and units of others may hold square brackets, which are markup here.
+    heads = [escape(record.head) for record in (*costs_shown, *seen)]
+    table = plain_table("point", "ratio", "MACs/token", "params", "KV bytes/token", *heads)
     for name in ("fitness ppl", "held-out ppl", "attention", "FFN"):
         table.add_column(name, justify="right")
     table.add_column("", justify="left")
@@ -37,8 +41,8 @@ def front_table(front: Front, points: Sequence[FrontPoint]) -> Table:
             point.id,
             *costs(point),
             display.count(point.cost.kv_cache_bytes),
-            *([display.latency(point.cost.latency or 0.0)] if timed else []),
-            *([display.objective("kl", point.objectives["kl"])] if kl else []),
+            *(escape(record.show(point.cost.value(record.name))) for record in costs_shown),
+            *(escape(record.show(point.objectives[record.name])) for record in seen),
             display.perplexity(point.fitness_perplexity),
             display.perplexity(point.held_out_perplexity),
             f"{attention}/{len(point.layers)}",
@@ -105,6 +109,23 @@ def study_table(summary: StudySummary, *, most: int = 10) -> Table:
         )
     if len(shown) < len(summary.trials):
         table.caption = f"and {len(summary.trials) - len(shown)} more"
+    return table
+
+
+def servable_table(answers: Mapping[str, Servability]) -> Table:
+    """Which genomes each format holds, what is in the way of others, and what would let them in."""
+    table = Table(box=SIMPLE_HEAD, header_style="bold")
+    for name in ("format", "genomes", "what is in the way", "what would widen it"):
+        table.add_column(name, overflow="fold")
+    for name, answer in answers.items():
+        hindrances = answer.hindrances
+        if not hindrances:
+            table.add_row(name, answer.genomes, "", "")
+        for index, hindrance in enumerate(hindrances):
+            first = (name, answer.genomes) if index == 0 else ("", "")
+            weight = "" if hindrance.blocks else "(loads all the same) "
+            mend = f"{hindrance.setting} = {hindrance.value}" if hindrance.setting else "-"
+            table.add_row(*first, weight + hindrance.reason, mend)
     return table
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from nas_llm.search.descent._allocation import Allocation
 from nas_llm.search.operators import GenomeRepair, ImportanceSampling
+from nas_llm.settings import DescentDefaults
 from nas_llm.space import FloatArray, Genome, Marginals, resize_genome
 
 # FFN steps that the first look at a target exchanges.
@@ -76,7 +77,7 @@ class BudgetDescent:
         price: Callable[[Sequence[Genome]], Sequence[float]],
         *,
         targets: Iterable[float],
-        looks: int,
+        looks: int = DescentDefaults.looks,
     ) -> None:
         self._repair = repair
         self._marginals = marginals

@@ -10,7 +10,7 @@ from nas_llm.events import CandidateEvaluated, EventHandler
 from nas_llm.search.engine._cache import CachedEvaluator, EvaluationCache
 from nas_llm.search.engine._history import History
 from nas_llm.search.engine._problem import SubnetProblem
-from nas_llm.space import Evaluation, Genome
+from nas_llm.space import Evaluation, Genome, objective
 
 
 class Ledger:
@@ -113,8 +113,9 @@ class Ledger:
 
     def dense_quality(self, *, measure: bool) -> float | None:
         """The dense model's value of the quality objective: recorded, a candidate's, or, if allowed, measured now."""
-        if self.problem.quality == "kl":
-            return 0.0
+        known_before = objective(self.problem.quality).dense
+        if known_before is not None:
+            return known_before
         quality = self._history.dense_quality
         if quality is not None:
             return quality

@@ -72,7 +72,7 @@ class Search:
         self._should_stop = should_stop
         self._given_dense = dense
         self._subnets = SubnetProblem(
-            objectives=problem.objectives,
+            objectives=problem.objective_names,
             space=space,
             cost_model=cost_model,
             constraints=constraints,
@@ -84,7 +84,7 @@ class Search:
             scores=scores,
             cost_model=cost_model,
             constraints=problem.constraints,
-            prices=[name for name in problem.objectives if name != problem.quality],
+            prices=problem.prices,
             start=start,
             targets=problem.search.target_ratios,
         )
@@ -114,7 +114,7 @@ class Search:
             path = self.directory / HISTORY_FILE
             if not resume and (path.exists() or self._checkpoints.files()):
                 raise RunError(f"run directory {self.directory} already holds a search; resume it or name another one")
-            with History(path, self.problem.objectives) as history:
+            with History(path, self.problem.objective_names) as history:
                 ledger = Ledger(
                     history,
                     self._subnets,

@@ -26,8 +26,8 @@ class GuidedMutation(Mutation):
         scores: Importance of all units.
         cost_model: Prices units.
         sensitivities: What was learned.
-        prices: The costs that are objectives, names of :data:`nas_llm.space.COST_NAMES`. One is kept; of several, a
-            mix that is drawn for each move, so that no objective is the only one that moves are made for.
+        prices: The costs that are objectives, by name. One is kept; of several, a mix that is drawn for each move, so
+            that no objective is the only one that moves are made for.
         probability: P_g, chance of a genome to be moved.
         temperature: Softness of the choice of units.
 
@@ -57,7 +57,7 @@ class GuidedMutation(Mutation):
         self.temperature = temperature
         units = np.array([cost_model.unit_costs(name) for name in prices], dtype=np.float64)
         if len(units) > 1:
-            units /= [[float(getattr(cost_model.dense, name))] for name in prices]
+            units /= [[cost_model.dense.value(name)] for name in prices]
         self._units = units
 
     def __call__(self, genome: Genome, *, rng: np.random.Generator) -> Genome:

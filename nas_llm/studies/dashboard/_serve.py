@@ -12,6 +12,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from nas_llm.errors import StudyError
 from nas_llm.runs import PROBLEM_FILE, is_run
+from nas_llm.settings import DashboardDefaults
 from nas_llm.studies._optuna import require_dashboard
 from nas_llm.studies._storage import ARTIFACTS, JOURNAL_FILE, open_storage, shown
 
@@ -67,8 +68,8 @@ def serve_dashboard(
     source: str,
     *,
     artifacts: Path | None = None,
-    host: str = "127.0.0.1",
-    port: int = 8080,
+    host: str = DashboardDefaults.host,
+    port: int = DashboardDefaults.port,
     on_ready: Callable[[str], None] = lambda address: None,
 ) -> None:
     """Serve optuna-dashboard until interrupted.

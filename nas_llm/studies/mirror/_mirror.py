@@ -122,7 +122,7 @@ class SearchMirror:
         run = self._identity()
         studies = {study.study_name: study.user_attrs for study in self._storage.get_all_studies()}
         title, is_new = self._title(studies, run)
-        names: list[str] = list(self._problem.objectives)
+        names: list[str] = list(self._problem.objective_names)
         study = optuna.create_study(
             study_name=title, storage=self._storage, directions=["minimize"] * len(names), load_if_exists=True
         )

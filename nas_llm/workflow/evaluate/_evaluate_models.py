@@ -17,15 +17,18 @@ from nas_llm.evaluation.tasks import TaskSuite
 from nas_llm.events import EventHandler, ignore
 from nas_llm.models import PACKAGED_MODELS, resolve_device, resolve_model
 from nas_llm.runs import package_versions
+from nas_llm.settings import EvaluationDefaults
 from nas_llm.workflow.evaluate._measure_model import ModelMeasure, Plan, free
 from nas_llm.workflow.evaluate._subjects import Named, RunPoints, find_subjects, provenance_of
+
+_DTYPE: torch.dtype = getattr(torch, EvaluationDefaults.dtype)
 
 
 def evaluate_models(
     models: Sequence[str],
     *,
     text: str | Path | Sequence[str | Path] | None = None,
-    window: int = 1024,
+    window: int = EvaluationDefaults.window,
     windows: int | None = None,
     base: str | None = None,
     points: Sequence[str] = (),
@@ -37,14 +40,15 @@ def evaluate_models(
     latency: bool = False,
     memory: bool = False,
     workload: Workload | None = None,
-    device: str = "auto",
-    dtype: torch.dtype = torch.float32,
+    device: str = EvaluationDefaults.device,
+    dtype: torch.dtype = _DTYPE,
     on_event: EventHandler = ignore,
 ) -> list[ModelRow]:
     """Measure dense models, exports and points of runs.
 
     Args:
-        models: Packaged names, hub names, directories, ``.gguf`` files, and run directories.
+        models: Packaged names, hub names, directories, ``.gguf`` files, and run directories or their names inside
+            ``runs/``.
         text: ``wikitext2``, ``ptb``, ``c4``, a local text file, or several; default, where neither tasks nor latency
             nor memory are asked for: the sample of its own text that ships with a packaged model.
         window: Tokens of a window; the windows do not overlap. MACs are counted at this length.

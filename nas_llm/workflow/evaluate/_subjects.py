@@ -18,10 +18,10 @@ from nas_llm.errors import ConfigError
 from nas_llm.evaluation import load_any
 from nas_llm.events import EventHandler
 from nas_llm.export import PROVENANCE_FILE
-from nas_llm.finishing import Finisher, settings, with_reconstruction
+from nas_llm.finishing import Finisher, plan_of_run, with_reconstruction
 from nas_llm.front import FrontPoint
 from nas_llm.models import PACKAGED_MODELS, on_device, quiet_transformers, read_config, resolve_model
-from nas_llm.runs import PROBLEM_FILE, Run, open_run
+from nas_llm.runs import Run, named_run, open_run
 from nas_llm.session import Prepared, reopen
 from nas_llm.subnet import build_subnet
 
@@ -113,7 +113,7 @@ class RunPoints:
     """
 
     def __init__(self, run: Run, points: Sequence[FrontPoint], *, on_event: EventHandler) -> None:
-        self.run, self.points = run, tuple(points)
+        self.run, self.points, self.plan = run, tuple(points), plan_of_run(run)
         self._on_event = on_event
 
     @property
@@ -138,7 +138,7 @@ class RunPoints:
             NasLlmError: If the run cannot be reopened or its points not be finished.
         """
         prepared = self.prepared
-        finisher = Finisher(prepared, on_event=on_event)
+        finisher = Finisher(prepared, plan=self.plan, on_event=on_event)
         size = finisher.at_once()
         for start in range(0, len(self.points), size):
             group = self.points[start : start + size]
@@ -157,7 +157,7 @@ class RunPoints:
             "genome": point.digest,
             "model_revision": self.run.front.model["revision"],
             "texts": [self.prepared.splits.calibration.digest(), self.prepared.splits.finish.digest()],
-            "reconstruction": settings(self.run.problem),
+            "reconstruction": self.plan.identity(),
         }
         return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()
 
@@ -185,7 +185,8 @@ def find_subjects(
     """What some names stand for; nothing is loaded yet.
 
     Args:
-        models: Packaged names, hub names, directories, ``.gguf`` files, and run directories.
+        models: Packaged names, hub names, directories, ``.gguf`` files, and run directories or their names inside
+            ``runs/``.
         points: Points of each run, as :func:`nas_llm.workflow.select_points` takes them; default: its knee.
         method: How points are finished; default: the run's own.
         samples: Calibration windows of the finish; default: as the run says.
@@ -198,10 +199,12 @@ def find_subjects(
     """
     found: list[Named | RunPoints] = []
     for name in models:
-        if name in PACKAGED_MODELS or not (Path(name) / PROBLEM_FILE).is_file():
+        # A run often bears its model's name.
+        directory = None if name in PACKAGED_MODELS else named_run(name)
+        if directory is None:
             found.append(Named(name))
             continue
-        run = with_reconstruction(open_run(Path(name)), method=method, samples=samples)
+        run = with_reconstruction(open_run(directory), method=method, samples=samples)
         found.append(RunPoints(run, run.front.select(points), on_event=on_event))
     if not any(isinstance(subject, RunPoints) for subject in found):
         for option, value in (("--point", points), ("--method", method), ("--samples", samples)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from nas_llm.export import export_format
 from nas_llm.front import FrontPoint
 from nas_llm.space import Cost
 
@@ -34,3 +35,8 @@ class ExportRecord:
     dtype: str = "keep"
     size: int = 0
     already: bool = False
+
+    @property
+    def loads(self) -> str:
+        """How to load what was written, in one line."""
+        return export_format(self.format).loads

@@ -11,6 +11,7 @@ from nas_llm.config import LoadedProblem, load_plugins
 from nas_llm.errors import Interrupted, RunError
 from nas_llm.events import EventHandler, StageFinished, StageStarted, ignore
 from nas_llm.files import write_atomic
+from nas_llm.finishing import finish_plan
 from nas_llm.front import Front
 from nas_llm.report import write_report
 from nas_llm.runs import (
@@ -114,6 +115,7 @@ def _search(
     elif run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
         raise RunError(f"{run_dir} exists and is not an empty directory; resume its run or name another one")
     # Read before minutes of preparation, and again by whoever needs them.
+    finish_plan(problem, base_dir=base_dir)
     named = [] if resume else named_genomes(problem, base_dir)
     prepared = prepare(
         problem,
