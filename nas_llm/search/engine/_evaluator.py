@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -56,3 +57,12 @@ class RacingEvaluator(Evaluator, Protocol):
             bars: The best quality so far at no more than each genome's cost, inf = none.
         """
         ...
+
+
+def unheard(index: int, value: float, seconds: float, fidelity: float = 1.0) -> None:
+    """For callers that take results from the returned values alone."""
+
+
+def comparable(value: float) -> float:
+    """Broken subnets may score NaN, which neither compares nor fits into a database: infinity, the worst there is."""
+    return math.inf if math.isnan(value) else float(value)
