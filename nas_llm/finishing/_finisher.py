@@ -35,7 +35,7 @@ class Finisher:
         inputs: The problem, loaded.
         plan: How they are finished; default: as the problem says.
         memory_gb: What the process may have; of use to ``sequential`` alone, see :func:`finish_memory`.
-        on_event: Told what the method does to get ready.
+        on_event: Called with what the method does to get ready.
 
     Attributes:
         plan: How they are finished.
@@ -65,7 +65,7 @@ class Finisher:
         Args:
             points: Points, or bare genomes.
             jobs: Processes that do this at the same time; each takes its share of the memory.
-            on_event: Told as layers go by.
+            on_event: Called as layers go by.
 
         Returns:
             One result a point; none depends on the other points.

@@ -7,7 +7,7 @@ from typing import Any
 
 from nas_llm.config import Problem, ReconstructionSection
 
-# More budget, another way to report and to finish, the same model read in another way. Candidates may be priced with
+# More budget, another way to report and to finish, the same model read in another way. Candidates may be evaluated with
 # reconstruction.damping.
 _FINISH = tuple(f"reconstruction.{key}" for key in ReconstructionSection.model_fields if key != "damping")
 _FREE = ("description", "search.evaluations", "front", "model.offload", *_FINISH)

@@ -16,7 +16,7 @@ def reopen(run: Run, *, on_event: EventHandler) -> Prepared:
 
     Args:
         run: The run.
-        on_event: Told what happens.
+        on_event: Called with every event.
 
     Raises:
         NasLlmError: If any part of the definition cannot be met any more.

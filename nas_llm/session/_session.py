@@ -209,7 +209,7 @@ class Session:
         if fresh:
             rows = self._ledger.rows()
             asking = generation if generation is not None else 1 + max((row.generation for row in rows), default=0)
-            self._ledger.price(fresh, first_ordinal=len(rows) + 1, generation=asking)
+            self._ledger.evaluate(fresh, first_ordinal=len(rows) + 1, generation=asking)
             self._learn()
         found = [self._ledger.get(genome.digest()) for genome in genomes]
         return [row for row in found if row is not None]

@@ -63,7 +63,7 @@ COST_NAMES = ("block_params", "params", "macs_per_token", "kv_cache_bytes", "inh
 
 
 class CostModel:
-    """Prices genomes of one architecture; no cost falls with an inherited unit.
+    """Computes what genomes of one architecture cost; no cost falls with an inherited unit.
 
     MACs are those that ``torch.utils.flop_counter`` counts for a prefill of ``sequence_length`` tokens with eager
     attention: every weight matrix, LM head included, full (not causal-halved) score and value products.
@@ -119,7 +119,7 @@ class CostModel:
         self.dense = self(Genome.dense(architecture))
 
     def __call__(self, genome: Genome) -> Cost:
-        """Price a genome.
+        """The cost of a genome.
 
         Raises:
             SpaceError: If the masks do not have the architecture's shape.
@@ -164,7 +164,7 @@ class CostModel:
         return group - base, channel - base
 
     def from_counts(self, *, groups: int, channels: int, attention_layers: int, ffn_layers: int) -> Cost:
-        """Price totals over all layers: all costs but the optional ones, left out here, are linear in them."""
+        """The cost of totals over all layers: all costs but the optional ones, left out here, are linear in them."""
         a = self.architecture
         block = (
             groups * self.params_per_kv_group
