@@ -105,8 +105,8 @@ class Workbench:
     def hypervolume(self, problem: Problem, rows: Sequence[Evaluation]) -> float:
         """Normalised hypervolume of evaluations against the study's reference point.
 
-        What was evaluated on less text, with other weights or only in part (racing) is evaluated again as the study's own
-        problem does it, as far as it is on the front.
+        What was evaluated on less text, with other weights or only in part (racing) is evaluated again as the study's
+        own problem does it, as far as it is on the front.
 
         Args:
             problem: What the rows were searched with.
