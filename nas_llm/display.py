@@ -21,13 +21,9 @@ def perplexity(value: float | None) -> str:
     return f"{value:.2f}" if value < 1000 else f"{value:.4g}"
 
 
-def objective(name: str, value: float) -> str:
-    """An objective's value in its own way of writing."""
-    if name == "perplexity":
-        return perplexity(value)
-    if name == "latency":
-        return latency(value)
-    return f"{value:.4f}" if name == "kl" else count(value)
+def quantity(value: float, unit: str) -> str:
+    """``1234.0`` and ``mJ`` as ``1.23k mJ``; a pure number has no unit."""
+    return f"{count(value)} {unit}".rstrip()
 
 
 def latency(seconds: float) -> str:

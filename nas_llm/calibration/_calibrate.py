@@ -12,15 +12,15 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from nas_llm.cache import cache_dir
+from nas_llm.cache import cache_dir, keep_folder
 from nas_llm.calibration._gram import BlockGrams, Gram, stream_grams
 from nas_llm.calibration._importance import importance
-from nas_llm.calibration._make_once import make_once
 from nas_llm.calibration._obs import obs
 from nas_llm.calibration._store import GramStore
 from nas_llm.data import WindowSet
 from nas_llm.errors import ConfigError
 from nas_llm.models import DenseModel
+from nas_llm.settings import CalibrationDefaults
 from nas_llm.space import UnitScores
 
 # Raised whenever the meaning of what is kept changes.
@@ -63,8 +63,8 @@ def calibrate(
     dense: DenseModel,
     windows: WindowSet,
     *,
-    scorer: str,
-    damping: float,
+    scorer: str = CalibrationDefaults.scorer,
+    damping: float = CalibrationDefaults.damping,
     device: torch.device,
     on_layer: Callable[[int], None] = lambda layer: None,
 ) -> Calibration:
@@ -107,5 +107,5 @@ def calibrate(
             on_layer(layer)
         UnitScores(torch.stack(attn).numpy(), torch.stack(mlp).numpy()).save(folder / "scores.npz")
 
-    make_once(target, make, witness="scores.npz")
+    keep_folder(target, make, witness="scores.npz")
     return Calibration(UnitScores.load(target / "scores.npz"), key, windows.num_tokens, GramStore(target))

@@ -9,13 +9,14 @@ from torch import Tensor
 
 from nas_llm.calibration._gram import BlockGrams, damped
 from nas_llm.models import DenseModel
+from nas_llm.settings import CalibrationDefaults
 
 # Columns removed between two updates: one at a time costs ten times as much for the same order in practice.
 _COLUMNS_AT_ONCE = 64
 
 
 def obs(
-    dense: DenseModel, weights: Mapping[str, Tensor], grams: BlockGrams, *, damping: float
+    dense: DenseModel, weights: Mapping[str, Tensor], grams: BlockGrams, *, damping: float = CalibrationDefaults.damping
 ) -> tuple[Tensor, Tensor]:
     """Score a block's units by when they are eliminated; accounts for what reconstruction will repair.
 

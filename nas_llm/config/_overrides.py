@@ -48,5 +48,9 @@ def _anchored(key: str, value: Any) -> Any:
         return {name: _anchored(name, item) for name, item in value.items()}
     if isinstance(value, list):
         return [_anchored(key, item) for item in value]
-    is_source = isinstance(value, str) and key.split(".")[-1] == "source"
-    return str(Path(value).resolve()) if is_source and value and Path(value).exists() else value
+    if not isinstance(value, str) or not value:
+        return value
+    file, colon, name = value.rpartition(":")
+    if file.endswith(".py") and Path(file).is_file():
+        return f"{Path(file).resolve()}{colon}{name}"
+    return str(Path(value).resolve()) if key.split(".")[-1] == "source" and Path(value).exists() else value

@@ -11,11 +11,17 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from nas_llm.errors import ModelError, first_line
 from nas_llm.models import quiet_transformers, read_config, resolve_model
-from nas_llm.models.families import register_subnet_classes
+from nas_llm.models.families import register_subnet_class
+from nas_llm.settings import EvaluationDefaults
+
+# What transformers raises for files that it cannot read.
+_FAULTS = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
+
+_DTYPE: torch.dtype = getattr(torch, EvaluationDefaults.dtype)
 
 
 def load_any(
-    source: str, *, revision: str | None = None, dtype: torch.dtype | None = torch.float32
+    source: str, *, revision: str | None = None, dtype: torch.dtype | None = _DTYPE
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a dense model or an export for measuring.
 
@@ -31,17 +37,37 @@ def load_any(
     """
     where, identity = resolve_model(source)
     kwargs = {"revision": revision} if identity is None and revision else {}
-    register_subnet_classes()
+    model = load_weights(source, where, dtype=dtype, **kwargs)
+    try:
+        with quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(where, **kwargs)
+    except _FAULTS as error:
+        raise ModelError(f"cannot load model '{source}': {first_line(error)}") from error
+    return model, tokenizer
+
+
+def load_weights(source: str, where: str, *, dtype: torch.dtype | None, **kwargs: str) -> PreTrainedModel:
+    """The model alone, as :func:`load_any` loads it.
+
+    Args:
+        source: What the user named.
+        where: What it stands for: a directory or a hub name.
+        dtype: Arithmetic; None = as it was saved.
+        kwargs: ``revision``, if any.
+
+    Raises:
+        ModelError: If it cannot be found or read.
+    """
     with quiet_transformers():
+        register_subnet_class(where, **kwargs)
         config = read_config(source, where, **kwargs)
         try:
-            model = AutoModelForCausalLM.from_pretrained(
+            model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
                 where, config=config, dtype=dtype or "auto", attn_implementation="sdpa", **kwargs
             )
-            tokenizer = AutoTokenizer.from_pretrained(where, **kwargs)
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        except _FAULTS as error:
             raise ModelError(f"cannot load model '{source}': {first_line(error)}") from error
-    return model.eval(), tokenizer
+    return model.eval()
 
 
 def count_block_params(model: PreTrainedModel) -> int:

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from nas_llm.data import WindowSet
 from nas_llm.errors import ExportError
-from nas_llm.evaluation._measured import load_any
+from nas_llm.evaluation._measured import load_weights
 
 
 def check_reload(written: PreTrainedModel, found_at: Path, target: Path, windows: WindowSet) -> None:
@@ -24,7 +24,7 @@ def check_reload(written: PreTrainedModel, found_at: Path, target: Path, windows
     Raises:
         ExportError: If they differ.
     """
-    reloaded, _ = load_any(str(found_at), dtype=None)
+    reloaded = load_weights(str(target), str(found_at), dtype=None)
     wanted, found = written.state_dict(), reloaded.state_dict()
     ids = torch.from_numpy(windows.tokens[:1].copy())
     with torch.inference_mode():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nas_llm.settings import WorkloadDefaults
+
 
 @dataclass(frozen=True, kw_only=True)
 class TextScore:
@@ -80,10 +82,10 @@ class Workload:
         rounds: Timed runs of each model, taken in turns with the dense model's.
     """
 
-    prompt_tokens: int = 512
-    new_tokens: int = 32
-    batch: int = 1
-    rounds: int = 5
+    prompt_tokens: int = WorkloadDefaults.prompt_tokens
+    new_tokens: int = WorkloadDefaults.new_tokens
+    batch: int = WorkloadDefaults.batch
+    rounds: int = WorkloadDefaults.rounds
 
 
 @dataclass(frozen=True, kw_only=True)

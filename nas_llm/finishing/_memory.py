@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import psutil
 import torch
 
+from nas_llm.finishing._inputs import FinishInputs
 from nas_llm.models import DenseModel, available_bytes
-from nas_llm.session import Prepared
+from nas_llm.settings import SequentialDefaults
 
 # Tokens that run through a sublayer together.
-BATCH_TOKENS = 2048
+BATCH_TOKENS = SequentialDefaults.batch_tokens
 # Beside two models in float32: the interpreter with its libraries, and what does not grow with the model.
 _BESIDE = 10**9
 _CUDA_LIBRARIES = 3 * 10**9
@@ -78,27 +79,30 @@ class FinishMemory:
         return 0 if self.device_room is not None else self.shared
 
 
-def finish_memory(prepared: Prepared, *, memory_gb: float | None = None) -> FinishMemory:
+def finish_memory(
+    inputs: FinishInputs, *, sets: int, refit_inputs: bool, memory_gb: float | None = None
+) -> FinishMemory:
     """Memory of the sequential finish of a problem's points.
 
     Args:
-        prepared: The problem.
+        inputs: The problem, loaded.
+        sets: Sums over tokens of each projection: 2 where it chooses between dampings, else 1.
+        refit_inputs: Whether all projections are refitted, not the output projections alone.
         memory_gb: What the whole process may have, GB (10^9 bytes); None = twice the model's size in float32 plus 1 GB,
             with CUDA 4 GB. Either way no more than four fifths of what is free is taken on.
     """
-    shape, section, device = prepared.dense.architecture, prepared.problem.reconstruction, prepared.device
-    dense = prepared.cost_model.dense
+    shape, device = inputs.dense.architecture, inputs.device
+    dense = inputs.cost_model.dense
     beside = _BESIDE + (_CUDA_LIBRARIES if device.type == "cuda" else 0)
     limit = 2 * 4 * dense.params + beside if memory_gb is None else int(memory_gb * 1e9)
     heads = shape.num_heads * shape.head_dim
     widest, size = max(shape.intermediate_size, heads), shape.hidden_size
     outputs = shape.num_layers * size * (heads + shape.intermediate_size)
-    sets = 2 if len(section.dampings) > 1 else 1
-    _touch(prepared.dense)
+    _touch(inputs.dense)
     return FinishMemory(
         room=min(limit - psutil.Process().memory_info().rss, available_bytes() * 4 // 5),
-        hidden=4 * prepared.splits.finish.num_tokens * size,
-        results=4 * (dense.block_params if section.refit_inputs else outputs),
+        hidden=4 * inputs.splits.finish.num_tokens * size,
+        results=4 * (dense.block_params if refit_inputs else outputs),
         moments=8 * sets * widest * (widest + size),
         shared=4 * BATCH_TOKENS * (4 * shape.intermediate_size + 8 * size) + 24 * widest**2 + 16 * widest * size,
         device_room=torch.cuda.mem_get_info(device)[0] * 4 // 5 if device.type == "cuda" else None,

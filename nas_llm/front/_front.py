@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from nas_llm.front._csv import write_front_csv
 from nas_llm.front._json import front_fields, front_text
 from nas_llm.front._point import FrontPoint
 from nas_llm.front._select import select_points
-from nas_llm.space import is_quality
+from nas_llm.space import Objective, is_quality, objective, plain_cost, the_quality
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,10 +24,12 @@ class Front:
         model: ``source`` and ``revision`` of the dense model.
         data: ``calibration``, ``fitness`` and ``held_out`` to the description of their windows.
         objectives: Names of the objectives, the measured one among them.
-        weights: Weights that candidates were priced with, ``inherited`` or ``reconstructed``.
+        weights: Weights that candidates were evaluated with, ``inherited`` or ``reconstructed``.
         hypervolume: Normalised hypervolume of all evaluated genomes, in [0, 1].
         dense: The model that the subnets come from.
         points: The non-dominated points.
+        labels: ``title`` and ``unit`` of costs that the package does not compute itself, by name: a front is read
+            where their classes are not at hand, too.
     """
 
     problem: str
@@ -39,11 +41,12 @@ class Front:
     hypervolume: float
     dense: FrontPoint
     points: tuple[FrontPoint, ...]
+    labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def quality(self) -> str:
         """The measured objective, ``perplexity`` or ``kl``."""
-        return next(name for name in self.objectives if is_quality(name))
+        return the_quality(self.objectives)
 
     @property
     def price(self) -> str:
@@ -54,6 +57,23 @@ class Front:
     def prices(self) -> tuple[str, ...]:
         """All cost objectives."""
         return tuple(name for name in self.objectives if not is_quality(name))
+
+    @property
+    def optional_costs(self) -> tuple[Objective, ...]:
+        """Records of the costs that not every front has: predicted latency and costs of one's own."""
+        return tuple(self.record(name) for name in self.dense.cost.optional)
+
+    def record(self, name: str) -> Objective:
+        """What is known of an objective or cost.
+
+        Args:
+            name: Its name.
+        """
+        known, said = objective(name), self.labels.get(name)
+        if said is None:
+            return known
+        plain = plain_cost(name, title=said["title"], unit=said["unit"])
+        return plain if known.model is None else replace(plain, show=known.show)
 
     def select(
         self,
@@ -80,6 +100,7 @@ class Front:
                 "objectives": list(self.objectives),
                 "weights": self.weights,
                 "hypervolume": self.hypervolume,
+                **({"labels": {name: dict(said) for name, said in self.labels.items()}} if self.labels else {}),
             },
             dense=self.dense,
             points=self.points,

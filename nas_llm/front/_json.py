@@ -11,7 +11,7 @@ from typing import Any
 
 from nas_llm.errors import NasLlmError, RunError
 from nas_llm.front._point import FrontPoint
-from nas_llm.space import Cost, Genome
+from nas_llm.space import Cost, Genome, the_quality
 
 FRONT_FILE = "front.json"
 _SCHEMA = 1
@@ -76,11 +76,13 @@ def front_fields(text: str) -> dict[str, Any]:
         _check(data["data"], dict.fromkeys(data["data"], dict), "data.")
         if not all(isinstance(name, str) for name in data["objectives"]):
             raise TypeError("objectives should be a list of strings")
+        the_quality(data["objectives"])
         return {
             **{name: data[name] for name in ("problem", "seed", "model", "data", "weights", "hypervolume")},
             "objectives": tuple(data["objectives"]),
             "dense": _point_from_data(data["dense"], "dense."),
             "points": tuple(_point_from_data(point, f"points[{n}].") for n, point in enumerate(data["points"])),
+            "labels": _labels(data.get("labels", {})),
         }
     except RunError:
         raise
@@ -94,7 +96,7 @@ def _point_to_data(point: FrontPoint) -> dict[str, Any]:
         "id": point.id,
         "digest": point.digest,
         "objectives": dict(point.objectives),
-        "cost": asdict(point.cost),
+        "cost": {name: value for name, value in asdict(point.cost).items() if name != "further" or value},
         "fitness_perplexity": point.fitness_perplexity,
         "held_out_perplexity": point.held_out_perplexity,
         "layers": [dict(layer) for layer in point.layers],
@@ -135,7 +137,17 @@ def _cost(data: dict[str, Any], place: str) -> Cost:
     stray = sorted(data.keys() - known)
     if stray:
         raise TypeError(f"{place}{stray[0]} is no cost that this version of nas-llm knows")
+    further = data.get("further", {})
+    _check(further, dict.fromkeys(further, _NUMBER), f"{place}further.")
     return Cost(**data)
+
+
+def _labels(data: Any) -> dict[str, Any]:
+    _check({"labels": data}, {"labels": dict}, "")
+    _check(data, dict.fromkeys(data, dict), "labels.")
+    for name, said in data.items():
+        _check(said, {"title": str, "unit": str}, f"labels.{name}.")
+    return {name: {"title": said["title"], "unit": said["unit"]} for name, said in data.items()}
 
 
 def _check(data: Mapping[str, Any], wanted: Mapping[str, type | tuple[type, ...]], place: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from nas_llm.settings import FrontDefaults
 from nas_llm.space import FloatArray, IntArray
 
 
@@ -25,7 +26,7 @@ def non_dominated(objectives: npt.ArrayLike) -> IntArray:
     return np.asarray(front[np.sort(first)], dtype=np.int64)
 
 
-def thin_front(objectives: npt.ArrayLike, size: int) -> IntArray:
+def thin_front(objectives: npt.ArrayLike, size: int = FrontDefaults.size) -> IntArray:
     """Indices of at most ``size`` points that represent a front, ascending.
 
     The best point of each objective always stays; of the others, whoever contributes least hypervolume (on

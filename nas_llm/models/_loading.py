@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Pretra
 from transformers.utils import logging as transformers_logging
 
 from nas_llm.errors import ModelError, first_line
+from nas_llm.hints import did_you_mean
 from nas_llm.models._dense import DenseModel
 from nas_llm.models._gguf import convert_gguf
 from nas_llm.models._identity import directory_revision, file_revision
@@ -25,6 +25,7 @@ from nas_llm.models._lazy import WeightFiles, available_bytes, load_skeleton
 from nas_llm.models._packaged import PACKAGED_MODELS
 from nas_llm.models._precision import bfloat16_is_faster
 from nas_llm.models.families import adapter_for
+from nas_llm.settings import ModelDefaults
 
 logger = logging.getLogger(__name__)
 Module = TypeVar("Module", bound=nn.Module)
@@ -60,7 +61,9 @@ def resolve_model(source: str) -> tuple[str, str | None]:
     return source, None
 
 
-def load_model(source: str, *, revision: str | None = None, offload: bool | Literal["auto"] = False) -> DenseModel:
+def load_model(
+    source: str, *, revision: str | None = None, offload: bool | Literal["auto"] = ModelDefaults.offload
+) -> DenseModel:
     """Load a dense model to the CPU.
 
     Args:
@@ -199,8 +202,7 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def _not_found(source: str, error: Exception) -> str:
-    near = difflib.get_close_matches(source, PACKAGED_MODELS, n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'? " if near else ""
+    hint = did_you_mean(source, PACKAGED_MODELS, quote="'", after=" ")
     return (
         f"cannot find model '{source}': {hint}it is no packaged model ({', '.join(PACKAGED_MODELS)}), no local "
         f"directory, no .gguf file, and no hub model in reach ({first_line(error)})"

@@ -2,15 +2,18 @@
 
 from nas_llm.plugins._entry_points import GROUP, load_entry_points
 from nas_llm.plugins._reference import PluginUse, is_reference, load_module, load_reference, use_of
-from nas_llm.plugins._registry import Registry
+from nas_llm.plugins._registry import Registry, check_name, registered, unknown_name
 
 __all__ = [
     "GROUP",
     "PluginUse",
     "Registry",
+    "check_name",
     "is_reference",
     "load_entry_points",
     "load_module",
     "load_reference",
+    "registered",
+    "unknown_name",
     "use_of",
 ]

@@ -35,6 +35,10 @@ class PluginUse:
     version: str
     sha256: str
 
+    def to_dict(self) -> dict[str, str]:
+        """Version and hash as plain data."""
+        return {"version": self.version, "sha256": self.sha256}
+
     def __str__(self) -> str:
         parts = [f"version {self.version}" if self.version else "", f"file {self.sha256[:8]}" if self.sha256 else ""]
         return ", ".join(part for part in parts if part) or "no file"
@@ -74,8 +78,13 @@ def load_module(name: str, *, base_dir: Path | None = None) -> ModuleType:
         raise ConfigError(f"plugin {name!r} cannot be used: {type(error).__name__}: {first_line(error)}") from error
 
 
+_references: dict[str, Any] = {}
+
+
 def load_reference(reference: str, *, base_dir: Path | None = None) -> Any:
     """What a reference names.
+
+    It is remembered: named again without a folder, it is the same.
 
     Args:
         reference: ``package.module:Name`` or ``file.py:Name``.
@@ -84,17 +93,21 @@ def load_reference(reference: str, *, base_dir: Path | None = None) -> Any:
     Raises:
         ConfigError: If the form is wrong, the module does not load, or it has no such name.
     """
+    if base_dir is None and reference in _references:
+        return _references[reference]
     where, _, name = reference.rpartition(":")
     if not where or not name.isidentifier():
         raise ConfigError(f"plugin {reference!r} is not of the right form; {_FORM}")
     module = load_module(where, base_dir=base_dir)
     try:
-        return getattr(module, name)
+        found = getattr(module, name)
     except AttributeError:
         known = ", ".join(key for key in vars(module) if not key.startswith("_") and key[0].isupper())
         raise ConfigError(
             f"plugin {reference!r} cannot be used: {where} has no {name!r}{f'; it has {known}' if known else ''}"
         ) from None
+    _references[reference] = found
+    return found
 
 
 def use_of(reference: str, found: Any) -> PluginUse:
@@ -128,7 +141,8 @@ def _also_from(folder: Path) -> Iterator[None]:
 
 
 def _load_file(name: str, path: Path) -> ModuleType:
-    key = f"nas_llm_plugin_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}_{path.stem}"
+    # By its content, so that a checkpoint of the same code is read wherever the file lies now.
+    key = f"nas_llm_plugin_{path.stem}_{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
     if key in sys.modules:
         return sys.modules[key]
     spec = importlib.util.spec_from_file_location(key, path)

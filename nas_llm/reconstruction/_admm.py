@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nas_llm.calibration import Gram
 from nas_llm.reconstruction._refit import Projection, Refit
+from nas_llm.settings import AdmmDefaults, ReconstructionDefaults
 from nas_llm.space import BoolArray
 
 
@@ -33,11 +34,11 @@ def admm(
     gram: Gram,
     kept: BoolArray,
     *,
-    damping: float,
+    damping: float = ReconstructionDefaults.damping,
     dtype: torch.dtype = torch.float64,
     residuals: bool = True,
-    rho: float = 1.0,
-    iterations: int = 30,
+    rho: float = AdmmDefaults.rho,
+    iterations: int = AdmmDefaults.iterations,
 ) -> AdmmRefit:
     """Minimise ||W X - V X||^2 over V whose omitted columns are zero, by ADMM; the oracle of :func:`closed_form`.
 

@@ -8,23 +8,25 @@ import torch
 from torch import Tensor
 
 from nas_llm.reconstruction._refit import ridge_solve
+from nas_llm.settings import SequentialDefaults
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenWeights:
-    """How much each token counts in a refit; the default counts all alike.
+    """How much each token counts in a refit.
 
     Attributes:
         skip_positions: First positions of every window that do not count (attention sinks live there).
         max_norm: An input longer than this many times the median of its window counts as if it and its error were
             scaled down to that length (winsorised norms); None leaves all as they are.
         relative: Whether errors count relative to the dense model's residual stream behind the sublayer, which is what
-            the next norm makes of them; else a few tokens whose stream is hundreds of times as long decide alone.
+            the next norm makes of them; else all count alike, and a few tokens whose stream is hundreds of times as
+            long decide alone.
     """
 
     skip_positions: int = 0
     max_norm: float | None = None
-    relative: bool = False
+    relative: bool = SequentialDefaults.token_weights == "relative"
 
     def roots(self, inputs: Tensor, stream: Tensor) -> Tensor | None:
         """Square roots of the weights, ``windows x T``; None = all one.

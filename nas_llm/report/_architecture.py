@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from nas_llm import display
 from nas_llm.report._figures import _styled
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ def architecture_figure(front: Front) -> go.Figure:
         front: The front; its points are the columns, the most expensive first.
     """
     points = sorted(front.points, key=lambda point: -point.objectives[front.price])
-    names = [f"{point.id} ({display.objective(front.price, point.objectives[front.price])})" for point in points]
+    names = [f"{point.id} ({front.record(front.price).show(point.objectives[front.price])})" for point in points]
     dense = front.dense.genome
     panels = {
         "attention": [point.genome.kv_groups / dense.kv_groups for point in points],

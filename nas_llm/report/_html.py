@@ -12,13 +12,14 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from nas_llm import display
+from nas_llm.files import write_atomic
 from nas_llm.report._figures import convergence_figure, front_figure
 from nas_llm.report._history_row import HistoryRow
 from nas_llm.report._page import PAGE
-from nas_llm.report._write import write_page
 
 if TYPE_CHECKING:
     from nas_llm.front import Front, FrontPoint
+    from nas_llm.space import Objective
 
 
 def write_report(path: Path, front: Front, history_rows: Sequence[HistoryRow]) -> None:
@@ -46,7 +47,7 @@ def write_report(path: Path, front: Front, history_rows: Sequence[HistoryRow]) -
         "convergence_figure": _figure(convergence_figure(front, history_rows), "convergence", 320),
         "facts": _facts(front),
         "texts": _texts(front),
-        "latency_column": "" if front.dense.cost.latency is None else '<th scope="col">Predicted latency</th>',
+        "cost_columns": "".join(f'<th scope="col">{_head(record)}</th>' for record in front.optional_costs),
         "points": _points(front),
         "commands": escape(_commands(path.parent, front)),
         "plotly": get_plotlyjs(),
@@ -55,7 +56,7 @@ def write_report(path: Path, front: Front, history_rows: Sequence[HistoryRow]) -
     # Not str.format, because the page holds CSS and JavaScript; plotly's source comes last, so it is never searched.
     for name, text in fields.items():
         page = page.replace(f"<!--{name}-->", text)
-    write_page(path, page)
+    write_atomic(path, page)
 
 
 def _figure(figure: go.Figure, name: str, height: int) -> str:
@@ -90,7 +91,7 @@ def _facts(front: Front) -> str:
         "Dense model": model,
         "Seed": str(front.seed),
         "Objectives": ", ".join(front.objectives),
-        "Candidates priced with": f"{front.weights} weights",
+        "Candidates evaluated with": f"{front.weights} weights",
         "Hypervolume": f"{front.hypervolume:.4f}",
     }
     return "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts.items())
@@ -116,14 +117,18 @@ def _points(front: Front) -> str:
             display.count(point.cost.macs_per_token),
             display.count(point.cost.params),
             display.count(point.cost.kv_cache_bytes),
-            *([] if front.dense.cost.latency is None else [display.latency(point.cost.latency or 0.0)]),
-            display.objective(front.quality, point.objectives[front.quality]),
+            *(record.show(point.cost.value(record.name)) for record in front.optional_costs),
+            front.record(front.quality).show(point.objectives[front.quality]),
             display.perplexity(point.held_out_perplexity),
             _times_dense(point, front.dense),
             *(f"{number}/{len(point.layers)}" for number in kept),
         )
         rows.append(_row(cells, "dense" if point is front.dense else "knee" if point.knee else ""))
     return "".join(rows)
+
+
+def _head(record: Objective) -> str:
+    return escape(record.title[:1].upper() + record.title[1:])
 
 
 def _times_dense(point: FrontPoint, dense: FrontPoint) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from nas_llm.config import Problem, ReconstructionSection
 
-# More budget, another way to report and to finish, the same model read in another way. Candidates may be priced with
+# More budget, another way to report and to finish, the same model read in another way. Candidates may be evaluated with
 # reconstruction.damping.
 _FINISH = tuple(f"reconstruction.{key}" for key in ReconstructionSection.model_fields if key != "damping")
 _FREE = ("description", "search.evaluations", "front", "model.offload", *_FINISH)
@@ -23,8 +23,12 @@ def may_change(key: str) -> bool:
 
 
 def fixed_part(problem: Problem) -> dict[str, Any]:
-    """Everything of a definition that may not change: dotted key to plain value."""
-    return {key: value for key, value in _flat(problem.model_dump(mode="json")).items() if not may_change(key)}
+    """Everything of a definition that may not change and is not as by default: dotted key to plain value.
+
+    Without defaults, because a key that a later version brings does not make another run of it.
+    """
+    values = _flat(problem.model_dump(mode="json", exclude_defaults=True))
+    return {key: value for key, value in values.items() if not may_change(key)}
 
 
 def what_changed(before: Problem, after: Problem) -> dict[str, tuple[Any, Any]]:

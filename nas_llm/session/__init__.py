@@ -1,5 +1,6 @@
 """What a search needs, loaded: model, text, scores, space, workers; and the session that scripts work with."""
 
+from nas_llm.session._build_front import build_front
 from nas_llm.session._latency import check_same_device, run_latency, write_latency
 from nas_llm.session._measure import SubnetMeasure
 from nas_llm.session._prepare import prepare
@@ -7,7 +8,9 @@ from nas_llm.session._prepared import Prepared, search_space
 from nas_llm.session._ray import RayEvaluator, RayPool
 from nas_llm.session._reopen import reopen
 from nas_llm.session._resources import Resources, check_memory
+from nas_llm.session._scores import scores_of_run
 from nas_llm.session._self_texts import self_texts
+from nas_llm.session._session import Session
 from nas_llm.session._workers import with_workers
 
 __all__ = [
@@ -15,12 +18,15 @@ __all__ = [
     "RayEvaluator",
     "RayPool",
     "Resources",
+    "Session",
     "SubnetMeasure",
+    "build_front",
     "check_memory",
     "check_same_device",
     "prepare",
     "reopen",
     "run_latency",
+    "scores_of_run",
     "search_space",
     "self_texts",
     "with_workers",

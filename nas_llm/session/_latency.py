@@ -35,7 +35,7 @@ def measured_latency(
         problem: The definition.
         device: Where to measure.
         dtype: Arithmetic of candidates.
-        on_event: Told what happens.
+        on_event: Called with every event.
         checkpoint: Called between rounds; may raise.
     """
     settings, stage = problem.latency, "latency"
@@ -67,12 +67,12 @@ def write_latency(directory: Path, prepared: Prepared) -> None:
 
 
 def run_latency(directory: Path, problem: Problem) -> LatencyTable | None:
-    """The latency table that a run began with; None where latency is no objective.
+    """The latency table that a run began with; None where no objective needs one.
 
     Raises:
         RunError: If it is missing or damaged.
     """
-    return read_latency_table(directory / LATENCY_FILE) if "latency" in problem.objectives else None
+    return read_latency_table(directory / LATENCY_FILE) if problem.timed else None
 
 
 def check_same_device(directory: Path, problem: Problem, table: LatencyTable) -> None:

@@ -6,16 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nas_llm.calibration import calibrate
-from nas_llm.config import Problem
+from nas_llm.config import Problem, load_plugins
 from nas_llm.data import build_splits
 from nas_llm.errors import Interrupted
 from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted
 from nas_llm.models import load_model, resolve_device, resolve_dtype
+from nas_llm.session._cost_model import problem_costs
 from nas_llm.session._latency import measured_latency
 from nas_llm.session._prepared import Prepared, search_space
 from nas_llm.session._resources import Resources
 from nas_llm.session._self_texts import self_texts
-from nas_llm.space import CostConstraints, CostModel, LatencyTable, check_feasible
+from nas_llm.space import CostConstraints, LatencyTable, check_feasible
 
 
 def prepare(
@@ -27,6 +28,7 @@ def prepare(
     resources: Resources | None = None,
     dtype: str | None = None,
     latency: LatencyTable | None = None,
+    to_search: bool = True,
 ) -> Prepared:
     """Load the model, cut the text into splits, calibrate.
 
@@ -36,12 +38,13 @@ def prepare(
     Args:
         problem: The definition.
         base_dir: Folder that its relative paths start from.
-        on_event: Told what happens.
+        on_event: Called with every event.
         should_stop: Polled between steps.
         resources: What may be used; the workers themselves are started by :func:`with_workers`.
         dtype: Arithmetic that an earlier run was resolved to; default: what the problem says.
-        latency: Latency table that an earlier run began with; default: where latency is an objective, the one in the
+        latency: Latency table that an earlier run began with; default: where an objective needs one, the one in the
             cache, or one that is measured now.
+        to_search: Whether some genome must meet the constraints; points that were found already do not ask.
 
     Raises:
         NasLlmError: If any part of the definition cannot be met.
@@ -52,15 +55,16 @@ def prepare(
         if should_stop():
             raise Interrupted
 
+    load_plugins(problem, base_dir)
     on_event(StageStarted("model", problem.model.source))
     device = resolve_device(problem.model.device)
-    timed = "latency" in problem.objectives and latency is None
+    timed = problem.timed and latency is None
     timed_device = resolve_device(problem.latency.device) if timed and problem.latency.device != "auto" else device
     dense = load_model(problem.model.source, revision=problem.model.revision, offload=problem.model.offload)
     architecture = dense.architecture
-    space = search_space(problem, architecture)
-    cost_model = CostModel(architecture, sequence_length=problem.sequence_length, latency=latency)
-    check_feasible(space, cost_model, CostConstraints(problem.constraints))
+    cost_model = problem_costs(problem, architecture, base_dir=base_dir, latency=latency)
+    if to_search:
+        check_feasible(search_space(problem, architecture), cost_model, CostConstraints(problem.constraints))
     on_event(
         StageFinished(
             "model",
@@ -72,7 +76,7 @@ def prepare(
     resolved_dtype = resolve_dtype(dtype or problem.model.dtype, device)
     if timed:
         table = measured_latency(dense, problem, timed_device, resolved_dtype, on_event, checkpoint)
-        cost_model = CostModel(architecture, sequence_length=problem.sequence_length, latency=table)
+        cost_model = problem_costs(problem, architecture, base_dir=base_dir, latency=table)
 
     on_event(StageStarted("data"))
     splits = build_splits(
@@ -113,7 +117,7 @@ def prepare(
         dtype=resolved_dtype,
         splits=splits,
         calibration=calibration,
-        space=space,
         cost_model=cost_model,
+        base_dir=base_dir,
         resources=resources or Resources(),
     )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
 
 from nas_llm.calibration import Calibration
-from nas_llm.config import Problem
+from nas_llm.config import Problem, load_plugins
 from nas_llm.data import Splits, WindowSet
 from nas_llm.models import DenseModel
 from nas_llm.reconstruction import BlockReconstructor
@@ -31,8 +31,10 @@ class Prepared:
         dtype: Their arithmetic.
         splits: Its windows.
         calibration: Scores and Grams.
-        space: Allowed genomes.
-        cost_model: Their exact costs.
+        cost_model: Exact costs of genomes.
+        base_dir: Folder that relative paths of the definition start from.
+        resources: What may be used.
+        pool: The workers, where there are any.
     """
 
     problem: Problem
@@ -41,10 +43,15 @@ class Prepared:
     dtype: torch.dtype
     splits: Splits
     calibration: Calibration
-    space: SearchSpace
     cost_model: CostModel
+    base_dir: Path
     resources: Resources = field(default_factory=Resources)
     pool: RayPool | None = None
+
+    @cached_property
+    def space(self) -> SearchSpace:
+        """Allowed genomes."""
+        return search_space(self.problem, self.dense.architecture)
 
     def evaluator(
         self, windows: WindowSet, *, metric: str, weights: str | None = None
@@ -83,24 +90,21 @@ class Prepared:
             racing=Racing() if self.problem.fitness.racing else None,
         )
 
-    def resolved(self, *, base_dir: Path) -> Resolved:
-        """What the definition was resolved to, for ``problem.toml`` and to be compared on a resumption.
-
-        Args:
-            base_dir: Folder that relative paths of the definition start from.
-        """
-        splits = self.splits
+    def resolved(self) -> Resolved:
+        """What the definition was resolved to, for ``problem.toml`` and to be compared on a resumption."""
+        splits, plugins = self.splits, load_plugins(self.problem, self.base_dir)
         return Resolved(
-            base_dir=str(base_dir),
+            base_dir=str(self.base_dir),
             model_revision=self.dense.revision,
             data={w.name: w.digest() for w in (splits.calibration, splits.fitness, splits.held_out)},
             device=self.device.type,
             dtype=str(self.dtype).removeprefix("torch."),
             versions=package_versions(),
+            plugins={name: use.to_dict() for name, use in plugins.items()},
         )
 
     def marginals(self, scores: UnitScores) -> TaylorMarginals:
-        """First-order marginals on the calibration windows, of candidates as they are priced.
+        """First-order marginals on the calibration windows, of candidates as they are evaluated.
 
         Args:
             scores: Importance of all units.
@@ -122,7 +126,7 @@ class Prepared:
         )
 
     def _reconstructor(self) -> BlockReconstructor:
-        """The closed form on the calibration windows, which candidates are priced with."""
+        """The closed form on the calibration windows, which candidates are evaluated with."""
         return BlockReconstructor(
             self.dense,
             self.calibration,

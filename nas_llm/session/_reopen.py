@@ -16,7 +16,7 @@ def reopen(run: Run, *, on_event: EventHandler) -> Prepared:
 
     Args:
         run: The run.
-        on_event: Told what happens.
+        on_event: Called with every event.
 
     Raises:
         NasLlmError: If any part of the definition cannot be met any more.
@@ -30,6 +30,7 @@ def reopen(run: Run, *, on_event: EventHandler) -> Prepared:
         on_event=on_event,
         dtype=resolved.dtype,
         latency=run_latency(run.directory, run.problem),
+        to_search=False,
     )
-    resolved.check(prepared.resolved(base_dir=base_dir), run.directory)
+    resolved.check(prepared.resolved(), run.directory)
     return prepared

@@ -23,7 +23,7 @@ def self_texts(
         tokens: How much of it, at least.
         settings: How it is sampled.
         device: Where.
-        on_event: Told about sampling.
+        on_event: Called with events of sampling.
 
     Raises:
         DataError: If it would have to be sampled by a model that stays on disk.
@@ -31,7 +31,8 @@ def self_texts(
     shipped = packaged_sample(dense.sample) if dense.sample else None
     if shipped is not None and settings == type(settings)():
         texts = read_texts(shipped)
-        if sum(len(ids) for ids in dense.tokenizer(texts, add_special_tokens=False)["input_ids"]) >= tokens:
+        ids = dense.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+        if sum(map(len, ids)) >= tokens:
             return texts
     if dense.files is not None:
         raise DataError(

@@ -7,17 +7,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import torch
 
 from nas_llm.calibration import calibrate
-from nas_llm.config import Problem
+from nas_llm.config import Problem, load_plugins
 from nas_llm.data import Splits
 from nas_llm.models import load_model, resolve_device, resolve_dtype
-from nas_llm.session._prepared import Prepared, search_space
+from nas_llm.session._cost_model import problem_costs
+from nas_llm.session._prepared import Prepared
 from nas_llm.session._ray import RayPool
 from nas_llm.session._resources import Resources
-from nas_llm.space import CostModel
+from nas_llm.space import LatencyTable
 from nas_llm.subnet import keep_freed_memory
 
 # What a worker on this machine has to know, too.
@@ -43,7 +45,8 @@ def with_workers(prepared: Prepared) -> Iterator[Prepared]:
         dtype=str(prepared.dtype).removeprefix("torch."),
         resources=Resources(threads=resources.worker_threads, memory_gb=resources.memory_gb),
         settings={name: os.environ[name] for name in _WORKER_ENVIRONMENT if name in os.environ},
-        cost_model=prepared.cost_model,
+        latency=prepared.cost_model.latency,
+        base_dir=prepared.base_dir,
     )
     pool = RayPool(
         load,
@@ -63,10 +66,12 @@ def _load_worker(
     dtype: str,
     resources: Resources,
     settings: Mapping[str, str],
-    cost_model: CostModel,
+    latency: LatencyTable | None,
+    base_dir: Path,
 ) -> Prepared:
     """What :func:`prepare` makes, in a worker: the text comes along, calibration is found in the cache or done anew."""
     os.environ.update(settings)
+    load_plugins(problem, base_dir)
     assert resources.threads is not None
     torch.set_num_threads(resources.threads)
     device = resolve_device(problem.model.device)
@@ -86,7 +91,7 @@ def _load_worker(
             damping=problem.calibration.damping,
             device=device,
         ),
-        space=search_space(problem, dense.architecture),
-        cost_model=cost_model,
+        cost_model=problem_costs(problem, dense.architecture, base_dir=base_dir, latency=latency),
+        base_dir=base_dir,
         resources=resources,
     )

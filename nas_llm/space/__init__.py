@@ -19,6 +19,7 @@ from nas_llm.space.objectives import (
     cost_names,
     is_quality,
     objective,
+    plain_cost,
     quality_names,
     the_quality,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "cost_names",
     "is_quality",
     "objective",
+    "plain_cost",
     "quality_names",
     "resize_genome",
     "resize_mask",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from nas_llm.errors import ConfigError
+from nas_llm.settings import RacingDefaults
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +26,8 @@ class Racing:
         ConfigError: If ``parts`` is below 2 or ``confidence`` negative.
     """
 
-    parts: int = 4
-    confidence: float = 3.0
+    parts: int = RacingDefaults.parts
+    confidence: float = RacingDefaults.confidence
 
     def __post_init__(self) -> None:
         if self.parts < 2 or self.confidence < 0:

@@ -34,6 +34,7 @@ from nas_llm.posttrain import (
 )
 from nas_llm.runs import package_versions
 from nas_llm.session import self_texts
+from nas_llm.settings import EvaluationDefaults, PosttrainTextDefaults
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,10 +87,10 @@ class PosttrainTexts:
 
     text: str
     tokens: int | None = None
-    window: int = 512
+    window: int = PosttrainTextDefaults.window
     held_out: Path | None = None
     held_out_window: int | None = None
-    held_out_windows: int | None = 16
+    held_out_windows: int | None = PosttrainTextDefaults.held_out_windows
 
     def __post_init__(self) -> None:
         if self.window < 2:
@@ -125,7 +126,7 @@ def posttrain_export(
     output: Path | None = None,
     distill: bool = False,
     teacher: str | None = None,
-    device: str = "auto",
+    device: str = EvaluationDefaults.device,
     force: bool = False,
     on_event: EventHandler = ignore,
     should_stop: Callable[[], bool] = lambda: False,
@@ -264,7 +265,7 @@ def _own_windows(
 ) -> WindowSet:
     """Windows of the text that the dense model wrote."""
     tokens = texts.tokens or max(_SELF_TOKENS, texts.window)
-    dense = load_model(document["base_model"])
+    dense = load_model(document["base_model"], offload=False)
     found = self_texts(dense, tokens, settings=SelfSampleSection(), device=device, on_event=on_event)
     windows = perplexity_windows(
         found, tokenizer=tokenizer, window=texts.window, max_windows=tokens // texts.window, name="posttrain"

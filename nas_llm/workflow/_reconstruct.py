@@ -14,8 +14,9 @@ from nas_llm.files import write_atomic
 from nas_llm.finishing import (
     Finished,
     Finisher,
+    FinishPlan,
     ResidualRow,
-    describe,
+    plan_of_run,
     release_memory,
     residual_csv,
     residual_rows,
@@ -77,7 +78,8 @@ def reconstruct_points(
     Args:
         run: The run, from :func:`open_run`.
         points: Points of its front.
-        method: ``sequential``, ``closed_form``, ``admm`` or ``none``; default: the problem's.
+        method: ``sequential``, ``closed_form``, ``admm``, ``none``, or one of your own, see
+            :class:`nas_llm.finishing.FinishingMethod`; default: the problem's.
         samples: Calibration windows; default: as many tokens as the problem says.
         damping: Ridge, or several to choose between; default: the problem's.
         target: ``residual``, ``sublayer`` or a number from 0 (sublayer) to 1; default: the problem's.
@@ -100,13 +102,14 @@ def reconstruct_points(
     run = with_reconstruction(
         run, method=method, samples=samples, damping=damping, target=target, step=step, blend=blend
     )
+    plan = plan_of_run(run)
     prepared = reopen(run, on_event=on_event)
     folder = run.directory / RECONSTRUCTION_FOLDER
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise RunError(f"cannot write {folder}: {error.strerror or error}") from error
-    finisher = Finisher(prepared, memory_gb=memory_gb, on_event=on_event)
+    finisher = Finisher(prepared, plan=plan, memory_gb=memory_gb, on_event=on_event)
     records = []
     for group in _groups(points, finisher.at_once()):
         started = time.monotonic()
@@ -114,7 +117,7 @@ def reconstruct_points(
         seconds = (time.monotonic() - started) / len(group)
         on_event(StageStarted("measuring", "perplexity before and after", len(group)))
         for done, (point, result) in enumerate(zip(group, finished, strict=True), start=1):
-            records.append(_record(prepared, point, result, seconds, folder))
+            records.append(_record(prepared, plan, point, result, seconds, folder))
             on_event(StageAdvanced("measuring", done))
         on_event(StageFinished("measuring"))
     return records
@@ -126,11 +129,10 @@ def _groups(points: Sequence[FrontPoint], size: int) -> Iterator[Sequence[FrontP
 
 
 def _record(
-    prepared: Prepared, point: FrontPoint, finished: Finished, seconds: float, folder: Path
+    prepared: Prepared, plan: FinishPlan, point: FrontPoint, finished: Finished, seconds: float, folder: Path
 ) -> ReconstructionRecord:
-    problem = prepared.problem
-    rows = residual_rows(finished.residuals)
-    path = folder / f"{point.id}-{problem.reconstruction.method}.csv"
+    rows = residual_rows(finished.residuals or ())
+    path = folder / f"{point.id}-{plan.kind.name}.csv"
     write_atomic(path, residual_csv(rows))
     perplexities = []
     for edit in (None, finished.edit):
@@ -141,7 +143,7 @@ def _record(
     before, after = perplexities
     return ReconstructionRecord(
         point=point,
-        settings=describe(problem, prepared.splits.finish),
+        settings=plan.describe(prepared.splits.finish),
         fitness_perplexity=(before[0], after[0]),
         held_out_perplexity=(before[1], after[1]),
         seconds=seconds,

@@ -126,7 +126,8 @@ def test_samplers_go_by_any_of_their_names(name: str) -> None:
 @pytest.mark.parametrize("name", ["none", "nop", "median", "hyperband", "successive_halving", "wilcoxon", "patient"])
 def test_pruners_go_by_their_names(name: str) -> None:
     args = {"patience": 2} if name == "patient" else {}
-    assert build_pruner(small_study(pruner={"name": name, "args": args}).definition) is not None
+    # With fewer seeds wilcoxon could never prune.
+    assert build_pruner(small_study(pruner={"name": name, "args": args}, seeds=range(5)).definition) is not None
 
 
 def test_the_papers_setting_is_the_papers() -> None:

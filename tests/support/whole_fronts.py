@@ -25,7 +25,7 @@ def make_run(directory: Path, *overrides: str) -> Run:
     loaded = load_problem("tiny-llama", overrides=[*SETTINGS, *overrides])
     prepared = prepare(loaded.problem, base_dir=loaded.base_dir, on_event=ignore)
     directory.mkdir(parents=True)
-    write_problem(directory, prepared.problem, prepared.resolved(base_dir=loaded.base_dir))
+    write_problem(directory, prepared.problem, prepared.resolved())
     shape, rng = prepared.dense.architecture, np.random.default_rng(3)
 
     def point(name: str, genome: Genome, knee: bool = False) -> FrontPoint:

@@ -9,14 +9,17 @@ import typer
 
 from nas_llm.cli.terminal import line, output, quiet_libraries, quiet_optuna
 from nas_llm.errors import StudyError
+from nas_llm.settings import DashboardDefaults
 
 _FORMATS = ("html",)
 
 
 def dashboard(
     source: Annotated[str, typer.Argument(metavar="RUN_OR_STORAGE", help="A run, a folder of a study, or a storage.")],
-    port: Annotated[int, typer.Option(metavar="N", help="Port to listen on; 0 = any free one.")] = 8080,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(metavar="N", help="Port to listen on; 0 = any free one.")
+    ] = DashboardDefaults.port,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = DashboardDefaults.host,
     artifacts: Annotated[
         Path | None, typer.Option("--artifacts", metavar="DIR", help="Folder of artifacts; default beside the study.")
     ] = None,

@@ -12,7 +12,9 @@ from typing import Annotated
 import typer
 
 from nas_llm.cli.terminal import MethodOption, SamplesOption, line, output, quiet_libraries
-from nas_llm.errors import ConfigError, DataError, RunError
+from nas_llm.errors import ConfigError, DataError
+from nas_llm.files import write_atomic
+from nas_llm.settings import EvaluationDefaults, WorkloadDefaults
 
 _STANDARD_OUTPUT = Path("-")
 
@@ -52,7 +54,7 @@ def evaluate(
         Path | None,
         typer.Option("--text", metavar="FILE", help="One more text file, whatever its name."),
     ] = None,
-    window: Annotated[int, typer.Option(min=2, help="Tokens of one window.")] = 1024,
+    window: Annotated[int, typer.Option(min=2, help="Tokens of one window.")] = EvaluationDefaults.window,
     windows: Annotated[int | None, typer.Option(min=1, help="Windows to score; default all of the text.")] = None,
     tasks: Annotated[
         list[str] | None,
@@ -73,19 +75,27 @@ def evaluate(
     memory: Annotated[
         bool, typer.Option("--memory", help="Measure peak memory and KV cache beside the dense model.")
     ] = False,
-    prompt_tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Prompt for --latency and --memory.")] = 512,
-    new_tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Tokens decoded for these two.")] = 32,
-    batch: Annotated[int, typer.Option(min=1, metavar="N", help="Sequences at a time for these two.")] = 1,
-    rounds: Annotated[int, typer.Option(min=1, metavar="N", help="Timed runs of each model.")] = 5,
+    prompt_tokens: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Prompt for --latency and --memory.")
+    ] = WorkloadDefaults.prompt_tokens,
+    new_tokens: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Tokens decoded for these two.")
+    ] = WorkloadDefaults.new_tokens,
+    batch: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Sequences at a time for these two.")
+    ] = WorkloadDefaults.batch,
+    rounds: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Timed runs of each model.")
+    ] = WorkloadDefaults.rounds,
     base: Annotated[
         str | None, typer.Option("--base", metavar="MODEL", help="Dense model that ratios are taken against.")
     ] = None,
     method: MethodOption = None,
     samples: SamplesOption = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
-    dtype: Annotated[
-        Arithmetic, typer.Option("--dtype", help="Arithmetic and type of the weights.")
-    ] = Arithmetic.float32,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = EvaluationDefaults.device,
+    dtype: Annotated[Arithmetic, typer.Option("--dtype", help="Arithmetic and type of the weights.")] = Arithmetic[
+        EvaluationDefaults.dtype
+    ],
     as_json: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write all numbers as JSON; - is standard output.")
     ] = None,
@@ -148,7 +158,7 @@ def evaluate(
         for note in evaluation_notes(rows):
             line(console, f"  {note}", style="dim")
     if as_json is not None and as_json != _STANDARD_OUTPUT:
-        write_text(as_json, document + "\n")
+        write_atomic(as_json, document + "\n", parents=True)
         line(output(), f"written: {as_json}")
     if html is not None:
         write_evaluation_page(html, rows, versions=versions)
@@ -166,16 +176,3 @@ def split_names(texts: Sequence[str], option: str) -> list[str]:
     if not all(names):
         raise ConfigError(f"{option} {','.join(texts)!r} has an empty name; leave the comma away")
     return list(dict.fromkeys(names))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole.
-
-    Raises:
-        RunError: If it cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise RunError(f"{path} cannot be written: {error.strerror}") from error

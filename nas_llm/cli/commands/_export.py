@@ -25,6 +25,7 @@ from nas_llm.cli.terminal import (
     quiet_libraries,
 )
 from nas_llm.errors import ConfigError
+from nas_llm.settings import ExportDefaults
 
 
 def export(
@@ -40,7 +41,9 @@ def export(
     formats: Annotated[
         list[str] | None,
         typer.Option(
-            "--format", metavar="FORMAT", help="hf, gguf, decilm; several with commas or by repeating. Default hf."
+            "--format",
+            metavar="FORMAT",
+            help=f"hf, gguf, decilm; several with commas or by repeating. Default {','.join(ExportDefaults.formats)}.",
         ),
     ] = None,
     dtype: Annotated[
@@ -55,10 +58,10 @@ def export(
     samples: SamplesOption = None,
     max_shard_size: Annotated[
         str, typer.Option("--max-shard-size", metavar="SIZE", help="Largest weight file of a Hugging Face directory.")
-    ] = "5GB",
+    ] = ExportDefaults.max_shard_size,
     jobs: Annotated[
         int, typer.Option("--jobs", "--workers", metavar="N", help="Points at a time, where memory allows.")
-    ] = 1,
+    ] = ExportDefaults.jobs,
     memory: FinishMemoryOption = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite earlier exports of these points.")] = False,
 ) -> None:
@@ -80,7 +83,7 @@ def export(
     from nas_llm.runs import find_run, open_run
 
     limits = {"max_macs": parse_count(max_macs, "--max-macs"), "max_params": parse_count(max_params, "--max-params")}
-    wanted = parse_formats(formats or ["hf"])
+    wanted = parse_formats(formats or ExportDefaults.formats)
     types = parse_types(dtype or (), wanted)
     opened = open_run(find_run(run))
     points = opened.front.select(point or (), **limits, min_ratio=min_ratio, max_ratio=max_ratio)

@@ -19,9 +19,14 @@ from nas_llm.cli.terminal import (
     quiet_libraries,
 )
 from nas_llm.errors import ConfigError
+from nas_llm.settings import LEARNING_RATES, PosttrainDefaults, PosttrainTextDefaults
 
 if TYPE_CHECKING:
     from nas_llm.workflow import PosttrainRecord
+
+
+def _rates() -> str:
+    return ", ".join(f"{rate:g} for {name}" for name, rate in LEARNING_RATES.items())
 
 
 def posttrain(
@@ -32,7 +37,7 @@ def posttrain(
     ],
     method: Annotated[
         str, typer.Option("--method", metavar="NAME", help="lora (merged at the end) or full (all weights).")
-    ] = "lora",
+    ] = PosttrainDefaults.method,
     distill: Annotated[
         bool, typer.Option("--distill", help="Train towards the dense model's predictions (KL), not the text's tokens.")
     ] = False,
@@ -51,21 +56,25 @@ def posttrain(
     ] = None,
     lr: Annotated[
         float | None,
-        typer.Option("--lr", metavar="X", help="Peak learning rate; default 1e-3 for lora, 1e-4 for full."),
+        typer.Option("--lr", metavar="X", help=f"Peak learning rate; default {_rates()}."),
     ] = None,
-    batch: Annotated[int, typer.Option("--batch", metavar="N", help="Windows a step.")] = 8,
-    window: Annotated[int, typer.Option("--window", metavar="N", help="Tokens of one window.")] = 512,
-    rank: Annotated[int, typer.Option("--rank", metavar="N", help="Rank of lora's updates.")] = 16,
+    batch: Annotated[int, typer.Option("--batch", metavar="N", help="Windows a step.")] = PosttrainDefaults.batch,
+    window: Annotated[
+        int, typer.Option("--window", metavar="N", help="Tokens of one window.")
+    ] = PosttrainTextDefaults.window,
+    rank: Annotated[int, typer.Option("--rank", metavar="N", help="Rank of lora's updates.")] = PosttrainDefaults.rank,
     seed: Annotated[
         int, typer.Option("--seed", metavar="N", help="Seed of the order of windows and of lora's start.")
-    ] = 0,
+    ] = PosttrainDefaults.seed,
     dtype: Annotated[
         str, typer.Option("--dtype", metavar="TYPE", help="Arithmetic: float32, bfloat16, or auto = the faster here.")
-    ] = "auto",
+    ] = PosttrainDefaults.dtype,
     held_out: Annotated[
         Path | None, typer.Option("--held-out", metavar="FILE", help="Text to measure perplexity on along the way.")
     ] = None,
-    windows: Annotated[int, typer.Option("--windows", min=1, metavar="N", help="Windows of it to measure.")] = 16,
+    windows: Annotated[
+        int, typer.Option("--windows", min=1, metavar="N", help="Windows of it to measure.")
+    ] = PosttrainTextDefaults.held_out_windows,
     out: Annotated[
         Path | None, typer.Option("--output", "--out", metavar="DIR", help="Where to write; default EXPORT-METHOD.")
     ] = None,

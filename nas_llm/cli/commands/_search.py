@@ -23,6 +23,7 @@ from nas_llm.cli.terminal import (
     quiet_optuna,
 )
 from nas_llm.errors import ConfigError
+from nas_llm.settings import ResourcesDefaults
 
 if TYPE_CHECKING:
     from nas_llm.config import LoadedProblem
@@ -52,7 +53,7 @@ def search(
     ] = None,
     workers: Annotated[
         int, typer.Option(metavar="N", help="Price candidates in N Ray workers (one a GPU); 0 = in this process.")
-    ] = 0,
+    ] = ResourcesDefaults.workers,
     ray: Annotated[
         str | None, typer.Option("--ray", metavar="ADDRESS", help="Use the workers of a running Ray cluster.")
     ] = None,

@@ -20,6 +20,7 @@ from nas_llm.cli.terminal import (
     quiet_optuna,
 )
 from nas_llm.errors import StudyError
+from nas_llm.settings import StudyDefaults
 
 if TYPE_CHECKING:
     from nas_llm.studies import StudySummary
@@ -36,7 +37,7 @@ def study(
         ),
     ] = None,
     trials: Annotated[int | None, typer.Option(metavar="N", help="Trials in all; default from the definition.")] = None,
-    workers: Annotated[int, typer.Option(metavar="N", help="Processes on this machine.")] = 1,
+    workers: Annotated[int, typer.Option(metavar="N", help="Processes on this machine.")] = StudyDefaults.workers,
     timeout: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="After this time no further trial begins.")
     ] = None,
@@ -67,6 +68,7 @@ def study(
     Trial 0 is the paper's setting and trial 1 our default. Ctrl-C stops; --resume goes on, and also joins a study that
     other processes or machines work on.
     """
+    quiet_libraries()
     from nas_llm.cli.terminal import progress
     from nas_llm.runs import RUNS_FOLDER
     from nas_llm.studies.definition import list_studies, load_study
@@ -86,7 +88,6 @@ def study(
             progress_output(), "stopping; the present trial will be run again by --resume; Ctrl-C again aborts at once"
         )
 
-    quiet_libraries()
     from nas_llm.studies import require_optuna
 
     require_optuna("nas-llm study")
@@ -106,13 +107,18 @@ def study(
             should_stop=interrupt.asked,
             resources=Resources(threads=threads, memory_gb=memory),
         )
+    if summary.interrupted and not summary.trials:
+        line(output(), "interrupted before a trial was done; --resume goes on")
+        raise typer.Exit(INTERRUPTED)
     _show(summary)
     if apply is not None:
         from nas_llm.studies import write_best
 
         write_best(summary, loaded, apply)
         line(output(), f"the best setting: {apply}; search it with: nas-llm search {shlex.quote(str(apply))}")
-    if len(summary.trials) < summary.total:
+    if summary.exhausted:
+        line(output(), f"all combinations of the parameters are done: {len(summary.trials)} trials, no more to come")
+    elif len(summary.trials) < summary.total:
         line(output(), f"{len(summary.trials)} of {summary.total} trials are done; --resume goes on")
     line(output(), f"look at it: nas-llm dashboard {shlex.quote(place if storage else str(Path(place).parent))}")
     if summary.interrupted:

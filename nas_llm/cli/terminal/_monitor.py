@@ -88,12 +88,12 @@ def best_at_levels(front: Sequence[Objectives], levels: int) -> list[Objectives]
         front: Points with the measured objective and at least one cost; the first cost counts.
         levels: Cost levels between the cheapest and the dearest point.
     """
-    from nas_llm.config import QUALITY_OBJECTIVES
+    from nas_llm.space import is_quality, the_quality
 
     if not front:
         return []
-    quality = next(name for name in front[0] if name in QUALITY_OBJECTIVES)
-    price = next(name for name in front[0] if name not in QUALITY_OBJECTIVES)
+    quality = the_quality(list(front[0]))
+    price = next(name for name in front[0] if not is_quality(name))
     low, high = min(point[price] for point in front), max(point[price] for point in front)
     found: list[Objectives] = []
     for step in range(levels):

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from nas_llm.settings import FINISHING_METHODS
+
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run directory, or the name of one inside runs/.")]
 PointOption = Annotated[
     list[str] | None,
@@ -22,7 +24,8 @@ MethodOption = Annotated[
     typer.Option(
         "--method",
         metavar="NAME",
-        help="How weights are refitted: sequential, closed_form, admm or none; default the problem's.",
+        help=f"How weights are refitted: {', '.join(FINISHING_METHODS)}, or your own as module:Class or file.py:Class; "
+        "default the problem's.",
     ),
 ]
 SamplesOption = Annotated[

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
@@ -78,7 +79,13 @@ def _facts(monitor: SearchMonitor) -> list[str]:
 
 
 def _pair(point: Mapping[str, float]) -> str:
-    return " at ".join(display.objective(name, value) for name, value in list(point.items())[:2])
+    return " at ".join(_shown(name, value) for name, value in list(point.items())[:2])
+
+
+def _shown(name: str, value: float) -> str:
+    from nas_llm.space import objective
+
+    return objective(name).show(value)
 
 
 def _display(monitor: SearchMonitor) -> RenderableType:
@@ -110,5 +117,5 @@ def _best(monitor: SearchMonitor) -> RenderableType:
     for name in points[0]:
         table.add_column(name, justify="right")
     for point in points:
-        table.add_row(*(display.objective(name, value) for name, value in point.items()))
+        table.add_row(*(escape(_shown(name, value)) for name, value in point.items()))
     return table

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 from nas_llm import display
@@ -24,10 +25,12 @@ _MOST_COLUMNS = 8
 
 def front_table(front: Front, points: Sequence[FrontPoint]) -> Table:
     """The dense model and some points, with what the numbers were measured on."""
-    kl = front.quality == "kl"
-    timed = front.dense.cost.latency is not None
-    further = [name for name, shown in (("latency", timed), ("KL", kl)) if shown]
-    table = plain_table("point", "ratio", "MACs/token", "params", "KV bytes/token", *further)
+    costs_shown, measured = front.optional_costs, front.record(front.quality)
+    # Perplexities have columns of their own.
+    seen = () if measured.reported else (measured,)
+    # Escaped, as titles and units of others may hold square brackets, which are markup here.
+    heads = [escape(record.head) for record in (*costs_shown, *seen)]
+    table = plain_table("point", "ratio", "MACs/token", "params", "KV bytes/token", *heads)
     for name in ("fitness ppl", "held-out ppl", "attention", "FFN"):
         table.add_column(name, justify="right")
     table.add_column("", justify="left")
@@ -38,8 +41,8 @@ def front_table(front: Front, points: Sequence[FrontPoint]) -> Table:
             point.id,
             *costs(point),
             display.count(point.cost.kv_cache_bytes),
-            *([display.latency(point.cost.latency or 0.0)] if timed else []),
-            *([display.objective("kl", point.objectives["kl"])] if kl else []),
+            *(escape(record.show(point.cost.value(record.name))) for record in costs_shown),
+            *(escape(record.show(point.objectives[record.name])) for record in seen),
             display.perplexity(point.fitness_perplexity),
             display.perplexity(point.held_out_perplexity),
             f"{attention}/{len(point.layers)}",

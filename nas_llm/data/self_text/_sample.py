@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from nas_llm.data._tokens import END_OF_TEXT
 from nas_llm.errors import DataError
+from nas_llm.settings import SelfSampleDefaults
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -20,9 +21,9 @@ def sample_documents(
     tokenizer: PreTrainedTokenizerBase,
     *,
     tokens: int,
-    temperature: float,
-    document_tokens: int,
-    seed: int,
+    temperature: float = SelfSampleDefaults.temperature,
+    document_tokens: int = SelfSampleDefaults.document_tokens,
+    seed: int = SelfSampleDefaults.seed,
     batch_size: int = BATCH_SIZE,
     on_progress: Callable[[int], None] | None = None,
 ) -> list[str]:
@@ -68,9 +69,9 @@ def sample_batches(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     *,
-    temperature: float,
-    document_tokens: int,
-    seed: int,
+    temperature: float = SelfSampleDefaults.temperature,
+    document_tokens: int = SelfSampleDefaults.document_tokens,
+    seed: int = SelfSampleDefaults.seed,
     batch_size: int = BATCH_SIZE,
     first: int = 0,
     on_progress: Callable[[int], None] | None = None,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
 from nas_llm.errors import ModelError
 from nas_llm.models.families._base import FamilyAdapter
 from nas_llm.models.families._llama import LlamaAdapter
 from nas_llm.models.families._opt import OPTAdapter
 
+SUBNET_PREFIX = "nas_"
+"""What stands before a dense model's ``model_type`` in that of its subnets."""
 _ADAPTERS: tuple[FamilyAdapter, ...] = (LlamaAdapter(), OPTAdapter())
 
 
@@ -29,10 +31,21 @@ def adapter_for(model_type: str) -> FamilyAdapter:
     raise ModelError(f"model type '{model_type}' is not supported; supported are {', '.join(supported_model_types())}")
 
 
-def register_subnet_classes() -> None:
-    """Make transformers' Auto classes load exports without running the code that they carry; may be repeated."""
+def register_subnet_class(where: str, **kwargs: str) -> None:
+    """Make transformers' Auto classes load an export without running the code that it carries; others are left alone.
+
+    Args:
+        where: What ``from_pretrained`` takes.
+        kwargs: ``revision``, if any.
+    """
+    try:
+        subnet_type = PretrainedConfig.get_config_dict(where, **kwargs)[0].get("model_type", "")
+    except (OSError, ValueError):
+        # Whoever loads it says what is wrong with it.
+        return
     for adapter in _ADAPTERS:
         for model_type in adapter.model_types:
-            modeling = adapter.modeling(model_type)
-            AutoConfig.register(modeling.CONFIG_CLASS.model_type, modeling.CONFIG_CLASS, exist_ok=True)
-            AutoModelForCausalLM.register(modeling.CONFIG_CLASS, modeling.MODEL_CLASS, exist_ok=True)
+            if subnet_type == f"{SUBNET_PREFIX}{model_type}":
+                modeling = adapter.modeling(model_type)
+                AutoConfig.register(subnet_type, modeling.CONFIG_CLASS, exist_ok=True)
+                AutoModelForCausalLM.register(modeling.CONFIG_CLASS, modeling.MODEL_CLASS, exist_ok=True)

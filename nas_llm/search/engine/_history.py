@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import astuple
 from pathlib import Path
 from types import TracebackType
 
 from nas_llm.errors import RunError
-from nas_llm.space import COST_NAMES, Cost, Evaluation, Genome
+from nas_llm.space import COST_NAMES, Cost, Evaluation, Genome, is_quality
 
-_SCHEMA_VERSION = 3
-# An older schema that differs in one column; such a history is read as it is, and brought up to date when written.
-_WITHOUT_LATENCY = 2
+_SCHEMA_VERSION = 4
+# Older schemas that differ in some of these columns; they are read as they are, and brought up to date when written.
+_OLDER = (2, 3)
+_ADDED = {"latency": "REAL", "further": "TEXT"}
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS evaluations (
     ordinal INTEGER PRIMARY KEY,
@@ -28,11 +29,12 @@ CREATE TABLE IF NOT EXISTS evaluations (
     inheriting_ratio REAL NOT NULL,
     latency REAL,
     seconds REAL NOT NULL,
-    fidelity REAL NOT NULL
+    fidelity REAL NOT NULL,
+    further TEXT
 );
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value NOT NULL);
 """
-_COLUMNS = ("ordinal", "generation", "digest", "genome", "quality", *COST_NAMES, "seconds", "fidelity")
+_COLUMNS = ("ordinal", "generation", "digest", "genome", "quality", *COST_NAMES, "seconds", "fidelity", "further")
 _INSERT = f"INSERT INTO evaluations ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
 
 
@@ -76,12 +78,17 @@ class History:
             self._database.execute("INSERT OR IGNORE INTO meta VALUES ('schema', ?)", (_SCHEMA_VERSION,))
             self._database.execute("INSERT OR IGNORE INTO meta VALUES ('objectives', ?)", (",".join(objectives),))
         version = self._meta("schema")
-        if version == _WITHOUT_LATENCY:
+        if version in _OLDER:
             with self._database:
-                self._database.execute("ALTER TABLE evaluations ADD COLUMN latency REAL")
+                for column in self._lacking():
+                    self._database.execute(f"ALTER TABLE evaluations ADD COLUMN {column} {_ADDED[column]}")
                 self._database.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (_SCHEMA_VERSION,))
         elif version != _SCHEMA_VERSION:
             raise RunError(f"{self.path} has schema {version}, this version of nas-llm writes {_SCHEMA_VERSION}")
+
+    def _lacking(self) -> list[str]:
+        there = {row[1] for row in self._database.execute("PRAGMA table_info(evaluations)")}
+        return [column for column in _ADDED if column not in there]
 
     def _meta(self, key: str) -> object:
         row = self._database.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
@@ -116,7 +123,12 @@ class History:
         Raises:
             RunError: If the ordinal or the genome is taken, or the file cannot be written.
         """
-        values = (ordinal, generation, genome.digest(), genome.to_bytes(), quality, *astuple(cost), seconds, fidelity)
+        costs = [getattr(cost, name) for name in COST_NAMES]
+        further = json.dumps(dict(cost.further)) if cost.further else None
+        values = (
+            *(ordinal, generation, genome.digest(), genome.to_bytes(), quality),
+            *(*costs, seconds, fidelity, further),
+        )
         try:
             with self._database:
                 self._database.execute(_INSERT, values)
@@ -144,13 +156,13 @@ class History:
         Args:
             up_to: Last ordinal to yield; None = all.
         """
-        missing = {"latency": "NULL"} if self._meta("schema") == _WITHOUT_LATENCY else {}
-        columns = ", ".join(missing.get(name, name) for name in _COLUMNS)
+        lacking = self._lacking()
+        columns = ", ".join("NULL" if name in lacking else name for name in _COLUMNS)
         query = f"SELECT {columns} FROM evaluations WHERE ordinal <= ? ORDER BY ordinal"
         limit = (1 << 62) if up_to is None else up_to
         for row in self._database.execute(query, (limit,)):
-            ordinal, generation, digest, genome, quality, *costs, seconds, fidelity = row
-            cost = Cost(*costs)
+            ordinal, generation, digest, genome, quality, *costs, seconds, fidelity, further = row
+            cost = Cost(**dict(zip(COST_NAMES, costs, strict=True)), further=self._further(further))
             yield Evaluation(
                 ordinal=ordinal,
                 generation=generation,
@@ -166,7 +178,13 @@ class History:
         return int(self._database.execute("SELECT COUNT(*) FROM evaluations").fetchone()[0])
 
     def _objectives(self, quality: float, cost: Cost) -> dict[str, float]:
-        return {name: float(getattr(cost, name)) if name in COST_NAMES else quality for name in self.objectives}
+        return {name: quality if is_quality(name) else cost.value(name) for name in self.objectives}
+
+    def _further(self, text: str | None) -> dict[str, float]:
+        try:
+            return {} if text is None else {str(name): float(value) for name, value in json.loads(text).items()}
+        except (ValueError, TypeError, AttributeError) as error:
+            raise RunError(f"{self.path} is damaged: {text!r} are no further costs; start a new run") from error
 
     def close(self) -> None:
         """Close the file."""

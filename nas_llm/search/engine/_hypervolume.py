@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 from pymoo.indicators.hv import HV
 
-from nas_llm.space import FloatArray
+from nas_llm.space import FloatArray, Objective, objective
 
 # A subnet 20 times as perplexed as the dense model is of no use to anybody; both quality objectives end there.
 WORST_QUALITY = 20.0
 WORST_COST = 1.01
-# ln(perplexity) of a broken subnet is cut here, far above ln(vocabulary), to keep all arithmetic finite.
-_WORST_LOG = 100.0
 
 
 def search_scale(objectives: Mapping[str, float], names: Sequence[str], dense: Mapping[str, float]) -> FloatArray:
@@ -32,17 +30,8 @@ def search_scale(objectives: Mapping[str, float], names: Sequence[str], dense: M
     Returns:
         One finite number an objective.
     """
-    row = []
-    for name in names:
-        value = float(objectives[name])
-        if name == "perplexity":
-            value = math.log(value) if value > 0.0 else math.nan
-        if name in ("perplexity", "kl"):
-            value = min(value, _WORST_LOG) if not math.isnan(value) else _WORST_LOG
-        else:
-            value /= dense[name]
-        row.append(value)
-    return np.array(row, dtype=np.float64)
+    records = [objective(name) for name in names]
+    return _scaled([objectives[name] for name in names], records, _dense_costs(names, records, dense))
 
 
 def normalised_hypervolume(
@@ -72,14 +61,26 @@ def normalised_hypervolume(
     rows = np.asarray(objectives, dtype=np.float64).reshape(-1, len(names))
     if not len(rows):
         return 0.0
-    scaled = np.stack([search_scale(dict(zip(names, row.tolist(), strict=True)), names, dense) for row in rows])
+    records = [objective(name) for name in names]
+    costs = _dense_costs(names, records, dense)
+    scaled = np.stack([_scaled(row.tolist(), records, costs) for row in rows])
     reference = np.ones(len(names))
-    for column, name in enumerate(names):
-        if name == "perplexity":
-            scaled[:, column] -= math.log(dense["perplexity"])
-        if name in ("perplexity", "kl"):
+    for column, (name, record) in enumerate(zip(names, records, strict=True)):
+        if record.measured:
+            best = dense[name] if record.dense is None else record.dense
+            scaled[:, column] -= record.scaled(best, best)
             scaled[:, column] /= math.log(worst_quality)
         else:
             reference[column] = worst_cost
     scaled = np.maximum(scaled, 0.0)
     return float(HV(ref_point=reference)(scaled) / reference.prod())
+
+
+def _dense_costs(names: Sequence[str], records: Sequence[Objective], dense: Mapping[str, float]) -> list[float]:
+    """What each objective is counted in; measured ones are not."""
+    return [1.0 if record.measured else dense[name] for name, record in zip(names, records, strict=True)]
+
+
+def _scaled(values: Iterable[float], records: Sequence[Objective], costs: Sequence[float]) -> FloatArray:
+    row = [record.scaled(float(value), cost) for value, record, cost in zip(values, records, costs, strict=True)]
+    return np.array(row, dtype=np.float64)

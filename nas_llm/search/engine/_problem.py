@@ -8,28 +8,29 @@ from typing import Any
 import numpy as np
 from pymoo.core.problem import Problem
 
-from nas_llm.config import QUALITY_OBJECTIVES
 from nas_llm.errors import ConfigError
-from nas_llm.search.engine._evaluator import Evaluator
+from nas_llm.search.engine._evaluator import Evaluator, comparable, unheard
 from nas_llm.search.engine._hypervolume import search_scale
-from nas_llm.space import CostConstraints, CostModel, FloatArray, Genome, SearchSpace
+from nas_llm.space import CostConstraints, CostModel, FloatArray, Genome, SearchSpace, objective, the_quality
 
 
 class SubnetProblem(Problem):  # type: ignore[misc]
     """One variable that holds a genome; all objectives are minimised, on the scale of :func:`search_scale`.
 
     Inequality constraints: how often the genome lies outside of the space, then the cost bounds, as fractions. A
-    search prices genomes itself; ``_evaluate`` is for pymoo's own ``minimize``.
+    search evaluates genomes itself; ``_evaluate`` is for pymoo's own ``minimize``.
 
     Args:
         objectives: Names, exactly one of them a quality objective.
         space: Where genomes have to lie.
-        cost_model: Prices genomes.
+        cost_model: Exact costs of genomes.
         constraints: Bounds on the cost.
         evaluator: Measures the quality objective.
 
     Raises:
-        ConfigError: If latency is an objective and the cost model has no latency table.
+        ConfigError: If none of the objectives is measured, or one is predicted from a latency table and the cost model
+            has none.
+        SpaceError: If the cost model does not know an objective.
     """
 
     def __init__(
@@ -41,23 +42,24 @@ class SubnetProblem(Problem):  # type: ignore[misc]
         constraints: CostConstraints,
         evaluator: Evaluator,
     ) -> None:
-        if "latency" in objectives and cost_model.latency is None:
-            raise ConfigError("the objective latency needs a latency table; give one to the cost model")
+        for name in objectives:
+            if objective(name).timed and cost_model.latency is None:
+                raise ConfigError(f"the objective {name} needs a latency table; give one to the cost model")
         super().__init__(n_var=1, n_obj=len(objectives), n_ieq_constr=1 + len(constraints.bounds), vtype=object)
         self.objectives = tuple(objectives)
-        self.quality = next(name for name in objectives if name in QUALITY_OBJECTIVES)
+        self.quality = the_quality(self.objectives)
         self.space = space
         self.cost_model = cost_model
         self.constraints = constraints
         self.evaluator = evaluator
         self.dense_costs: Mapping[str, float] = {
-            name: float(getattr(cost_model.dense, name)) for name in self.objectives if name != self.quality
+            name: cost_model.dense.value(name) for name in self.objectives if name != self.quality
         }
 
     def objective_values(self, genome: Genome, quality: float) -> dict[str, float]:
         """Raw objectives of a genome whose quality was measured."""
         cost = self.cost_model(genome)
-        return {name: quality if name == self.quality else float(getattr(cost, name)) for name in self.objectives}
+        return {name: quality if name == self.quality else cost.value(name) for name in self.objectives}
 
     def objective_row(self, objectives: Mapping[str, float]) -> FloatArray:
         """``F`` of a genome from its raw objectives."""
@@ -76,7 +78,7 @@ class SubnetProblem(Problem):  # type: ignore[misc]
         genomes: list[Genome] = list(np.asarray(X, dtype=object).reshape(-1))
         rows = np.stack([self.constraint_row(genome) for genome in genomes])
         feasible = [genome for genome, row in zip(genomes, rows, strict=True) if (row <= 0.0).all()]
-        values = iter(self.evaluator.evaluate(feasible, on_result=_unheard))
+        values = map(comparable, self.evaluator.evaluate(feasible, on_result=unheard))
         out["G"] = rows
         out["F"] = np.stack(
             [
@@ -86,7 +88,3 @@ class SubnetProblem(Problem):  # type: ignore[misc]
                 for genome, row in zip(genomes, rows, strict=True)
             ]
         )
-
-
-def _unheard(index: int, value: float, seconds: float, fidelity: float = 1.0) -> None:
-    """Nobody listens inside of ``minimize``."""

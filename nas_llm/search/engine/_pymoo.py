@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -40,7 +41,14 @@ def genome_column(genomes: Sequence[Genome]) -> ObjectArray:
     return column
 
 
-class PymooSampling(Sampling):  # type: ignore[misc]
+class _Shared:
+    """A copy shares its genome operator: ``minimize`` copies the algorithm, and what is learned stays in one place."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return copy.copy(self)
+
+
+class PymooSampling(_Shared, Sampling):  # type: ignore[misc]
     """A first population from a function of the number of genomes and a generator."""
 
     def __init__(self, draw: Callable[[int, np.random.Generator], list[Genome]]) -> None:
@@ -51,7 +59,7 @@ class PymooSampling(Sampling):  # type: ignore[misc]
         return genome_column(self.draw(n_samples, random_state))
 
 
-class PymooMutation(Mutation):  # type: ignore[misc]
+class PymooMutation(_Shared, Mutation):  # type: ignore[misc]
     """A mutation of every individual."""
 
     def __init__(self, operator: GenomeOperator) -> None:
@@ -62,7 +70,7 @@ class PymooMutation(Mutation):  # type: ignore[misc]
         return genome_column([self.operator(genome, rng=random_state) for genome in X[:, 0]])
 
 
-class PymooRepair(Repair):  # type: ignore[misc]
+class PymooRepair(_Shared, Repair):  # type: ignore[misc]
     """A repair of every individual."""
 
     def __init__(self, operator: GenomeOperator) -> None:
@@ -73,7 +81,7 @@ class PymooRepair(Repair):  # type: ignore[misc]
         return genome_column([self.operator(genome, rng=random_state) for genome in X[:, 0]])
 
 
-class PymooCrossover(Crossover):  # type: ignore[misc]
+class PymooCrossover(_Shared, Crossover):  # type: ignore[misc]
     """A crossover of two parents into two children.
 
     Args:

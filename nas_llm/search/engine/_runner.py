@@ -26,18 +26,18 @@ class Search:
     """One search in one run directory; killed anywhere and resumed, it ends where an unbroken one does.
 
     All randomness lives in the algorithm, which is checkpointed after every generation. A generation that was cut
-    off is asked for again, identically, and what it had priced already is taken from the history. A generation that
+    off is asked for again, identically, and what it had evaluated already is taken from the history. A generation that
     the budget cuts short is not checkpointed, so a resumption with a larger budget also goes on as if never stopped.
 
     Args:
         problem: Objectives, constraints, algorithm, budget, seed.
         space: Where genomes have to lie.
-        cost_model: Prices genomes.
+        cost_model: Exact costs of genomes.
         scores: Importance of all units.
         evaluator: Measures the quality objective.
         directory: The run directory; ``history.sqlite`` and ``checkpoint/`` are written there.
         cache: Evaluations shared with other runs.
-        on_event: Told what happens.
+        on_event: Called with every event.
         should_stop: Polled between candidates; True ends the search cleanly, to be resumed.
         dense: Objectives of the dense model; measured once (outside of the budget, unless the dense model is itself a
             candidate) when not given.
@@ -72,7 +72,7 @@ class Search:
         self._should_stop = should_stop
         self._given_dense = dense
         self._subnets = SubnetProblem(
-            objectives=problem.objectives,
+            objectives=problem.objective_names,
             space=space,
             cost_model=cost_model,
             constraints=constraints,
@@ -84,7 +84,7 @@ class Search:
             scores=scores,
             cost_model=cost_model,
             constraints=problem.constraints,
-            prices=[name for name in problem.objectives if name != problem.quality],
+            prices=problem.prices,
             start=start,
             targets=problem.search.target_ratios,
         )
@@ -114,7 +114,7 @@ class Search:
             path = self.directory / HISTORY_FILE
             if not resume and (path.exists() or self._checkpoints.files()):
                 raise RunError(f"run directory {self.directory} already holds a search; resume it or name another one")
-            with History(path, self.problem.objectives) as history:
+            with History(path, self.problem.objective_names) as history:
                 ledger = Ledger(
                     history,
                     self._subnets,

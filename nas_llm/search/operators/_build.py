@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from nas_llm.config import ConstraintSection, OperatorSection
-from nas_llm.search.operators._crossover import LayerwiseCrossover
-from nas_llm.search.operators._depth import DepthMutation
-from nas_llm.search.operators._guided import GuidedMutation
-from nas_llm.search.operators._mask import MaskMutation
+from nas_llm.config import ConstraintSection, OperatorEntry, OperatorSection, named_operators
+from nas_llm.plugins import Registry
+from nas_llm.search.operators._base import Crossover, Mutation, OperatorContext, Sampling
 from nas_llm.search.operators._mutation import GenomeMutation
-from nas_llm.search.operators._ratio import RatioMutation
+from nas_llm.search.operators._registry import CROSSOVERS, MUTATIONS, SAMPLINGS, check_settings, make_operator, settable
 from nas_llm.search.operators._repair import GenomeRepair
-from nas_llm.search.operators._sampling import ImportanceSampling
 from nas_llm.search.operators._sensitivity import SensitivityModel
 from nas_llm.search.operators._target_repair import TargetRepair
 from nas_llm.space import CostConstraints, CostModel, Genome, SearchSpace, UnitScores
+
+_REGISTRIES: Mapping[str, Registry[Any]] = {"sampling": SAMPLINGS, "crossover": CROSSOVERS, "mutation": MUTATIONS}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Operators:
     """Everything that makes or mends genomes."""
 
-    sampling: ImportanceSampling
-    crossover: LayerwiseCrossover
+    sampling: Sampling
+    crossover: Crossover
     crossover_probability: float
-    mutation: GenomeMutation
+    mutation: Mutation
     repair: GenomeRepair
     sensitivities: SensitivityModel
 
@@ -62,40 +62,71 @@ def build_operators(
         section: ``[search.operators]``.
         space: Where genomes have to lie.
         scores: Importance of all units.
-        cost_model: Prices genomes.
+        cost_model: Exact costs of genomes.
         constraints: ``[constraints]``.
         prices: The costs that guided moves are made at: the cost objectives.
         start: Genomes that the first population takes in.
         targets: Inheriting ratios that all genomes are brought to; none = any ratio.
+
+    Raises:
+        ConfigError: If an operator or one of its settings is unknown or not usable.
     """
-    ratio = RatioMutation(
-        space,
-        scores,
-        probability=section.ratio_probability,
-        ratio_step=section.ratio_step,
-        transfer_probability=section.transfer_probability,
-        temperature=section.temperature,
-    )
-    mask = MaskMutation(
-        scores, probability=section.mask_probability, alpha=section.alpha, temperature=section.temperature
-    )
     repair = build_repair(space, scores, cost_model, constraints, targets=targets)
-    sensitivities = SensitivityModel(space.architecture)
-    guided = GuidedMutation(
-        space,
-        scores,
-        cost_model,
-        sensitivities,
-        prices=prices,
-        probability=section.guided_probability,
-        temperature=section.temperature,
-    )
-    depth = DepthMutation(space, scores, probability=section.depth_probability)
-    return Operators(
-        sampling=ImportanceSampling(repair, temperature=section.temperature, start=start),
-        crossover=LayerwiseCrossover(section.crossover),
-        crossover_probability=section.crossover_probability,
-        mutation=GenomeMutation(mask, ratio, depth, guided),
+    context = OperatorContext(
+        space=space,
+        scores=scores,
+        cost_model=cost_model,
         repair=repair,
-        sensitivities=sensitivities,
+        sensitivities=SensitivityModel(space.architecture),
+        prices=tuple(prices),
+        start=tuple(start),
     )
+    return Operators(
+        sampling=_made(section, context, "sampling")[0],
+        crossover=_made(section, context, "crossover")[0],
+        crossover_probability=section.crossover_probability,
+        mutation=GenomeMutation(_made(section, context, "mutation")),
+        repair=repair,
+        sensitivities=context.sensitivities,
+    )
+
+
+def check_operators(section: OperatorSection) -> None:
+    """Refuse operators and settings that do not exist, before anything is loaded.
+
+    Raises:
+        ConfigError: Names the key.
+    """
+    for where, entry, kind, _ in named_operators(section):
+        use, own = _parts(entry)
+        check_settings(_REGISTRIES[kind].get(use, where=where), own, use=use, where=where)
+
+
+def _parts(entry: str | OperatorEntry) -> tuple[str, dict[str, Any]]:
+    return (entry, {}) if isinstance(entry, str) else (entry.use, entry.settings)
+
+
+def _made(section: OperatorSection, context: OperatorContext, wanted: str) -> list[Any]:
+    """The operators of one kind; one of the package takes from the section what its own entry does not say."""
+    made, registry = [], _REGISTRIES[wanted]
+    for where, entry, kind, _ in named_operators(section):
+        if kind != wanted:
+            continue
+        use, own = _parts(entry)
+        found = registry.get(use, where=where)
+        known = settable(found)
+        shared = _shared(use, section) if registry.use(use) is None else {}
+        settings = {name: value for name, value in shared.items() if name in known} | own
+        made.append(make_operator(found, context, settings, use=use, where=where))
+    return made
+
+
+def _shared(use: str, section: OperatorSection) -> Mapping[str, Any]:
+    """The keys of the section that speak of an operator of the package."""
+    return {
+        "probability": getattr(section, f"{use}_probability", None),
+        "alpha": section.alpha,
+        "temperature": section.temperature,
+        "ratio_step": section.ratio_step,
+        "transfer_probability": section.transfer_probability,
+    }

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 
 from nas_llm.errors import ConfigError
+from nas_llm.search.operators._base import Crossover
+from nas_llm.settings import CrossoverDefaults
 from nas_llm.space import Genome
 
 
-class LayerwiseCrossover:
+class LayerwiseCrossover(Crossover):
     """Two children of two parents; every row of a child is a parent's row at the same layer.
 
     The paper does not specify its crossover. ``uniform`` draws the parent of every attention row and of every FFN
@@ -23,7 +23,7 @@ class LayerwiseCrossover:
         ConfigError: If ``kind`` is neither.
     """
 
-    def __init__(self, kind: Literal["uniform", "one_point"] = "uniform") -> None:
+    def __init__(self, kind: str = CrossoverDefaults.kind) -> None:
         if kind not in ("uniform", "one_point"):
             raise ConfigError(f"crossover must be uniform or one_point, got {kind!r}")
         self.kind = kind

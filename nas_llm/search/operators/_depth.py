@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from nas_llm.errors import ConfigError
+from nas_llm.search.operators._base import Mutation
+from nas_llm.settings import DepthDefaults
 from nas_llm.space import Genome, IntArray, SearchSpace, UnitScores
 
 
-class DepthMutation:
+class DepthMutation(Mutation):
     """Remove one attention or FFN sublayer, or restore a removed one; nothing where the space forbids both.
 
     A restored sublayer gets its most important units, as many as the median present sublayer of its kind has.
@@ -22,7 +24,9 @@ class DepthMutation:
         ConfigError: If ``probability`` is out of range.
     """
 
-    def __init__(self, space: SearchSpace, scores: UnitScores, *, probability: float = 0.1) -> None:
+    def __init__(
+        self, space: SearchSpace, scores: UnitScores, *, probability: float = DepthDefaults.probability
+    ) -> None:
         if not 0.0 <= probability <= 1.0:
             raise ConfigError(f"probability must be in [0, 1], got {probability}")
         self.space = space
@@ -32,6 +36,10 @@ class DepthMutation:
     def __call__(self, genome: Genome, *, rng: np.random.Generator) -> Genome:
         """Change the depth with the mutation probability."""
         return self.move(genome, rng=rng) if rng.random() < self.probability else genome
+
+    def force(self, genome: Genome, *, rng: np.random.Generator) -> Genome:
+        """Remove or restore one sublayer, if the space allows either."""
+        return self.move(genome, rng=rng)
 
     def move(self, genome: Genome, *, rng: np.random.Generator) -> Genome:
         """Remove or restore one sublayer; the same object where neither is possible."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
 from nas_llm.errors import ConfigError
+from nas_llm.search.operators._base import Mutation
 from nas_llm.search.operators._sensitivity import EXPONENT, Sensitivities, SensitivityModel
+from nas_llm.settings import GuidedDefaults
 from nas_llm.space import CostModel, FloatArray, Genome, IntArray, SearchSpace, UnitScores, resize_genome
 
 
-class GuidedMutation:
+class GuidedMutation(Mutation):
     """Shift a genome's counts towards the allocation that is best, at the same cost, under drawn sensitivities.
 
     Sensitivities are drawn from a model of all evaluations so far; the best allocation under them is where every
@@ -21,10 +24,10 @@ class GuidedMutation:
     Args:
         space: Bounds and alignment.
         scores: Importance of all units.
-        cost_model: Prices units.
-        model: What was learned.
-        prices: The costs that are objectives, names of :data:`nas_llm.space.COST_NAMES`. One is kept; of several, a
-            mix that is drawn for each move, so that no objective is the only one that moves are made for.
+        cost_model: Costs of units.
+        sensitivities: What was learned.
+        prices: The costs that are objectives, by name. One is kept; of several, a mix that is drawn for each move, so
+            that no objective is the only one that moves are made for.
         probability: P_g, chance of a genome to be moved.
         temperature: Softness of the choice of units.
 
@@ -32,27 +35,29 @@ class GuidedMutation:
         ConfigError: If ``probability`` is out of range.
     """
 
+    final: ClassVar[bool] = True
+
     def __init__(
         self,
         space: SearchSpace,
         scores: UnitScores,
         cost_model: CostModel,
-        model: SensitivityModel,
+        sensitivities: SensitivityModel,
         *,
         prices: Sequence[str],
-        probability: float = 0.8,
-        temperature: float = 0.05,
+        probability: float = GuidedDefaults.probability,
+        temperature: float = GuidedDefaults.temperature,
     ) -> None:
         if not 0.0 <= probability <= 1.0:
             raise ConfigError(f"probability must be in [0, 1], got {probability}")
         self.space = space
         self.scores = scores
-        self.model = model
+        self.model = sensitivities
         self.probability = probability
         self.temperature = temperature
         units = np.array([cost_model.unit_costs(name) for name in prices], dtype=np.float64)
         if len(units) > 1:
-            units /= [[float(getattr(cost_model.dense, name))] for name in prices]
+            units /= [[cost_model.dense.value(name)] for name in prices]
         self._units = units
 
     def __call__(self, genome: Genome, *, rng: np.random.Generator) -> Genome:

@@ -7,10 +7,12 @@ import math
 import numpy as np
 
 from nas_llm.errors import ConfigError
+from nas_llm.search.operators._base import Mutation
+from nas_llm.settings import MaskDefaults
 from nas_llm.space import BoolArray, FloatArray, Genome, UnitScores, weighted_choice
 
 
-class MaskMutation:
+class MaskMutation(Mutation):
     """Redraw a mask at a given count, keeping a share ``alpha`` of the old one (Algorithm 1, built directly).
 
     Of the old units ``ceil(alpha * min(k, |old|))`` are kept; the rest of the ``k`` is filled from all units that
@@ -35,11 +37,11 @@ class MaskMutation:
         self,
         scores: UnitScores,
         *,
-        probability: float = 0.3,
-        alpha: float = 0.8,
-        temperature: float = 0.05,
-        literal: bool = False,
-        tries: int = 1000,
+        probability: float = MaskDefaults.probability,
+        alpha: float = MaskDefaults.alpha,
+        temperature: float = MaskDefaults.temperature,
+        literal: bool = MaskDefaults.literal,
+        tries: int = MaskDefaults.tries,
     ) -> None:
         for name, value in (("probability", probability), ("alpha", alpha)):
             if not 0.0 <= value <= 1.0:

@@ -1,46 +1,41 @@
-"""The mutation of a search: guided, depth, ratio and mask mutation in one."""
+"""The mutation of a search: several in one."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from nas_llm.search.operators._depth import DepthMutation
-from nas_llm.search.operators._guided import GuidedMutation
-from nas_llm.search.operators._mask import MaskMutation
-from nas_llm.search.operators._ratio import RatioMutation
+from nas_llm.search.operators._base import Mutation
 from nas_llm.space import Genome
 
 
-class GenomeMutation:
-    """Guided mutation, or else depth, ratio and mask mutation; never idle if anything can change.
+class GenomeMutation(Mutation):
+    """Mutations one after the other; never idle if anything can change.
 
-    A guided child is left as it is: what the other mutations would add to it is mostly loss.
+    A genome that a final one (guided mutation) has changed is left as it is: what the others would add is mostly loss.
 
     Args:
-        mask: P_m.
-        ratio: P_s.
-        depth: P_d.
-        guided: P_g.
+        mutations: In the order in which they are applied.
     """
 
-    def __init__(self, mask: MaskMutation, ratio: RatioMutation, depth: DepthMutation, guided: GuidedMutation) -> None:
-        self.mask = mask
-        self.ratio = ratio
-        self.depth = depth
-        self.guided = guided
+    def __init__(self, mutations: Sequence[Mutation]) -> None:
+        self.mutations = tuple(mutations)
 
     def __call__(self, genome: Genome, *, rng: np.random.Generator) -> Genome:
         """Mutate one genome."""
-        child = self.guided(genome, rng=rng)
-        if child == genome:
-            child = self.mask(self.ratio(self.depth(genome, rng=rng), rng=rng), rng=rng)
-        return child if child != genome else self._forced(genome, rng)
+        child = genome
+        for mutation in self.mutations:
+            before = child
+            child = mutation(child, rng=rng)
+            if mutation.final and child != before:
+                break
+        return child if child != genome else self.force(genome, rng=rng)
 
-    def _forced(self, genome: Genome, rng: np.random.Generator) -> Genome:
-        # Transfers need a partner with room, which a genome at a corner of the space does not have.
-        for transfer in (None, False):
-            for layer in rng.permutation(genome.num_layers).tolist():
-                child = self.ratio.move(genome, [layer], rng=rng, transfer=transfer)
-                if child != genome:
-                    return child
-        return self.depth.move(genome, rng=rng)
+    def force(self, genome: Genome, *, rng: np.random.Generator) -> Genome:
+        """Ask each mutation to change the genome whatever its probability, the last one first."""
+        for mutation in reversed(self.mutations):
+            child = mutation.force(genome, rng=rng)
+            if child != genome:
+                return child
+        return genome

@@ -7,10 +7,12 @@ from collections.abc import Callable
 import numpy as np
 
 from nas_llm.errors import ConfigError
+from nas_llm.search.operators._base import Mutation
+from nas_llm.settings import RatioDefaults
 from nas_llm.space import Genome, IntArray, SearchSpace, UnitScores, resize_genome
 
 
-class RatioMutation:
+class RatioMutation(Mutation):
     """Move how many units a layer inherits; masks change only by the units that leave or enter.
 
     A move changes the FFN channels of a layer by a random multiple of ``ffn_multiple``, at most ``ratio_step * P``,
@@ -35,11 +37,11 @@ class RatioMutation:
         space: SearchSpace,
         scores: UnitScores,
         *,
-        probability: float = 0.1,
-        ratio_step: float = 0.1,
-        transfer_probability: float = 0.8,
-        group_probability: float = 0.15,
-        temperature: float = 0.05,
+        probability: float = RatioDefaults.probability,
+        ratio_step: float = RatioDefaults.ratio_step,
+        transfer_probability: float = RatioDefaults.transfer_probability,
+        group_probability: float = RatioDefaults.group_probability,
+        temperature: float = RatioDefaults.temperature,
     ) -> None:
         for name, value in (
             ("probability", probability),
@@ -60,6 +62,18 @@ class RatioMutation:
     def __call__(self, genome: Genome, *, rng: np.random.Generator) -> Genome:
         """Move each layer with the mutation probability."""
         return self.move(genome, np.flatnonzero(rng.random(genome.num_layers) < self.probability).tolist(), rng=rng)
+
+    def force(self, genome: Genome, *, rng: np.random.Generator) -> Genome:
+        """Move one layer, any that can be moved: by a transfer if need be without a partner.
+
+        Transfers need a partner with room, which a genome at a corner of the space does not have.
+        """
+        for transfer in (None, False):
+            for layer in rng.permutation(genome.num_layers).tolist():
+                child = self.move(genome, [layer], rng=rng, transfer=transfer)
+                if child != genome:
+                    return child
+        return genome
 
     def move(
         self, genome: Genome, layers: list[int], *, rng: np.random.Generator, transfer: bool | None = None

@@ -6,14 +6,16 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from nas_llm.search.operators._base import Sampling
 from nas_llm.search.operators._ratio import RatioMutation
 from nas_llm.search.operators._repair import GenomeRepair
+from nas_llm.settings import SamplingDefaults
 from nas_llm.space import BoolArray, Genome, IntArray
 
 _MAX_ANCHORS = 12
 
 
-class ImportanceSampling:
+class ImportanceSampling(Sampling):
     """Draws distinct genomes inside the space and the constraints, the most important units of each layer inherited.
 
     A third of them (at most 12), evenly spaced from the largest to the smallest allowed inheriting ratio, or at the
@@ -27,12 +29,19 @@ class ImportanceSampling:
         start: Genomes from elsewhere that come first, repaired; for as many, the rest of the population is not drawn.
     """
 
-    def __init__(self, repair: GenomeRepair, *, temperature: float = 0.05, start: Sequence[Genome] = ()) -> None:
+    def __init__(
+        self, repair: GenomeRepair, *, temperature: float = SamplingDefaults.temperature, start: Sequence[Genome] = ()
+    ) -> None:
         self.repair = repair
         self.start = tuple(start)
         # Far moves of both kinds: what the layers are worth can only be learned from subnets that differ in them.
         self._mover = RatioMutation(
-            repair.space, repair.scores, ratio_step=0.3, group_probability=0.5, temperature=temperature
+            repair.space,
+            repair.scores,
+            ratio_step=0.3,
+            transfer_probability=0.8,
+            group_probability=0.5,
+            temperature=temperature,
         )
 
     def draw(self, count: int, rng: np.random.Generator) -> list[Genome]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,8 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from nas_llm.errors import StudyError
+from nas_llm.files import write_atomic
+from nas_llm.studies._optuna import dashboard_plots
 from nas_llm.studies._storage import open_storage, shown
 from nas_llm.studies.dashboard._html_page import PAGE
 from nas_llm.studies.dashboard._serve import find_studies
@@ -20,6 +22,7 @@ from nas_llm.studies.mirror import PLOTS
 
 if TYPE_CHECKING:
     from optuna import Study
+    from optuna.study import StudyDirection
     from optuna.trial import FrozenTrial
 
 _MOST_ROWS = 500
@@ -43,7 +46,7 @@ def export_html(source: str, *, path: Path, force: bool = False) -> None:
     if path.exists() and not force:
         raise StudyError(f"{path} exists; --force overwrites it")
     url, _ = find_studies(source)
-    storage = open_storage(url)
+    storage = open_storage(url, create=False)
     studies = [optuna.load_study(study_name=entry.study_name, storage=storage) for entry in storage.get_all_studies()]
     if not studies:
         raise StudyError(f"{shown(url)} holds no study")
@@ -55,13 +58,7 @@ def export_html(source: str, *, path: Path, force: bool = False) -> None:
     }
     for name, text in fields.items():
         page = page.replace(f"<!--{name}-->", text)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.part")
-        partial.write_text(page, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise StudyError(f"{path} cannot be written: {error.strerror}") from error
+    write_atomic(path, page, parents=True, error=StudyError)
 
 
 def _section(study: Study, index: int) -> str:
@@ -105,11 +102,11 @@ def _figures(study: Study, names: Sequence[str], trials: Sequence[FrozenTrial]) 
     if not several:
         yield "Optimization history", draw.plot_optimization_history(study, target_name=names[0])
         yield "Reported on the way", draw.plot_intermediate_values(study)
-    for place, name in enumerate(names):
+    for place, (name, direction) in enumerate(zip(names, study.directions, strict=True)):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                target = (lambda trial, place=place: trial.values[place]) if several else None
+                target = _lower_is_better(place, direction) if several else None
                 figure = draw.plot_param_importances(study, target=target, target_name=name)
         except (ValueError, RuntimeError):
             # Too few trials, or all of one value.
@@ -117,12 +114,14 @@ def _figures(study: Study, names: Sequence[str], trials: Sequence[FrozenTrial]) 
         yield f"What {name} depends on", figure
 
 
+def _lower_is_better(place: int, direction: StudyDirection) -> Callable[[FrozenTrial], float]:
+    """One objective as Optuna's importances take it: they tell what reaches its low values."""
+    sign = -1.0 if direction.name == "MAXIMIZE" else 1.0
+    return lambda trial: sign * trial.values[place]
+
+
 def _saved_plots(study: Study) -> Iterator[tuple[str, go.Figure]]:
-    try:
-        from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
-    except ImportError:
-        return
-    saved = get_plotly_graph_objects(study._storage.get_study_system_attrs(study._study_id))
+    saved = dashboard_plots(study)
     for name in sorted(saved, key=lambda name: (PLOTS.index(name) if name in PLOTS else len(PLOTS), name)):
         figure = go.Figure(json.loads(saved[name]))
         figure.update_layout(title=None, margin={"t": 40})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from socketserver import ThreadingMixIn
@@ -10,6 +11,8 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from nas_llm.errors import StudyError
+from nas_llm.runs import PROBLEM_FILE, is_run
+from nas_llm.settings import DashboardDefaults
 from nas_llm.studies._optuna import require_dashboard
 from nas_llm.studies._storage import ARTIFACTS, JOURNAL_FILE, open_storage, shown
 
@@ -42,9 +45,7 @@ def find_studies(source: str, artifacts: Path | None = None) -> tuple[str, Path 
     for path in (Path(source), Path("runs") / source, Path("runs") / "studies" / source):
         if path.is_dir():
             if not (path / JOURNAL_FILE).is_file():
-                raise StudyError(
-                    f"{path} has no {JOURNAL_FILE}: its search was not mirrored, or into another storage; name that one"
-                )
+                raise StudyError(f"{path} has no {JOURNAL_FILE}: {_mend(path)}")
             path = path / JOURNAL_FILE
         if path.is_file():
             beside = path.parent / ARTIFACTS
@@ -52,12 +53,23 @@ def find_studies(source: str, artifacts: Path | None = None) -> tuple[str, Path 
     raise StudyError(f"{source} is no run, study or storage; give a run directory, a journal file or a storage URL")
 
 
+def _mend(folder: Path) -> str:
+    """What to do about a folder without a journal."""
+    if not is_run(folder):
+        return "name a run directory, a journal file or a storage URL"
+    words = ["nas-llm", "search", str(folder / PROBLEM_FILE), "--run", str(folder), "--resume"]
+    return (
+        f"its search was run without the extra for studies or with --no-study; {shlex.join(words)} makes it from what "
+        f"was evaluated; a search with --study URL is looked at by that URL"
+    )
+
+
 def serve_dashboard(
     source: str,
     *,
     artifacts: Path | None = None,
-    host: str = "127.0.0.1",
-    port: int = 8080,
+    host: str = DashboardDefaults.host,
+    port: int = DashboardDefaults.port,
     on_ready: Callable[[str], None] = lambda address: None,
 ) -> None:
     """Serve optuna-dashboard until interrupted.
@@ -67,7 +79,7 @@ def serve_dashboard(
         artifacts: Folder of artifacts.
         host: Address to listen on.
         port: Port to listen on; 0 = any free one.
-        on_ready: Told the address once requests are answered.
+        on_ready: Called with the address once requests are answered.
 
     Raises:
         StudyError: If there is no such study, the port is taken, or optuna-dashboard is not installed.
@@ -78,7 +90,7 @@ def serve_dashboard(
 
     url, folder = find_studies(source, artifacts)
     store = None if folder is None else FileSystemArtifactStore(folder)
-    app = wsgi(open_storage(url), artifact_store=store)
+    app = wsgi(open_storage(url, create=False), artifact_store=store)
     try:
         server = make_server(host, port, app, server_class=_Server, handler_class=_QuietHandler)
     except (OSError, OverflowError) as error:

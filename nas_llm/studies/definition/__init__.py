@@ -9,7 +9,7 @@ from nas_llm.studies.definition._definition import (
 )
 from nas_llm.studies.definition._load import LoadedStudy, PackagedStudy, list_studies, load_study, resolve_study
 from nas_llm.studies.definition._parameters import nearest_inside, suggest, tunable_keys
-from nas_llm.studies.definition._samplers import build_pruner, build_sampler
+from nas_llm.studies.definition._samplers import build_pruner, build_sampler, every_point
 from nas_llm.studies.definition._settings import BASELINES, DEFAULT, PAPER, paper_settings, setting_of, with_settings
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "StudyDefinition",
     "build_pruner",
     "build_sampler",
+    "every_point",
     "list_studies",
     "load_study",
     "nearest_inside",

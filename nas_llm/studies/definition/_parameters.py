@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from nas_llm.config import FitnessSection, OperatorSection, Problem, SearchSection
 from nas_llm.errors import ConfigError
-from nas_llm.hints import nearest
+from nas_llm.hints import meant, nearest
 from nas_llm.studies.definition._definition import ParameterSection
 from nas_llm.studies.definition._settings import with_settings
 
@@ -63,7 +63,7 @@ def _suggest_one(trial: Trial, key: str, section: ParameterSection) -> Any:
         return trial.suggest_categorical(key, section.choices)
     assert section.low is not None
     assert section.high is not None
-    if _is_integer(key, section):
+    if is_integer(key, section):
         low, high = int(section.low), int(section.high)
         return trial.suggest_int(key, low, high, step=int(section.step or 1), log=section.log)
     step = None if section.step is None else float(section.step)
@@ -80,7 +80,7 @@ def nearest_inside(key: str, section: ParameterSection, value: Any) -> Any:
     if section.step is not None:
         inside = section.low + round((inside - section.low) / section.step) * section.step
         inside = min(inside, float(section.high))
-    return round(inside) if _is_integer(key, section) else float(inside)
+    return round(inside) if is_integer(key, section) else float(inside)
 
 
 def _check_range(key: str, section: ParameterSection, kind: Any) -> None:
@@ -108,7 +108,8 @@ def _check_range(key: str, section: ParameterSection, kind: Any) -> None:
         raise ConfigError(f"{where} is a whole number; its range has low {low}, high {high}, step {step}")
 
 
-def _is_integer(key: str, section: ParameterSection) -> bool:
+def is_integer(key: str, section: ParameterSection) -> bool:
+    """Whether the values of a range are whole numbers."""
     kind = _fields().get(key)
     if kind is None:
         return all(isinstance(value, int) for value in (section.low, section.high, section.step) if value is not None)
@@ -134,4 +135,4 @@ def _hint(key: str) -> str:
     known = tunable_keys()
     by_leaf = {name.rpartition(".")[2]: name for name in known}
     close = nearest(key, known, cutoff=0.75) or by_leaf.get(nearest(key.rpartition(".")[2], by_leaf, cutoff=0.6) or "")
-    return f'did you mean "{close}"?' if close else f"known are {', '.join(known)}, {ARGUMENTS}*"
+    return meant(close) if close else f"known are {', '.join(known)}, {ARGUMENTS}*"

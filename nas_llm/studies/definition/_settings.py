@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from nas_llm.config import Problem, apply_override, faults
+from nas_llm.config import Problem, apply_override, check_operator_names, faults
 from nas_llm.errors import ConfigError
 
 PAPER, DEFAULT = "paper", "default"
@@ -59,11 +59,13 @@ def with_settings(problem: Problem, settings: Mapping[str, Any], *, where: str =
     for key, value in settings.items():
         apply_override(data, key, value)
     try:
-        return Problem.model_validate_json(json.dumps(data), strict=True)
+        changed = Problem.model_validate_json(json.dumps(data), strict=True)
     except ValidationError as error:
         raise ConfigError(
             f"{where}: {'; '.join(fault.message for fault in faults(error, Problem, data)[:3])}"
         ) from error
+    check_operator_names(changed)
+    return changed
 
 
 def setting_of(problem: Problem, key: str) -> Any:

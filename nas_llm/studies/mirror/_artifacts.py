@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas_llm.runs import FRONT_FILE
+from nas_llm.studies._optuna import STUDY_ARTIFACTS, TRIAL_ARTIFACTS, id_of_study, id_of_trial
 from nas_llm.studies.mirror._trials import trial_of_search
 
 if TYPE_CHECKING:
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
 
     from nas_llm.workflow.search import RunSummary
 
-_STUDY_KEY = "artifacts:"
-# Finished trials take no attributes any more; the dashboard looks for their artifacts here as well.
-_TRIAL_KEY = "dashboard:artifacts:"
 _BINARY = "application/octet-stream"
 
 
@@ -55,13 +53,13 @@ def attach_artifacts(study: Study, storage: BaseStorage, folder: Path, summary: 
             with path.open("rb") as file:
                 store.write(artifact, file)
             meta = {"artifact_id": artifact, "filename": path.name, "mimetype": _BINARY, "encoding": None}
-            key = f"{_TRIAL_KEY}{trial._trial_id}:{artifact}"
-            storage.set_study_system_attr(study._study_id, key, json.dumps(meta))
+            key = f"{TRIAL_ARTIFACTS}{id_of_trial(trial)}:{artifact}"
+            storage.set_study_system_attr(id_of_study(study), key, json.dumps(meta))
 
 
 def _clear(study: Study, storage: BaseStorage, folder: Path) -> None:
     """Take away what an earlier end of the same search left."""
-    for key, meta in storage.get_study_system_attrs(study._study_id).items():
-        if key.startswith((_STUDY_KEY, _TRIAL_KEY)) and json.loads(meta) is not None:
+    for key, meta in storage.get_study_system_attrs(id_of_study(study)).items():
+        if key.startswith((STUDY_ARTIFACTS, TRIAL_ARTIFACTS)) and json.loads(meta) is not None:
             (folder / key.rpartition(":")[2]).unlink(missing_ok=True)
-            storage.set_study_system_attr(study._study_id, key, json.dumps(None))
+            storage.set_study_system_attr(id_of_study(study), key, json.dumps(None))

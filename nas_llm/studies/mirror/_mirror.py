@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nas_llm.config import Problem
-from nas_llm.errors import StudyError, first_line
+from nas_llm.errors import first_line
 from nas_llm.events import CandidateEvaluated, Event, EventHandler, GenerationFinished, Notice, StageStarted, ignore
 from nas_llm.runs import HISTORY_FILE, PROBLEM_FILE, fixed_part, read_problem
 from nas_llm.search.engine import History
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from nas_llm.workflow.search import RunSummary
 
-RUN = "run"
+RUN, BEGUN_AS = "run", "begun as"
 # Plots are drawn anew only while this share of the time so far has not been spent on the mirror.
 _SHARE = 0.01
 
@@ -42,7 +43,7 @@ class SearchMirror:
         problem: The problem.
         run_dir: The run directory; artifacts are kept there, and the journal file where no ``url`` is given.
         url: The storage, opened at once; None = ``study.journal`` in the run directory, made when the search begins.
-        on_event: Told everything first.
+        on_event: Called with every event first.
         clock: Seconds that only grow.
 
     Raises:
@@ -66,6 +67,7 @@ class SearchMirror:
         self._run_dir = run_dir
         self._on_event = on_event
         self._clock = clock
+        self._own = url is None
         self._storage: BaseStorage | None = None if url is None else open_storage(url)
         self._study: Study | None = None
         self._off = False
@@ -104,7 +106,9 @@ class SearchMirror:
         except Exception as error:
             # Drivers of databases have no common root, and no fault of theirs may end a search.
             self._off = True
-            reason = str(error) if isinstance(error, StudyError) else first_line(error)
+            # A storage knows nothing any more of a study that was renamed.
+            gone = isinstance(error, KeyError) and self._study is not None
+            reason = "it was renamed or deleted" if gone else first_line(error)
             self._on_event(Notice(f"the search is no longer mirrored into its study: {reason}"))
         finally:
             self.seconds += self._clock() - began
@@ -115,24 +119,44 @@ class SearchMirror:
         self._began = self._clock()
         if self._storage is None:
             self._storage = open_storage(self._run_dir / JOURNAL_FILE)
-        name, run = self._run_dir.resolve().name, self._identity()
-        taken = {study.study_name: study.user_attrs.get(RUN) for study in self._storage.get_all_studies()}
-        number = 1
-        while (title := name if number == 1 else f"{name}-{number}") in taken and taken[title] != run:
-            number += 1
-        names: list[str] = list(self._problem.objectives)
+        run = self._identity()
+        studies = {study.study_name: study.user_attrs for study in self._storage.get_all_studies()}
+        title, is_new = self._title(studies, run)
+        names: list[str] = list(self._problem.objective_names)
         study = optuna.create_study(
             study_name=title, storage=self._storage, directions=["minimize"] * len(names), load_if_exists=True
         )
-        if title not in taken:
+        if study.metric_names is None:
+            # It is new, or has lost them by a new name.
             study.set_metric_names(names)
+        if is_new:
             study.set_user_attr(RUN, run)
+            study.set_user_attr(BEGUN_AS, title)
             study.set_user_attr("problem", self._problem.name)
             study.set_user_attr("seed", self._problem.seed)
             self._save_note(study)
         self._study = study
         self._written = {trial_of_search(trial) for trial in study.get_trials(deepcopy=False)}
         self._read_history()
+
+    def _title(self, studies: Mapping[str, Mapping[str, Any]], run: str) -> tuple[str, bool]:
+        """The study of this run, and whether it has yet to be made.
+
+        The dashboard can rename studies, and a run directory can be moved. In a storage of several runs one of the same
+        problem, model and text in another directory has a study of its own, in the run's own journal none has.
+        """
+        name = self._run_dir.resolve().name
+        same = {now: attributes for now, attributes in studies.items() if attributes.get(RUN) == run}
+        for number in itertools.count(1):
+            title = name if number == 1 else f"{name}-{number}"
+            if title in same:
+                return title, False
+            renamed = [now for now, attributes in same.items() if attributes.get(BEGUN_AS) == title]
+            if renamed:
+                return renamed[0], False
+            if title not in studies:
+                break
+        return (next(iter(same)), False) if same and self._own else (title, True)
 
     def _identity(self) -> str:
         """The same for a run and its resumptions, another for another problem, model or text."""

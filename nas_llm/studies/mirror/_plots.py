@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -50,13 +51,16 @@ def live_front(problem: Problem, rows: Sequence[Evaluation], dense: Mapping[str,
         dense: Objectives of the dense model.
         hypervolume: What they reach.
     """
-    names = problem.objectives
+    names = problem.objective_names
     best = [rows[int(index)] for index in non_dominated([[row.objectives[name] for name in names] for row in rows])]
     best = _thinned(sorted(best, key=lambda row: -row.cost.macs_per_token), _MOST_COLUMNS)
     shape = best[0].genome
     whole = Genome(np.ones_like(shape.attn_mask), np.ones_like(shape.mlp_mask))
     # Of the dense model's costs only those that are objectives are known here, and the figures ask for no others.
-    counts = {name: int(dense.get(name, 0)) for name in COST_NAMES if name not in ("inheriting_ratio", "latency")}
+    known = {name: dense[name] for name in problem.prices if name in dense}
+    own: dict[str, Any] = {name: value for name, value in known.items() if name in COST_NAMES}
+    further = {name: value for name, value in known.items() if name not in COST_NAMES}
+    cost = replace(Cost(0, 0, 0, 0, 1.0), **own, further=further)
     points = tuple(_point(f"#{row.ordinal}", row.genome, row.objectives, row.cost, row.generation) for row in best)
     return Front(
         problem=problem.name,
@@ -66,7 +70,7 @@ def live_front(problem: Problem, rows: Sequence[Evaluation], dense: Mapping[str,
         objectives=names,
         weights=problem.fitness.weights,
         hypervolume=hypervolume,
-        dense=_point("dense", whole, dense, Cost(**counts, inheriting_ratio=1.0, latency=dense.get("latency")), 0),
+        dense=_point("dense", whole, dense, cost, 0),
         points=points,
     )
 

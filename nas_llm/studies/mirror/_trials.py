@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nas_llm.config import Problem
-from nas_llm.space import CostConstraints, Evaluation, Genome
+from nas_llm.space import COST_NAMES, CostConstraints, Evaluation, Genome, objective
+from nas_llm.studies._optuna import CONSTRAINTS
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -36,13 +36,15 @@ def mirrored_trial(row: Evaluation, problem: Problem) -> FrozenTrial:
     """
     from optuna.trial import TrialState, create_trial
 
-    values = [row.objectives[name] for name in problem.objectives]
+    values = [row.objectives[name] for name in problem.objective_names]
     bounds = CostConstraints(problem.constraints)
     violations = dict(zip((key for key, _, _ in bounds.bounds), bounds.violations(row.cost).tolist(), strict=True))
     genome = row.genome
     params, distributions = _shape(genome)
     broken = not all(math.isfinite(value) for value in values)
     attributes: dict[str, Any] = {
+        # First, so that no name of a stranger's hides one of these.
+        **{objective(name).label: value for name, value in row.cost.further.items()},
         ORDINAL: row.ordinal,
         "generation": row.generation,
         "digest": row.digest,
@@ -50,7 +52,7 @@ def mirrored_trial(row: Evaluation, problem: Problem) -> FrozenTrial:
         "fidelity": row.fidelity,
         "kv_groups": genome.kv_groups.tolist(),
         "ffn_channels": genome.ffn_channels.tolist(),
-        **{name: value for name, value in asdict(row.cost).items() if value is not None},
+        **{name: value for name in COST_NAMES if (value := getattr(row.cost, name)) is not None},
     }
     trial = create_trial(
         # A subnet that computes nothing has no perplexity to draw.
@@ -60,7 +62,7 @@ def mirrored_trial(row: Evaluation, problem: Problem) -> FrozenTrial:
         distributions=distributions,
         user_attrs=attributes,
         # The dashboard knows constraints in this older form.
-        system_attrs={"constraints": list(violations.values())} if violations else {},
+        system_attrs={CONSTRAINTS: list(violations.values())} if violations else {},
         constraints=violations,
     )
     assert trial.datetime_complete is not None

@@ -17,15 +17,18 @@ from nas_llm.evaluation.tasks import TaskSuite
 from nas_llm.events import EventHandler, ignore
 from nas_llm.models import PACKAGED_MODELS, resolve_device, resolve_model
 from nas_llm.runs import package_versions
+from nas_llm.settings import EvaluationDefaults
 from nas_llm.workflow.evaluate._measure_model import ModelMeasure, Plan, free
 from nas_llm.workflow.evaluate._subjects import Named, RunPoints, find_subjects, provenance_of
+
+_DTYPE: torch.dtype = getattr(torch, EvaluationDefaults.dtype)
 
 
 def evaluate_models(
     models: Sequence[str],
     *,
     text: str | Path | Sequence[str | Path] | None = None,
-    window: int = 1024,
+    window: int = EvaluationDefaults.window,
     windows: int | None = None,
     base: str | None = None,
     points: Sequence[str] = (),
@@ -37,8 +40,8 @@ def evaluate_models(
     latency: bool = False,
     memory: bool = False,
     workload: Workload | None = None,
-    device: str = "auto",
-    dtype: torch.dtype = torch.float32,
+    device: str = EvaluationDefaults.device,
+    dtype: torch.dtype = _DTYPE,
     on_event: EventHandler = ignore,
 ) -> list[ModelRow]:
     """Measure dense models, exports and points of runs.

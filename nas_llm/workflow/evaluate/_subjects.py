@@ -18,7 +18,7 @@ from nas_llm.errors import ConfigError
 from nas_llm.evaluation import load_any
 from nas_llm.events import EventHandler
 from nas_llm.export import PROVENANCE_FILE
-from nas_llm.finishing import Finisher, settings, with_reconstruction
+from nas_llm.finishing import Finisher, plan_of_run, with_reconstruction
 from nas_llm.front import FrontPoint
 from nas_llm.models import PACKAGED_MODELS, on_device, quiet_transformers, read_config, resolve_model
 from nas_llm.runs import Run, named_run, open_run
@@ -113,7 +113,7 @@ class RunPoints:
     """
 
     def __init__(self, run: Run, points: Sequence[FrontPoint], *, on_event: EventHandler) -> None:
-        self.run, self.points = run, tuple(points)
+        self.run, self.points, self.plan = run, tuple(points), plan_of_run(run)
         self._on_event = on_event
 
     @property
@@ -138,7 +138,7 @@ class RunPoints:
             NasLlmError: If the run cannot be reopened or its points not be finished.
         """
         prepared = self.prepared
-        finisher = Finisher(prepared, on_event=on_event)
+        finisher = Finisher(prepared, plan=self.plan, on_event=on_event)
         size = finisher.at_once()
         for start in range(0, len(self.points), size):
             group = self.points[start : start + size]
@@ -157,7 +157,7 @@ class RunPoints:
             "genome": point.digest,
             "model_revision": self.run.front.model["revision"],
             "texts": [self.prepared.splits.calibration.digest(), self.prepared.splits.finish.digest()],
-            "reconstruction": settings(self.run.problem),
+            "reconstruction": self.plan.identity(),
         }
         return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()
 

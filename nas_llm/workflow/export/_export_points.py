@@ -10,11 +10,12 @@ from pathlib import Path
 from nas_llm import display
 from nas_llm.errors import ConfigError, ExportError, NasLlmError
 from nas_llm.events import EventHandler, Notice, StageAdvanced, StageFinished, StageStarted, ignore
-from nas_llm.export import MAX_SHARD_SIZE, ExportFormat, WriteSettings, export_format, parse_size
-from nas_llm.finishing import Finisher, with_reconstruction
+from nas_llm.export import ExportFormat, WriteSettings, export_format, parse_size
+from nas_llm.finishing import Finisher, plan_of_run, with_reconstruction
 from nas_llm.front import FrontPoint
 from nas_llm.runs import Run
 from nas_llm.session import Prepared, check_memory, reopen
+from nas_llm.settings import ExportDefaults
 from nas_llm.workflow.export._folder import check_folder, locked_folder, remove_empty, write_index
 from nas_llm.workflow.export._point import Refusal
 from nas_llm.workflow.export._record import ExportRecord
@@ -43,12 +44,12 @@ def export_points(
     points: Sequence[FrontPoint],
     *,
     out: Path | None = None,
-    formats: Sequence[str] = ("hf",),
+    formats: Sequence[str] = ExportDefaults.formats,
     dtype: str | Mapping[str, str] | None = None,
-    max_shard_size: str = MAX_SHARD_SIZE,
+    max_shard_size: str = ExportDefaults.max_shard_size,
     method: str | None = None,
     samples: int | None = None,
-    jobs: int = 1,
+    jobs: int = ExportDefaults.jobs,
     memory_gb: float | None = None,
     force: bool = False,
     on_event: EventHandler = ignore,
@@ -92,7 +93,8 @@ def export_points(
     run = with_reconstruction(run, method=method, samples=samples)
     out = run.directory / "exports" if out is None else out
     check_folder(out, run)
-    tasks = [make_task(run, point, form, settings, out) for point in points for form, settings in chosen]
+    plan = plan_of_run(run)
+    tasks = [make_task(run, plan, point, form, settings, out) for point in points for form, settings in chosen]
     with locked_folder(out):
         done = {} if force else _done(tasks, on_event)
         todo = [task for task in tasks if task.name not in done]
@@ -140,7 +142,7 @@ def _export(
 ) -> None:
     prepared = reopen(run, on_event=on_event)
     check_space(out, todo, prepared)
-    finisher = Finisher(prepared, memory_gb=memory_gb, on_event=on_event)
+    finisher = Finisher(prepared, plan=todo[0].plan, memory_gb=memory_gb, on_event=on_event)
     names = ", ".join(dict.fromkeys(task.format.name for task in todo))
     count = len({task.point.id for task in todo})
     on_event(StageStarted("export", f"{count} point{'s' if count > 1 else ''} as {names} to {out}", len(todo)))

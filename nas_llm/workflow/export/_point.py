@@ -16,7 +16,7 @@ from nas_llm.errors import ExportError
 from nas_llm.evaluation import check_reload
 from nas_llm.export import Provenance, cast_weights
 from nas_llm.files import write_atomic
-from nas_llm.finishing import Finished, as_options, describe, in_words, residual_csv, residual_rows
+from nas_llm.finishing import Finished, residual_csv, residual_rows
 from nas_llm.runs import Run, package_versions
 from nas_llm.session import Prepared, SubnetMeasure
 from nas_llm.subnet import build_subnet
@@ -70,8 +70,7 @@ def export_point(
         assert finished is not None
         subnet = build_subnet(prepared.dense, remaining[0].point.genome, edit=finished.edit)
         measure = SubnetMeasure(prepared)
-        as_inherited = run.problem.reconstruction.method == "none"
-        residuals = None if as_inherited else residual_csv(residual_rows(finished.residuals))
+        residuals = None if finished.residuals is None else residual_csv(residual_rows(finished.residuals))
         for task in remaining:
             answers[task.name] = _write(run, task, subnet, prepared, measure, residuals)
     return [answers[task.name] for task in tasks]
@@ -88,7 +87,7 @@ def _write(
     # Other formats have arithmetic of their own; what is stated for them is measured before their rounding.
     written = cast_weights(subnet, task.settings.dtype) if task.format.name == "hf" else subnet
     fitness, held_out = measure(written)
-    made_by = describe(run.problem, prepared.splits.finish)
+    made_by = task.plan.describe(prepared.splits.finish)
     provenance = _provenance(run, task, prepared, made_by, fitness, held_out)
     folder = task.target.parent
     work: Path | None = None
@@ -128,7 +127,7 @@ def _provenance(
         ("held_out", dense.held_out_perplexity, held_out),
     )
     versions = package_versions()
-    options = f"--format {task.format.name} --dtype {task.settings.dtype} {as_options(run.problem)}"
+    options = f"--format {task.format.name} --dtype {task.settings.dtype} {task.plan.as_options()}"
     return Provenance(
         base_model=prepared.dense.source,
         base_revision=prepared.dense.revision,
@@ -139,7 +138,7 @@ def _provenance(
         cost=point.cost,
         dense_cost=prepared.cost_model.dense,
         sequence_length=run.problem.sequence_length,
-        weights=in_words(run.problem, prepared.splits.finish),
+        weights=task.plan.in_words(prepared.splits.finish),
         texts={**run.front.data, **({"reconstruction": made_by["text"]} if "text" in made_by else {})},
         perplexities={name: (before, after) for name, before, after in pairs if before is not None},
         reproduce=(

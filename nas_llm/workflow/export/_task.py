@@ -11,8 +11,9 @@ from typing import Any
 
 from nas_llm.errors import ExportError
 from nas_llm.export import ExportFormat, WriteSettings
-from nas_llm.finishing import settings
+from nas_llm.finishing import FinishPlan
 from nas_llm.front import FrontPoint
+from nas_llm.plugins import PluginUse
 from nas_llm.runs import Run
 from nas_llm.workflow.export._record import ExportRecord
 
@@ -29,6 +30,7 @@ class ExportTask:
         point: The point.
         format: The format.
         settings: What was chosen for it.
+        plan: How its weights are finished.
         target: The directory to appear.
         identity: Everything that the bytes depend on, as plain data: two exports with equal identities are the same.
     """
@@ -36,6 +38,7 @@ class ExportTask:
     point: FrontPoint
     format: ExportFormat
     settings: WriteSettings
+    plan: FinishPlan
     target: Path
     identity: Mapping[str, Any]
 
@@ -45,19 +48,21 @@ class ExportTask:
         return f"{self.point.id}/{self.format.name}"
 
 
-def make_task(run: Run, point: FrontPoint, form: ExportFormat, chosen: WriteSettings, out: Path) -> ExportTask:
+def make_task(
+    run: Run, plan: FinishPlan, point: FrontPoint, form: ExportFormat, chosen: WriteSettings, out: Path
+) -> ExportTask:
     """The task of a run's point."""
     identity = {
         "genome": point.digest,
         "model_revision": run.front.model["revision"],
         "calibration": run.front.data["calibration"]["digest"],
-        "reconstruction": settings(run.problem),
+        "reconstruction": plan.identity(),
         "dtype": chosen.dtype,
     }
     if form.splits:
         identity["max_shard_size"] = chosen.max_shard_size
     target = out / point.id / form.name
-    return ExportTask(point=point, format=form, settings=chosen, target=target, identity=identity)
+    return ExportTask(point=point, format=form, settings=chosen, plan=plan, target=target, identity=identity)
 
 
 def write_completion(
@@ -127,9 +132,14 @@ def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         if old != new:
             if key == "genome":
                 return "another genome"
+            if key == "code" and old and new:
+                method = str(now["method"])
+                one, other = (PluginUse(reference=method, **code) for code in (old, new))
+                return f"another {method} ({one}, it is now {other})"
             name = key.replace("_", " ")
             if isinstance(old, Mapping) and isinstance(new, Mapping):
-                return f"{name} {differing(old, new)}"
+                inner = differing(old, new)
+                return inner if inner.startswith("another ") else f"{name} {inner}"
             return f"{name} {_plain(old)}, it is now {_plain(new)}"
     return ""
 

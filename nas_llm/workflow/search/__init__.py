@@ -1,6 +1,6 @@
 """``nas-llm search``: a whole search in a run directory."""
 
-from nas_llm.workflow.search._build_front import build_front
+from nas_llm.session import build_front
 from nas_llm.workflow.search._run_search import run_search
 from nas_llm.workflow.search._summary import RunSummary
 

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nas_llm.cache import cache_dir
-from nas_llm.config import LoadedProblem
+from nas_llm.config import LoadedProblem, load_plugins
 from nas_llm.errors import Interrupted, RunError
 from nas_llm.events import EventHandler, StageFinished, StageStarted, ignore
 from nas_llm.files import write_atomic
+from nas_llm.finishing import finish_plan
 from nas_llm.front import Front
 from nas_llm.report import write_report
 from nas_llm.runs import (
@@ -22,19 +23,20 @@ from nas_llm.runs import (
     read_problem,
     write_problem,
 )
-from nas_llm.search import EvaluationCache, History, Search
+from nas_llm.search import EvaluationCache, History, Search, check_operators
 from nas_llm.session import (
     Prepared,
     Resources,
+    build_front,
     check_same_device,
     prepare,
     run_latency,
+    scores_of_run,
     with_workers,
     write_latency,
 )
-from nas_llm.workflow.search._build_front import build_front
 from nas_llm.workflow.search._descent import descend
-from nas_llm.workflow.search._start import check_shapes, named_genomes, scores_of_run, start_of_run
+from nas_llm.workflow.search._start import check_shapes, named_genomes, start_of_run
 from nas_llm.workflow.search._summary import RunSummary
 
 
@@ -98,10 +100,13 @@ def _search(
     resources: Resources,
 ) -> Front:
     problem, base_dir = loaded.problem, loaded.base_dir
+    check_operators(problem.search.operators)
+    plugins = load_plugins(problem, base_dir)
     before = latency = None
     if resume:
         check_same_problem(run_dir, problem)
         before, latency = read_problem(run_dir)[1], run_latency(run_dir, problem)
+        before.check_plugins({name: use.to_dict() for name, use in plugins.items()}, run_dir)
         if latency is not None:
             check_same_device(run_dir, problem, latency)
         # A probe: the search takes the lock itself, but only after minutes of preparation.
@@ -110,6 +115,7 @@ def _search(
     elif run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
         raise RunError(f"{run_dir} exists and is not an empty directory; resume its run or name another one")
     # Read before minutes of preparation, and again by whoever needs them.
+    finish_plan(problem, base_dir=base_dir)
     named = [] if resume else named_genomes(problem, base_dir)
     prepared = prepare(
         problem,
@@ -121,7 +127,7 @@ def _search(
         latency=latency,
     )
     check_shapes(named, prepared.dense)
-    resolved = prepared.resolved(base_dir=base_dir)
+    resolved = prepared.resolved()
     if before is not None:
         before.check(resolved, run_dir)
     else:

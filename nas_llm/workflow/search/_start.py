@@ -5,27 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from zipfile import BadZipFile
 
 from nas_llm.config import Problem
 from nas_llm.errors import RunError, SpaceError, first_line
 from nas_llm.files import write_atomic
 from nas_llm.front import read_genomes
 from nas_llm.models import DenseModel
-from nas_llm.runs import SCORES_FILE, START_FILE, checkpoint_folder
+from nas_llm.runs import START_FILE, checkpoint_folder
 from nas_llm.session import Prepared
-from nas_llm.space import Genome, UnitScores
-
-
-def scores_of_run(run_dir: Path, prepared: Prepared) -> UnitScores:
-    """The scores that this run began with: computed again elsewhere, they might differ in the last digit."""
-    path = checkpoint_folder(run_dir) / SCORES_FILE
-    try:
-        if not path.is_file():
-            write_atomic(path, prepared.calibration.scores.write)
-        return UnitScores.load(path)
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
-        raise RunError(f"cannot write or read {path}: {first_line(error)}; start a new run") from error
+from nas_llm.space import Genome
 
 
 def start_of_run(run_dir: Path, prepared: Prepared, base_dir: Path) -> list[Genome]:

@@ -9,8 +9,8 @@ import numpy as np
 from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted, ignore
 from nas_llm.front import Front, FrontPoint, knee, thin_front
 from nas_llm.search import SearchResult, search_scale
-from nas_llm.session import Prepared
-from nas_llm.space import Evaluation, FloatArray, Genome
+from nas_llm.session._prepared import Prepared
+from nas_llm.space import Evaluation, FloatArray, Genome, Objective, objective
 
 
 def build_front(prepared: Prepared, result: SearchResult, *, on_event: EventHandler = ignore) -> Front:
@@ -19,9 +19,9 @@ def build_front(prepared: Prepared, result: SearchResult, *, on_event: EventHand
     Args:
         prepared: The problem that was searched.
         result: What the search found.
-        on_event: Told what happens.
+        on_event: Called with every event.
     """
-    problem, names = prepared.problem, prepared.problem.objectives
+    problem, names = prepared.problem, prepared.problem.objective_names
     chosen = thin_front(_scaled(result.front, names, result.dense), problem.front.size)
     kept = [result.front[index] for index in chosen]
     thinned = f" of the front's {len(result.front)}" if len(kept) < len(result.front) else ""
@@ -32,8 +32,8 @@ def build_front(prepared: Prepared, result: SearchResult, *, on_event: EventHand
     genomes = [dense_genome, *(evaluation.genome for evaluation in kept)]
     held_out = _score(prepared, genomes, "held_out", subject, on_event)
     fitness = (
-        [result.dense["perplexity"], *(evaluation.objectives["perplexity"] for evaluation in kept)]
-        if problem.quality == "perplexity"
+        [result.dense[problem.quality], *(evaluation.objectives[problem.quality] for evaluation in kept)]
+        if objective(problem.quality).reported
         else _score(prepared, genomes, "fitness", subject, on_event)
     )
     middle = knee(_scaled(kept, names, result.dense))
@@ -60,7 +60,12 @@ def build_front(prepared: Prepared, result: SearchResult, *, on_event: EventHand
             generation=0,
         ),
         points=points,
+        labels={name: _label(objective(name)) for name in prepared.cost_model.dense.further},
     )
+
+
+def _label(record: Objective) -> dict[str, str]:
+    return {"title": record.title, "unit": record.unit}
 
 
 def _score(
