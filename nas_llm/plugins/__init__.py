@@ -8,6 +8,7 @@ from nas_llm.plugins._reference import (
     load_module,
     load_reference,
     short_reference,
+    source_of,
     use_of,
 )
 from nas_llm.plugins._registry import Registry, check_name, registered, unknown_name
@@ -24,6 +25,7 @@ __all__ = [
     "load_reference",
     "registered",
     "short_reference",
+    "source_of",
     "unknown_name",
     "use_of",
 ]
