@@ -14,6 +14,7 @@ from nas_llm.models._loading import (
 )
 from nas_llm.models._packaged import PACKAGED_MODELS, PackagedModel
 from nas_llm.models._precision import fast_float32, matmul_rate
+from nas_llm.models._threads import one_thread, steady_activations
 from nas_llm.models.families import (
     Block,
     BlockNames,
@@ -46,11 +47,13 @@ __all__ = [
     "matmul_rate",
     "modeling_template",
     "on_device",
+    "one_thread",
     "quiet_transformers",
     "read_config",
     "register_family",
     "resolve_device",
     "resolve_dtype",
     "resolve_model",
+    "steady_activations",
     "supported_model_types",
 ]

@@ -91,7 +91,7 @@ def _facts(front: Front) -> str:
         "Dense model": model,
         "Seed": str(front.seed),
         "Objectives": ", ".join(front.objectives),
-        "Candidates priced with": f"{front.weights} weights",
+        "Candidates evaluated with": f"{front.weights} weights",
         "Hypervolume": f"{front.hypervolume:.4f}",
     }
     return "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts.items())

@@ -110,7 +110,7 @@ class Prepared:
         return {} if use is None else {f"family {self.dense.adapter.name}": use}
 
     def marginals(self, scores: UnitScores) -> TaylorMarginals:
-        """First-order marginals on the calibration windows, of candidates as they are priced.
+        """First-order marginals on the calibration windows, of candidates as they are evaluated.
 
         Args:
             scores: Importance of all units.
@@ -132,7 +132,7 @@ class Prepared:
         )
 
     def _reconstructor(self) -> BlockReconstructor:
-        """The closed form on the calibration windows, which candidates are priced with."""
+        """The closed form on the calibration windows, which candidates are evaluated with."""
         return BlockReconstructor(
             self.dense,
             self.calibration,

@@ -26,7 +26,7 @@ class Workbench:
 
     Args:
         loaded: The study.
-        on_event: Told what is prepared.
+        on_event: Called with every event of the preparation.
         should_stop: Polled between steps.
         resources: Threads and memory.
         shared_cache: Whether evaluations are shared with other processes and runs. With the objective ``seconds``
@@ -80,7 +80,7 @@ class Workbench:
         Args:
             problem: This study's problem with other settings.
             directory: Where the search keeps its state.
-            on_event: Told what happens.
+            on_event: Called with every event.
             should_stop: Polled between candidates.
 
         Returns:
@@ -105,8 +105,8 @@ class Workbench:
     def hypervolume(self, problem: Problem, rows: Sequence[Evaluation]) -> float:
         """Normalised hypervolume of evaluations against the study's reference point.
 
-        What was priced on less text, with other weights or only in part (racing) is priced again as the study's own
-        problem does it, as far as it is on the front.
+        What was evaluated on less text, with other weights or only in part (racing) is evaluated again as the study's
+        own problem does it, as far as it is on the front.
 
         Args:
             problem: What the rows were searched with.

@@ -170,6 +170,25 @@ def test_faults_of_others_code_are_told_in_one_line() -> None:
         CostModel(sizes, sequence_length=16, further=[Unmade])
 
 
+def test_what_is_no_objective_is_refused() -> None:
+    class Nameless(CostObjective):
+        def __call__(self, genome: Genome) -> float:
+            return 1.0
+
+    class Latency(Nameless):
+        name: ClassVar[str] = "latency"
+
+    sizes = architecture()
+    for further, said in (
+        ([Nameless], "objective Nameless has no name; give the class an attribute"),
+        ([Nameless(sizes)], "objective Nameless has no name; give the class an attribute"),
+        ([Latency], "objective Latency has the name 'latency', which the package uses itself"),
+        ([Energy, Energy(sizes)], "further costs need different names, got energy, energy"),
+    ):
+        with pytest.raises(SpaceError, match=said):
+            CostModel(sizes, sequence_length=16, further=further)  # type: ignore[arg-type]
+
+
 def test_constraints_are_numbers_or_a_section() -> None:
     section = ConstraintSection(min_ratio=0.4, max_params=5000)
     for given_bounds in (

@@ -24,6 +24,7 @@ from nas_llm.space import (
 )
 from nas_llm.space.objectives import BUILT_IN, WORST_LOG
 
+CALL = "    def __call__(self, genome):\n        return 1.0\n"
 SCALES = st.sampled_from([*BUILT_IN, plain_cost("unheard_of")])
 POSITIVE = st.floats(1e-6, 1e12)
 
@@ -126,7 +127,7 @@ def test_references_are_kept_as_written_and_named_by_their_record(tmp_path: Path
 def test_the_same_reference_in_another_folder_is_another_class(tmp_path: Path) -> None:
     for folder, title in (("one", "first"), ("two", "second")):
         (tmp_path / folder).mkdir()
-        body = f'class Mine(CostObjective):\n    name = "test_mine"\n    title = "{title}"\n    __call__ = lambda *_: 1.0\n'
+        body = f'class Mine(CostObjective):\n    name = "test_mine"\n    title = "{title}"\n{CALL}'
         write(tmp_path / folder / "mine.py", body)
         (record,) = load_objectives(["mine.py:Mine"], base_dir=tmp_path / folder)
         assert record.title == objective("test_mine").title == title
@@ -160,9 +161,6 @@ def test_registered_objectives_are_named_plainly() -> None:
     assert problem.objective_names == ("perplexity", "test_registered")
     with pytest.raises(ConfigError, match=r'"test_registred" is not known; did you mean "test_registered"\?'):
         load_problem("tiny-llama", overrides=['objectives=["perplexity", "test_registred"]'])
-
-
-CALL = "    def __call__(self, genome):\n        return 1.0\n"
 
 
 @pytest.mark.parametrize(

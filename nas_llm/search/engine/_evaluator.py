@@ -1,4 +1,4 @@
-"""What a search needs of whoever prices its genomes."""
+"""What a search needs of whoever evaluates its genomes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nas_llm.space import Genome
 
 
 class OnResult(Protocol):
-    """Told of each priced genome."""
+    """Called with each evaluated genome."""
 
     def __call__(self, index: int, value: float, seconds: float, fidelity: float = 1.0) -> None:
         """Take a result.
@@ -30,11 +30,11 @@ class Evaluator(Protocol):
     """
 
     def evaluate(self, genomes: Sequence[Genome], *, on_result: OnResult) -> list[float]:
-        """Price genomes.
+        """Evaluate genomes.
 
         Args:
-            genomes: What to price, all different.
-            on_result: Called as soon as a genome is priced, in any order; an exception that it raises must be let
+            genomes: What to evaluate, all different.
+            on_result: Called as soon as a genome is evaluated, in any order; an exception that it raises must be let
                 through.
 
         Returns:
@@ -49,11 +49,11 @@ class RacingEvaluator(Evaluator, Protocol):
     def evaluate(
         self, genomes: Sequence[Genome], *, on_result: OnResult, bars: Sequence[float] | None = None
     ) -> list[float]:
-        """Price genomes; see :meth:`Evaluator.evaluate`.
+        """Evaluate genomes; see :meth:`Evaluator.evaluate`.
 
         Args:
-            genomes: What to price, all different.
-            on_result: Called as soon as a genome is priced.
+            genomes: What to evaluate, all different.
+            on_result: Called as soon as a genome is evaluated.
             bars: The best quality so far at no more than each genome's cost, inf = none.
         """
         ...

@@ -162,7 +162,7 @@ class History:
         limit = (1 << 62) if up_to is None else up_to
         for row in self._database.execute(query, (limit,)):
             ordinal, generation, digest, genome, quality, *costs, seconds, fidelity, further = row
-            cost = Cost(*costs, self._further(further))
+            cost = Cost(**dict(zip(COST_NAMES, costs, strict=True)), further=self._further(further))
             yield Evaluation(
                 ordinal=ordinal,
                 generation=generation,

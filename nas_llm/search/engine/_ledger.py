@@ -1,4 +1,4 @@
-"""Prices every genome once: from the history, from the shared cache, or by the evaluator."""
+"""Evaluates every genome once: from the history, from the shared cache, or by the evaluator."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Ledger:
         history: Where they are kept.
         problem: Costs, objectives and the evaluator.
         cache: Evaluations shared with other runs.
-        on_event: Told of each new evaluation.
+        on_event: Called with each new evaluation.
         should_stop: Polled between candidates.
         budget: Evaluations allowed, for the events.
         racing: Tell the evaluator what each genome has to beat, so that it may give up early.
@@ -54,8 +54,8 @@ class Ledger:
         """All evaluations by ascending ordinal."""
         return sorted(self._known.values(), key=lambda row: row.ordinal)
 
-    def price(self, genomes: Sequence[Genome], *, first_ordinal: int, generation: int) -> None:
-        """Make sure that genomes are priced; each new value is committed as soon as it is known.
+    def evaluate(self, genomes: Sequence[Genome], *, first_ordinal: int, generation: int) -> None:
+        """Make sure that genomes are evaluated; each new value is committed as soon as it is known.
 
         Args:
             genomes: Distinct feasible genomes in the order of asking.

@@ -18,12 +18,12 @@ class SubnetProblem(Problem):  # type: ignore[misc]
     """One variable that holds a genome; all objectives are minimised, on the scale of :func:`search_scale`.
 
     Inequality constraints: how often the genome lies outside of the space, then the cost bounds, as fractions. A
-    search prices genomes itself; ``_evaluate`` is for pymoo's own ``minimize``.
+    search evaluates genomes itself; ``_evaluate`` is for pymoo's own ``minimize``.
 
     Args:
         objectives: Names, exactly one of them a quality objective.
         space: Where genomes have to lie.
-        cost_model: Prices genomes.
+        cost_model: Exact costs of genomes.
         constraints: Bounds on the cost.
         evaluator: Measures the quality objective.
 

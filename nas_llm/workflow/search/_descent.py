@@ -42,9 +42,9 @@ def descend(
         prepared: The problem.
         run_dir: Keeps the steps under ``checkpoint/``.
         scores: Importance of all units.
-        evaluator: Prices proposals, as it prices candidates.
-        cache: Takes what was priced, and knows what was priced before.
-        on_event: Told what happens.
+        evaluator: Evaluates proposals, as it evaluates candidates.
+        cache: Takes what was evaluated, and knows what was evaluated before.
+        on_event: Called with every event.
         should_stop: Polled between proposals.
 
     Raises:
@@ -78,7 +78,7 @@ def descend(
         if should_stop():
             raise Interrupted
 
-    on_event(StageStarted("descent", "marginals and priced exchanges, down the budget", descent.steps))
+    on_event(StageStarted("descent", "marginals and evaluated exchanges, down the budget", descent.steps))
     walked = descent.run(steps.copy(), on_step=keep)
     found = ", ".join(f"{step.target:.2f}: {step.quality:.4g}" for step in _last(walked))
     on_event(StageFinished("descent", f"{problem.quality} at ratio {found}"))
