@@ -54,7 +54,7 @@ class Finisher:
         memory_gb: float | None = None,
         on_event: EventHandler = ignore,
     ) -> None:
-        self.plan = plan or finish_plan(inputs.problem)
+        self.plan = plan or finish_plan(inputs.problem, base_dir=inputs.base_dir)
         self._inputs = inputs
         self._method = self.plan.make()
         with named_faults(FINISHING_KIND, self._method):
@@ -90,7 +90,7 @@ class Finisher:
             )
         if self._method.refits and genomes:
             on_event(StageFinished(_STAGE, names))
-        return found if self.plan.code is None else [self._checked(one, self.plan.code.reference) for one in found]
+        return found if self.plan.code is None else [self._checked(one, self.plan.method) for one in found]
 
     def at_once(self) -> int:
         """How many points one pass should take, as far as memory allows; more than one only saves time."""

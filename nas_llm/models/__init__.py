@@ -14,6 +14,7 @@ from nas_llm.models._loading import (
 )
 from nas_llm.models._packaged import PACKAGED_MODELS, PackagedModel
 from nas_llm.models._precision import fast_float32, matmul_rate
+from nas_llm.models._threads import one_thread, steady_activations
 from nas_llm.models.families import Block, FamilyAdapter, adapter_for, supported_model_types
 
 __all__ = [
@@ -30,10 +31,12 @@ __all__ = [
     "load_model",
     "matmul_rate",
     "on_device",
+    "one_thread",
     "quiet_transformers",
     "read_config",
     "resolve_device",
     "resolve_dtype",
     "resolve_model",
+    "steady_activations",
     "supported_model_types",
 ]

@@ -50,7 +50,8 @@ def read_problem(directory: Path) -> tuple[Problem, Resolved]:
     except ValidationError as error:
         # Written well once: by a plugin that is not there now, or by another version.
         raise RunError(f"{path} cannot be used: {faults(error, Problem, document)[0].message}") from error
-    load_plugins(problem, base_dir)
+    # A run can be looked at where its finishing method is not, and without torch.
+    load_plugins(problem, base_dir, finish=False)
     return problem, resolved
 
 

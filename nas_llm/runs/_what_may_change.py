@@ -22,6 +22,17 @@ def may_change(key: str) -> bool:
     return any(key == free or key.startswith(f"{free}.") for free in _FREE)
 
 
+def free_plugins(problem: Problem) -> tuple[str, ...]:
+    """References that may be other code on a resumption: no evaluation depends on how points are finished.
+
+    An export knows the code that its weights came from.
+
+    Args:
+        problem: The definition.
+    """
+    return (problem.reconstruction.method,)
+
+
 def fixed_part(problem: Problem) -> dict[str, Any]:
     """Everything of a definition that may not change and is not as by default: dotted key to plain value.
 

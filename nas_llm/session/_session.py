@@ -26,6 +26,7 @@ from nas_llm.runs import (
     REPORT_FILE,
     RunLock,
     check_same_problem,
+    free_plugins,
     is_run,
     read_problem,
     write_problem,
@@ -147,7 +148,9 @@ class Session:
             check_same_problem(directory, problem)
             before, latency = read_problem(directory)[1], run_latency(directory, problem)
             plugins = load_plugins(problem, base_dir)
-            before.check_plugins({name: use.to_dict() for name, use in plugins.items()}, directory)
+            before.check_plugins(
+                {name: use.to_dict() for name, use in plugins.items()}, directory, free=free_plugins(problem)
+            )
             if latency is not None:
                 check_same_device(directory, problem, latency)
         elif directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
@@ -161,7 +164,7 @@ class Session:
             latency=latency,
         )
         if before is not None:
-            before.check(prepared.resolved(), directory)
+            before.check(prepared.resolved(), directory, free=free_plugins(problem))
             return prepared
         try:
             directory.mkdir(parents=True, exist_ok=True)

@@ -77,11 +77,19 @@ def locked_folder(out: Path) -> Iterator[None]:
                 raise ExportError(
                     f"another process exports to {out}; wait for it or name another place with --out"
                 ) from error
-        for leftover in out.glob(f"*/{WORK_PREFIX}*"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        yield
+        _sweep(out)
+        try:
+            yield
+        finally:
+            # Of processes that were killed.
+            _sweep(out)
     finally:
         os.close(descriptor)
+
+
+def _sweep(out: Path) -> None:
+    for leftover in out.glob(f"*/{WORK_PREFIX}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def remove_empty(out: Path, points: list[str]) -> None:
