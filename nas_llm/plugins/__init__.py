@@ -9,6 +9,7 @@ from nas_llm.plugins._reference import (
     load_module,
     load_reference,
     short_reference,
+    source_of,
     use_of,
 )
 from nas_llm.plugins._registry import Registry, check_name, registered, unknown_name
@@ -26,6 +27,7 @@ __all__ = [
     "named_faults",
     "registered",
     "short_reference",
+    "source_of",
     "unknown_name",
     "use_of",
 ]

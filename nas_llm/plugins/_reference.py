@@ -18,6 +18,7 @@ from typing import Any
 
 from nas_llm.errors import ConfigError, first_line
 
+_FILE_PREFIX = "nas_llm_plugin_"
 _FORM = 'write "package.module:Name" or "file.py:Name"'
 
 
@@ -150,6 +151,26 @@ def use_of(reference: str, found: Any) -> PluginUse:
     return PluginUse(reference=reference, version=_version(name), sha256=_digests[name])
 
 
+def source_of(found: Any) -> tuple[str, str] | None:
+    """What :func:`load_module` takes in another process for the same code: name and ``base_dir``.
+
+    Args:
+        found: A class or function.
+
+    Returns:
+        None where it has no file that could be imported, e.g. in a notebook or in the script that is running.
+    """
+    module = inspect.getmodule(found)
+    file = getattr(module, "__file__", None)
+    if module is None or module.__name__ == "__main__" or not file or not Path(file).is_file():
+        return None
+    path = Path(file).resolve()
+    if module.__name__.startswith(_FILE_PREFIX):
+        return str(path), str(path.parent)
+    depth = module.__name__.count(".") + (path.name == "__init__.py")
+    return module.__name__, str(path.parents[depth])
+
+
 @contextmanager
 def _also_from(folder: Path) -> Iterator[None]:
     """Look in a folder last; it stays on the path if something came from there, for what is imported later."""
@@ -170,7 +191,7 @@ def _also_from(folder: Path) -> Iterator[None]:
 def _load_file(name: str, path: Path) -> ModuleType:
     # By its content, so that a checkpoint of the same code is read wherever the file lies now.
     digest = _digest(path.read_bytes())
-    key = f"nas_llm_plugin_{path.stem}_{digest[:12]}"
+    key = f"{_FILE_PREFIX}{path.stem}_{digest[:12]}"
     _digests[key] = digest
     if key in sys.modules:
         return sys.modules[key]
