@@ -26,7 +26,7 @@ def write_shapes(
     """One file for the tensors, one for what a runtime has to know before it reads them."""
     directory.mkdir()
     dtype = getattr(torch, settings.dtype)
-    tensors = {name: value.to(dtype).clone() for name, value in subnet.state_dict().items()}
+    tensors = {name: value.detach().to(dtype).clone() for name, value in subnet.named_parameters()}
     save_file(tensors, directory / "weights.safetensors")
     genome = provenance.genome
     layers = [
