@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from transformers import AutoConfig, AutoModelForCausalLM
+import transformers
+from transformers import AutoConfig
 
 from nas_llm.errors import ModelError
 from nas_llm.models.families._base import FamilyAdapter
@@ -33,6 +34,7 @@ def register_subnet_classes() -> None:
     """Make transformers' Auto classes load exports without running the code that they carry; may be repeated."""
     for adapter in _ADAPTERS:
         for model_type in adapter.model_types:
-            modeling = adapter.modeling(model_type)
-            AutoConfig.register(modeling.CONFIG_CLASS.model_type, modeling.CONFIG_CLASS, exist_ok=True)
-            AutoModelForCausalLM.register(modeling.CONFIG_CLASS, modeling.MODEL_CLASS, exist_ok=True)
+            config_class = adapter.modeling(model_type).CONFIG_CLASS
+            AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
+            for name, model_class in adapter.auto_classes(model_type).items():
+                getattr(transformers, name).register(config_class, model_class, exist_ok=True)
