@@ -146,12 +146,12 @@ def _quiet_optuna() -> None:
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 
-def open_run(run_dir: Path) -> Run:
+def open_run(run_dir: Path, *, model: str | None = None) -> Run:
     """Read a run directory."""
     _quiet()
     from nas_llm import workflow
 
-    return workflow.open_run(run_dir)
+    return workflow.open_run(run_dir, model=model)
 
 
 @dataclass(frozen=True)

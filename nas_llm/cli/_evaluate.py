@@ -13,7 +13,7 @@ import typer
 
 from nas_llm.cli import _backend
 from nas_llm.cli._console import line, output
-from nas_llm.cli._options import MethodOption, SamplesOption
+from nas_llm.cli._options import MethodOption, ModelOption, SamplesOption
 from nas_llm.errors import ConfigError, DataError, RunError
 
 _STANDARD_OUTPUT = Path("-")
@@ -84,6 +84,7 @@ def evaluate(
     ] = None,
     method: MethodOption = None,
     samples: SamplesOption = None,
+    model: ModelOption = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
     dtype: Annotated[
         Arithmetic, typer.Option("--dtype", help="Arithmetic and type of the weights.")
@@ -123,6 +124,7 @@ def evaluate(
             points=split_names(point or (), "--point"),
             method=method,
             samples=samples,
+            model=model,
             tasks=split_names(tasks or (), "--tasks"),
             include_path=include_path,
             limit=limit,

@@ -18,6 +18,7 @@ from nas_llm.cli._options import (
     MaxRatioOption,
     MethodOption,
     MinRatioOption,
+    ModelOption,
     PointOption,
     RunArgument,
     SamplesOption,
@@ -59,6 +60,7 @@ def export(
         int, typer.Option("--jobs", "--workers", metavar="N", help="Points at a time, where memory allows.")
     ] = 1,
     memory: FinishMemoryOption = None,
+    model: ModelOption = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite earlier exports of these points.")] = False,
 ) -> None:
     """Reconstruct, write and measure points of a front.
@@ -81,7 +83,7 @@ def export(
     limits = {"max_macs": parse_count(max_macs, "--max-macs"), "max_params": parse_count(max_params, "--max-params")}
     wanted = parse_formats(formats or ["hf"])
     types = parse_types(dtype or (), wanted)
-    opened = _backend.open_run(find_run(run))
+    opened = _backend.open_run(find_run(run), model=model)
     points = opened.front.select(point or (), **limits, min_ratio=min_ratio, max_ratio=max_ratio)
     with progress() as on_event:
         exported = _backend.export_points(

@@ -6,6 +6,7 @@ import os
 import tempfile
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import tomli_w
 from pydantic import ValidationError
 
-from nas_llm.config import Problem, ReconstructionSection
+from nas_llm.config import Problem, ReconstructionSection, override_problem
 from nas_llm.errors import RunError
 from nas_llm.evaluation import device_name, read_latency_table, table_text
 from nas_llm.models import resolve_device
@@ -28,10 +29,10 @@ START_FILE = "start.json"
 DESCENT_FILE = "descent.json"
 _RESOLVED = "resolved"
 _PACKAGES = ("nas-llm", "torch", "transformers", "pymoo", "numpy")
-# What may differ between a run and its resumption: more budget, another way to report and to finish. Candidates may be
-# priced with reconstruction.damping.
+# What may differ between a run and its resumption: more budget, another way to report and to finish, another place of
+# the same model (its revision is compared once it is loaded). Candidates may be priced with reconstruction.damping.
 _FINISH = tuple(f"reconstruction.{key}" for key in ReconstructionSection.model_fields if key != "damping")
-_FREE = ("description", "search.evaluations", "front", "model.offload", *_FINISH)
+_FREE = ("description", "search.evaluations", "front", "model.source", "model.offload", *_FINISH)
 
 
 def package_versions() -> dict[str, str]:
@@ -146,8 +147,13 @@ def check_same_inputs(directory: Path, prepared: Prepared) -> None:
             raise RunError(f"{directory} was started with other {text}; restore it or start a new run")
 
 
-def open_run(run_dir: Path) -> Run:
+def open_run(run_dir: Path, *, model: str | None = None) -> Run:
     """Open a finished run.
+
+    Args:
+        run_dir: Its directory.
+        model: Where its dense model is now, if it was moved since; must be the same model, which is checked when it is
+            loaded.
 
     Raises:
         RunError: If there is no run, or it has no front yet.
@@ -156,7 +162,12 @@ def open_run(run_dir: Path) -> Run:
     path = run_dir / FRONT_FILE
     if not path.is_file():
         raise RunError(f"{run_dir} has no front yet; finish it with nas-llm search ... --run {run_dir} --resume")
-    return Run(directory=run_dir, problem=problem, front=Front.from_json(path.read_text(encoding="utf-8")))
+    front = Front.from_json(path.read_text(encoding="utf-8"))
+    if model is not None:
+        place = str(Path(model).resolve()) if Path(model).exists() else model
+        problem = override_problem(problem, {"model.source": place})
+        front = replace(front, model={**front.model, "source": problem.model.source})
+    return Run(directory=run_dir, problem=problem, front=front)
 
 
 def write_atomic(path: Path, text: str) -> None:
