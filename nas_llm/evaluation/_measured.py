@@ -5,43 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 
 import torch
-from safetensors import SafetensorError
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-
-from nas_llm.errors import ModelError, first_line
-from nas_llm.models import quiet_transformers, read_config, resolve_model
-from nas_llm.models.families import register_subnet_classes
-
-
-def load_any(
-    source: str, *, revision: str | None = None, dtype: torch.dtype | None = torch.float32
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a dense model or an export for measuring.
-
-    Exports load through the classes of this package; code that a model directory carries is never run.
-
-    Args:
-        source: Packaged name, hub name, local directory or ``.gguf`` file.
-        revision: Hub revision, for hub names only.
-        dtype: Arithmetic; None = as it was saved.
-
-    Raises:
-        ModelError: If it cannot be found or read.
-    """
-    where, identity = resolve_model(source)
-    kwargs = {"revision": revision} if identity is None and revision else {}
-    register_subnet_classes()
-    with quiet_transformers():
-        config = read_config(source, where, **kwargs)
-        try:
-            model = AutoModelForCausalLM.from_pretrained(
-                where, config=config, dtype=dtype or "auto", attn_implementation="sdpa", **kwargs
-            )
-            tokenizer = AutoTokenizer.from_pretrained(where, **kwargs)
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            raise ModelError(f"cannot load model '{source}': {first_line(error)}") from error
-    return model.eval(), tokenizer
+from transformers import PreTrainedModel
 
 
 def count_block_params(model: PreTrainedModel) -> int:

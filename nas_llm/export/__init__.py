@@ -10,13 +10,13 @@ from nas_llm.export._hf import (
     GENOME_FILE,
     HF_TYPES,
     MAX_SHARD_SIZE,
-    PROVENANCE_FILE,
     cast_weights,
     export_hf,
     parse_size,
 )
 from nas_llm.export._servable import Hindrance, Servability, servable
 from nas_llm.export._staging import staged_directory
+from nas_llm.models import PROVENANCE_FILE
 
 FORMATS = tuple(EXPORT_FORMATS)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any, ClassVar
 
 import torch
@@ -32,7 +33,7 @@ class LlamaAdapter(FamilyAdapter):
 
     def architecture(self, config: PretrainedConfig) -> Architecture:
         """Sizes of a dense Llama or Mistral."""
-        attention_bias = bool(getattr(config, "attention_bias", False))
+        attention_bias = _flag(config, "attention_bias")
         return Architecture(
             family=self.name,
             num_layers=config.num_hidden_layers,
@@ -45,7 +46,7 @@ class LlamaAdapter(FamilyAdapter):
             gated_mlp=True,
             qkv_bias=attention_bias,
             o_bias=attention_bias,
-            mlp_bias=bool(getattr(config, "mlp_bias", False)),
+            mlp_bias=_flag(config, "mlp_bias"),
             norm_parameters=config.hidden_size,
             norm_outside=False,
             final_norm=True,
@@ -98,3 +99,8 @@ class LlamaAdapter(FamilyAdapter):
         """The Llama template, renamed for Mistral."""
         renames = () if model_type == "llama" else (("Llama", "Mistral"), ("llama", "mistral"))
         return modeling_source("modeling_llama.py", renames)
+
+
+def _flag(config: PretrainedConfig, name: str) -> bool:
+    """A flag of the configuration, where its model asks for it: any ``config.json`` may hold any key."""
+    return name in {field.name for field in fields(config)} and bool(getattr(config, name))
