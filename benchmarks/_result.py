@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from nas_llm.workflow._run_files import package_versions
+from nas_llm.runs._versions import package_versions
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"

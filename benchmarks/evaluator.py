@@ -26,9 +26,10 @@ from benchmarks._result import write_result
 from nas_llm.config import Problem
 from nas_llm.data import WindowSet
 from nas_llm.models import DenseModel, fast_float32, matmul_rate
-from nas_llm.search import OnResult, RayPool, Search
+from nas_llm.search import OnResult, Search
+from nas_llm.session import RayPool
 from nas_llm.space import CostModel, Genome
-from nas_llm.subnet import PopulationEvaluator, build_subnet, masked_copy
+from nas_llm.subnet import PopulationEvaluator, build_subnet, keep_freed_memory, masked_copy
 from nas_llm.workflow import Prepared, prepare
 
 WINDOW = 512
@@ -284,6 +285,7 @@ def main() -> None:
     parser.add_argument("--population", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
+    keep_freed_memory()
     problem = definition(arguments.data, evaluations=arguments.evaluations, population=arguments.population)
     prepared = prepare(problem, base_dir=Path.cwd(), on_event=lambda event: None)
     windows = prepared.splits.fitness

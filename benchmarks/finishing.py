@@ -19,11 +19,11 @@ from benchmarks.front import RATIOS, best_at, validation_windows
 from nas_llm.config import override_problem
 from nas_llm.evaluation import load, model_perplexity
 from nas_llm.events import ignore
+from nas_llm.finishing._finisher import Finisher
+from nas_llm.finishing._settings import with_reconstruction
+from nas_llm.session._reopen import reopen
 from nas_llm.subnet import build_subnet
 from nas_llm.workflow import open_run
-from nas_llm.workflow._finish import Finisher
-from nas_llm.workflow._reconstruction_settings import with_reconstruction
-from nas_llm.workflow._reopen import reopen
 
 SEQUENTIAL = "sequential"
 VARIANTS: Mapping[str, Mapping[str, Any]] = {

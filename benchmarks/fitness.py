@@ -19,9 +19,9 @@ from nas_llm.config import load_problem
 from nas_llm.errors import ConfigError
 from nas_llm.evaluation import model_perplexity
 from nas_llm.events import ignore
-from nas_llm.subnet import build_subnet
-from nas_llm.workflow._finish import Finisher
-from nas_llm.workflow._prepare import prepare
+from nas_llm.finishing._finisher import Finisher
+from nas_llm.session._prepare import prepare
+from nas_llm.subnet import build_subnet, keep_freed_memory
 
 WEIGHTS = ("inherited", "reconstructed")
 _ENDLESS = 1_000_000
@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, default=Path("runs/bench-fitness"))
     arguments = parser.parse_args()
+    keep_freed_memory()
     data, rows = arguments.data.resolve(), []
     for weights in WEIGHTS:
         run_dir = arguments.folder / weights

@@ -19,6 +19,7 @@ from nas_llm.config import load_problem
 from nas_llm.data import WindowSet, perplexity_windows
 from nas_llm.events import Event, GenerationFinished, StageFinished
 from nas_llm.models import DenseModel
+from nas_llm.subnet import keep_freed_memory
 from nas_llm.workflow import FrontPoint, Run, evaluate_models, export_points, open_run, run_search
 
 PROBLEM = "smollm2-135m-wikitext2"
@@ -81,6 +82,7 @@ def main() -> None:
         "--run", type=Path, help="a try: nothing is written but the run; default runs/bench-front[-SEED]"
     )
     arguments = parser.parse_args()
+    keep_freed_memory()
     data, seed = arguments.data.resolve(), arguments.seed
     run_dir = arguments.run or Path("runs") / ("bench-front" if not seed else f"bench-front-{seed}")
     loaded = load_problem(

@@ -27,6 +27,7 @@ from nas_llm.errors import ModelError
 from nas_llm.events import Event, Notice, StageFinished
 from nas_llm.posttrain import CURVE_FILE, PosttrainSettings
 from nas_llm.search import Evaluation, History
+from nas_llm.subnet import keep_freed_memory
 from nas_llm.workflow import (
     FrontPoint,
     PosttrainTexts,
@@ -308,6 +309,7 @@ def main() -> None:
         "--run", type=Path, help="a try: nothing is written but this folder; default runs/bench-posttrain"
     )
     arguments = parser.parse_args()
+    keep_freed_memory()
     setup = Setup(
         folder=arguments.run or Path("runs/bench-posttrain"),
         data=arguments.data.resolve(),

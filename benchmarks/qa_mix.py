@@ -16,6 +16,7 @@ from benchmarks._result import write_result
 from benchmarks.evaluation import TASKS
 from benchmarks.front import PROBLEM, overrides, show
 from nas_llm.config import load_problem
+from nas_llm.subnet import keep_freed_memory
 from nas_llm.workflow import evaluate_models, open_run, run_search
 
 
@@ -53,6 +54,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, default=Path("runs/bench-qa-mix"))
     arguments = parser.parse_args()
+    keep_freed_memory()
     data = arguments.data.resolve()
     runs = []
     for arm, (fitness, calibration) in ARMS.items():

@@ -18,6 +18,7 @@ from nas_llm.config import Problem
 from nas_llm.events import CandidateEvaluated
 from nas_llm.search import Evaluation, Search, normalised_hypervolume
 from nas_llm.space import Genome
+from nas_llm.subnet import keep_freed_memory
 from nas_llm.workflow import Prepared, prepare
 
 OBJECTIVES = ("perplexity", "macs_per_token")
@@ -78,6 +79,7 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=120)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     arguments = parser.parse_args()
+    keep_freed_memory()
     rows: list[dict[str, Any]] = []
     for seed in arguments.seeds:
         for racing in (False, True):

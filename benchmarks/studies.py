@@ -29,6 +29,7 @@ from nas_llm.studies import (
     write_best,
 )
 from nas_llm.studies._lockstep import LockstepSearches
+from nas_llm.subnet import keep_freed_memory
 from nas_llm.workflow import run_search
 
 FRESH_SEEDS = (101, 102, 103)
@@ -86,6 +87,7 @@ def main() -> None:
     parser.add_argument("--apply", type=Path, help="write the best setting as a problem definition")
     parser.add_argument("--dry", action="store_true", help="print the result, do not write it")
     arguments = parser.parse_args()
+    keep_freed_memory()
 
     overrides = [] if arguments.trials is None else [f"trials={arguments.trials}"]
     if arguments.data:

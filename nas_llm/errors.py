@@ -39,6 +39,10 @@ class StudyError(NasLlmError):
     """A study, its storage or what it needs cannot be used."""
 
 
+class Interrupted(Exception):
+    """Somebody asked to stop, and it was done: no error, and the command line ends with exit code 130."""
+
+
 def first_line(error: BaseException) -> str:
     """The first line of another library's message, for one of ours; its class name where it has none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nas_llm.search import Evaluation
+    from nas_llm.space import Evaluation
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class StageFinished:
 
 @dataclass(frozen=True)
 class CandidateEvaluated:
-    """One genome was priced.
+    """One genome was evaluated.
 
     Attributes:
         evaluations: Distinct genomes evaluated so far in this run, resumed ones included.

@@ -16,7 +16,7 @@ from nas_llm.calibration import calibrate, keep_grams
 from nas_llm.config import LatencySection, load_problem
 from nas_llm.evaluation import Workload, alternating_times, cuda_memory, measure_latency_table, model_perplexity
 from nas_llm.models import fast_float32, on_device
-from nas_llm.reconstruction import BlockReconstructor, SequentialReconstructor, admm, closed_form
+from nas_llm.reconstruction import BlockReconstructor, SequentialReconstructor, TokenWeights, admm, closed_form
 from nas_llm.space import UnitScores
 from nas_llm.subnet import PopulationEvaluator, TaylorMarginals, build_subnet
 from nas_llm.workflow import evaluate_models, export_points, run_search
@@ -92,6 +92,10 @@ def test_sequential_refits_are_those_of_the_cpu(case: str, refit_inputs: bool) -
             damping=(1e-2, 1e-1),
             refit_inputs=refit_inputs,
             step=0.5,
+            blend=1.0,
+            start="inherited",
+            tokens=TokenWeights(relative=False),
+            batch_tokens=4096,
             device=device,
             budget_bytes=1 << 30 if device is CPU else 0,
             device_budget_bytes=0 if device is CPU else 1 << 30,

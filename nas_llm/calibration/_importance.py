@@ -9,10 +9,11 @@ from torch import Tensor
 
 from nas_llm.calibration._gram import BlockGrams, Gram, damped
 from nas_llm.models import DenseModel
+from nas_llm.settings import CalibrationDefaults
 
 
 def importance(
-    dense: DenseModel, weights: Mapping[str, Tensor], grams: BlockGrams, *, damping: float
+    dense: DenseModel, weights: Mapping[str, Tensor], grams: BlockGrams, *, damping: float = CalibrationDefaults.damping
 ) -> tuple[Tensor, Tensor]:
     """Score a block's units by Phi_ij = W_ij^2 / [(2 X X^T)^-1]_jj.
 
@@ -34,7 +35,7 @@ def importance(
 
 
 def importance_terms(
-    dense: DenseModel, weights: Mapping[str, Tensor], grams: BlockGrams, *, damping: float
+    dense: DenseModel, weights: Mapping[str, Tensor], grams: BlockGrams, *, damping: float = CalibrationDefaults.damping
 ) -> tuple[Tensor, Tensor]:
     """What each projection adds to the score of a unit, in its own scale; arguments as for :func:`importance`.
 

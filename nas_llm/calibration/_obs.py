@@ -9,13 +9,14 @@ from torch import Tensor
 
 from nas_llm.calibration._gram import BlockGrams, damped
 from nas_llm.models import DenseModel
+from nas_llm.settings import CalibrationDefaults
 
 # Columns removed between two updates: one at a time costs ten times as much for the same order in practice.
 _COLUMNS_AT_ONCE = 64
 
 
 def obs(
-    dense: DenseModel, weights: Mapping[str, Tensor], grams: BlockGrams, *, damping: float
+    dense: DenseModel, weights: Mapping[str, Tensor], grams: BlockGrams, *, damping: float = CalibrationDefaults.damping
 ) -> tuple[Tensor, Tensor]:
     """Score a block's units by when they are eliminated; accounts for what reconstruction will repair.
 
@@ -60,7 +61,8 @@ def elimination_ranks(weight: Tensor, hessian: Tensor, *, width: int, at_once: i
     ranks = torch.empty(groups, dtype=torch.float64)
     removed = 0
     while len(alive):
-        costs = _costs(w, inverse, width)
+        # In float32: copies of one unit cost the same, though inverses differ from one number of threads to another.
+        costs = _costs(w, inverse, width).float()
         order = costs.argsort(stable=True)[:at_once]
         ranks[alive[order].cpu()] = torch.arange(removed, removed + len(order), dtype=torch.float64)
         removed += len(order)

@@ -2,40 +2,41 @@
 
 from __future__ import annotations
 
-import importlib.metadata
+import signal
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from nas_llm.cli._console import fail
-from nas_llm.cli._dashboard import dashboard
-from nas_llm.cli._evaluate import evaluate
-from nas_llm.cli._export import export
-from nas_llm.cli._front import front
-from nas_llm.cli._posttrain import posttrain
-from nas_llm.cli._problems import problems
-from nas_llm.cli._reconstruct import reconstruct
-from nas_llm.cli._search import search
-from nas_llm.cli._servable import servable
-from nas_llm.cli._study import study
-from nas_llm.errors import NasLlmError
-
-_INTERRUPTED = 130
+from nas_llm.cli.commands import (
+    dashboard,
+    evaluate,
+    export,
+    front,
+    posttrain,
+    problems,
+    reconstruct,
+    search,
+    servable,
+    study,
+)
+from nas_llm.cli.terminal import INTERRUPTED, fail, terminate_as_interrupt
+from nas_llm.errors import Interrupted, NasLlmError
 
 
 class _Group(TyperGroup):
-    """Turns errors that were raised on purpose into one line and exit code 2."""
+    """Turns errors that were raised on purpose into one line and exit code 2, interrupts into one and 130."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with terminate_as_interrupt():
+                return super().invoke(ctx)
         except NasLlmError as error:
             fail(str(error))
             raise typer.Exit(2) from error
-        except KeyboardInterrupt as error:
+        except (KeyboardInterrupt, Interrupted) as error:
             fail("interrupted")
-            raise typer.Exit(_INTERRUPTED) from error
+            raise typer.Exit(INTERRUPTED) from error
 
 
 app = typer.Typer(
@@ -52,6 +53,8 @@ for command in (search, front, reconstruct, export, posttrain, evaluate, problem
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        import importlib.metadata
+
         typer.echo(f"nas-llm {importlib.metadata.version('nas-llm')}")
         raise typer.Exit
 
@@ -75,4 +78,8 @@ def _options(
 
 def main() -> None:
     """Run the command line; the process ends with its exit code."""
-    app(prog_name="nas-llm")
+    try:
+        app(prog_name="nas-llm")
+    finally:
+        # All is said; while threads and libraries end, a further Ctrl-C ends the process without a word.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)

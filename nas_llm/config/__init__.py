@@ -1,11 +1,13 @@
 """Problem definitions: pydantic models read from TOML."""
 
 from nas_llm.config._dump import dump_problem
-from nas_llm.config._load import LoadedProblem, load_problem, override_problem
+from nas_llm.config._load import LoadedProblem, load_problem, override_problem, read_toml
+from nas_llm.config._messages import faults
+from nas_llm.config._objectives import COST_OBJECTIVES, QUALITY_OBJECTIVES, load_objectives
+from nas_llm.config._overrides import apply_override, parse_override
 from nas_llm.config._packaged import PackagedProblem, list_problems, problems_directory
+from nas_llm.config._plugins import check_operator_names, import_plugins, load_plugins, named_operators, references
 from nas_llm.config._problem import (
-    COST_OBJECTIVES,
-    QUALITY_OBJECTIVES,
     CalibrationSection,
     ConstraintSection,
     DataSection,
@@ -14,6 +16,7 @@ from nas_llm.config._problem import (
     LatencySection,
     ModelSection,
     Objective,
+    OperatorEntry,
     OperatorSection,
     Problem,
     ReconstructionSection,
@@ -37,6 +40,7 @@ __all__ = [
     "LoadedProblem",
     "ModelSection",
     "Objective",
+    "OperatorEntry",
     "OperatorSection",
     "PackagedProblem",
     "Problem",
@@ -46,10 +50,20 @@ __all__ = [
     "SourceSection",
     "SpaceSection",
     "SplitSection",
+    "apply_override",
+    "check_operator_names",
     "dump_problem",
+    "faults",
+    "import_plugins",
     "list_problems",
+    "load_objectives",
+    "load_plugins",
     "load_problem",
+    "named_operators",
     "override_problem",
+    "parse_override",
     "problems_directory",
+    "read_toml",
+    "references",
     "template_fields",
 ]

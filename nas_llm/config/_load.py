@@ -11,11 +11,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from nas_llm.config._messages import Fault, faults, nearest
+from nas_llm.config._messages import Fault, faults
 from nas_llm.config._overrides import apply_override, parse_override
 from nas_llm.config._packaged import list_problems
+from nas_llm.config._plugins import import_plugins, load_plugins
 from nas_llm.config._problem import Problem
 from nas_llm.errors import ConfigError
+from nas_llm.hints import did_you_mean
 
 _SHOWN_FAULTS = 3
 # A run's problem.toml is a definition with this table added; it can be searched again like any other.
@@ -46,19 +48,20 @@ def load_problem(name_or_path: str | Path, *, overrides: Sequence[str] = ()) -> 
         overrides: ``"dotted.key=value"`` strings; the value is TOML, or else a plain string.
 
     Raises:
-        ConfigError: If the file is not there, is no TOML, or a key or value is wrong; always one line.
+        ConfigError: If the file is not there, is no TOML, a key or value is wrong, or an objective of one's own cannot
+            be loaded; always one line.
     """
     path, packaged = _find(str(name_or_path))
-    data = _read(path)
+    data = read_toml(path)
     resolved = data.pop(_RESOLVED, {})
     values = dict(parse_override(text) for text in overrides)
     for key, value in values.items():
         apply_override(data, key, value)
-    return LoadedProblem(
-        problem=_validated(data, path, tuple(values)),
-        path=path,
-        base_dir=Path.cwd() if packaged else _base_dir(resolved) or path.resolve().parent,
-    )
+    base_dir = Path.cwd() if packaged else _base_dir(resolved) or path.resolve().parent
+    import_plugins(data, base_dir)
+    problem = _validated(data, path, tuple(values))
+    load_plugins(problem, base_dir)
+    return LoadedProblem(problem=problem, path=path, base_dir=base_dir)
 
 
 def _base_dir(resolved: Any) -> Path | None:
@@ -73,18 +76,22 @@ def _find(name: str) -> tuple[Path, bool]:
         return path, False
     if path.is_dir():
         raise ConfigError(f"{name} is a directory; name a TOML file or one of {', '.join(packaged)}")
-    close = nearest(path.stem, packaged, cutoff=0.6)
-    if close:
-        hint = f'did you mean the packaged "{close}"?'
-    else:
-        siblings = [str(sibling) for sibling in path.parent.glob("*.toml")] if path.parent.is_dir() else []
-        sibling = nearest(str(path), siblings, cutoff=0.8)
-        hint = f'did you mean "{sibling}"?' if sibling else f"packaged are {', '.join(packaged)}"
+    siblings = [str(sibling) for sibling in path.parent.glob("*.toml")] if path.parent.is_dir() else []
+    hint = (
+        did_you_mean(path.stem, packaged, 0.6, what="the packaged ")
+        or did_you_mean(str(path), siblings, 0.8)
+        or f"packaged are {', '.join(packaged)}"
+    )
     what = "problem file" if path.suffix == ".toml" or path.parent != Path() else "problem"
     raise ConfigError(f'{what} "{name}" does not exist; {hint}')
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Raises:
+        ConfigError: If it cannot be read, or is no TOML.
+    """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

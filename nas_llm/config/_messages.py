@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
+
+from nas_llm.hints import did_you_mean, meant
 
 
 class Fault(NamedTuple):
@@ -36,12 +37,6 @@ def faults(error: ValidationError, model: type[BaseModel], data: Any) -> list[Fa
     return [fault for fault in found.values() if not any(path.startswith(f"{fault.path}[") for path in found)]
 
 
-def nearest(name: str, names: Iterable[str], cutoff: float = 0.5) -> str | None:
-    """The most similar of some names, or None when none is similar."""
-    matches = difflib.get_close_matches(name, list(names), n=1, cutoff=cutoff)
-    return matches[0] if matches else None
-
-
 def _fault(detail: ErrorDetails, location: Sequence[int | str], model: type[BaseModel]) -> Fault:
     path, value = _dotted(location), detail["input"]
     match detail["type"]:
@@ -55,6 +50,10 @@ def _fault(detail: ErrorDetails, location: Sequence[int | str], model: type[Base
             return Fault("", f"{place}{detail['ctx']['error']}")
         case "literal_error":
             return Fault(path, f"{path} = {shown(value)} is not known; {_choice_hint(str(value), location, model)}")
+        case "unknown_name":
+            hint = did_you_mean(str(value), detail["ctx"]["known"], 0.4)
+            known = ", ".join(detail["ctx"]["known"])
+            return Fault(path, f"{path} = {shown(value)} is not known; {hint}{' ' if hint else ''}known are {known}")
         case "model_type" | "dict_type":
             return Fault(path, f"{path} = {shown(value)} should be a section, [{path}]")
         case "tuple_type":
@@ -98,22 +97,19 @@ def _key_hint(location: Sequence[int | str], model: type[BaseModel]) -> str:
     names = list(section.model_fields)
     prefix = f"{_dotted(parents)}." if parents else ""
     elsewhere = [path for path in _all_keys(model) if path.rpartition(".")[2] == leaf]
-    close = nearest(str(leaf), names, cutoff=0.6)
-    if close is None and elsewhere:
-        return f'did you mean "{elsewhere[0]}"?'
-    close = close or nearest(str(leaf), names, cutoff=0.4)
-    if close is not None:
-        return f'did you mean "{prefix}{close}"?'
-    return f"known are {', '.join(prefix + name for name in names)}"
+    return (
+        did_you_mean(str(leaf), names, 0.6, prefix=prefix)
+        or (meant(elsewhere[0]) if elsewhere else "")
+        or did_you_mean(str(leaf), names, 0.4, prefix=prefix)
+        or f"known are {', '.join(prefix + name for name in names)}"
+    )
 
 
 def _choice_hint(value: str, location: Sequence[int | str], model: type[BaseModel]) -> str:
     *parents, leaf = [step for step in location if isinstance(step, str)]
     section = _model_at(parents, model)
     choices = [] if section is None else _strings(section.model_fields[leaf].annotation)
-    close = nearest(value, choices, cutoff=0.4)
-    hint = f'did you mean "{close}"? ' if close else ""
-    return f"{hint}known are {', '.join(choices)}"
+    return f"{did_you_mean(value, choices, 0.4, after=' ')}known are {', '.join(choices)}"
 
 
 def _strings(annotation: Any) -> list[str]:

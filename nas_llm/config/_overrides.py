@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nas_llm.errors import ConfigError
+from nas_llm.plugins import anchored
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -48,5 +49,7 @@ def _anchored(key: str, value: Any) -> Any:
         return {name: _anchored(name, item) for name, item in value.items()}
     if isinstance(value, list):
         return [_anchored(key, item) for item in value]
-    is_source = isinstance(value, str) and key.split(".")[-1] == "source"
-    return str(Path(value).resolve()) if is_source and value and Path(value).exists() else value
+    if not isinstance(value, str) or not value:
+        return value
+    value = anchored(value, Path.cwd())
+    return str(Path(value).resolve()) if key.split(".")[-1] == "source" and Path(value).exists() else value

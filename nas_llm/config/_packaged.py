@@ -6,8 +6,8 @@ import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
-import nas_llm
 from nas_llm.errors import ConfigError
+from nas_llm.files import packaged_folder
 
 
 class PackagedProblem(NamedTuple):
@@ -24,11 +24,7 @@ def problems_directory() -> Path:
     Raises:
         ConfigError: If neither is there, i.e. the installation is damaged.
     """
-    package = Path(nas_llm.__file__).parent
-    for directory in (package / "_problems", package.parent / "problems"):
-        if directory.is_dir():
-            return directory
-    raise ConfigError(f"no packaged problems beside {package}; the installation is damaged, install nas-llm again")
+    return packaged_folder("problems")
 
 
 def list_problems() -> list[PackagedProblem]:

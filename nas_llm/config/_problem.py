@@ -4,23 +4,39 @@ from __future__ import annotations
 
 from math import isfinite
 from statistics import median_low
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
 
-from nas_llm.config._refit_values import Damping, Target
+from nas_llm.config._objectives import check_objectives, known_objective, load_objectives, measured_objectives
+from nas_llm.config._refit_values import Damping, Method, Target
 from nas_llm.config._template import template_fields
-
-COST_OBJECTIVES = ("macs_per_token", "params", "block_params", "kv_cache_bytes", "latency")
-QUALITY_OBJECTIVES = ("perplexity", "kl")
+from nas_llm.settings import (
+    FINISHING_METHODS,
+    AdmmDefaults,
+    CalibrationDefaults,
+    CostDefaults,
+    CrossoverDefaults,
+    DepthDefaults,
+    DescentDefaults,
+    FrontDefaults,
+    GuidedDefaults,
+    LatencyDefaults,
+    MaskDefaults,
+    ModelDefaults,
+    RatioDefaults,
+    ReconstructionDefaults,
+    SelfSampleDefaults,
+    SequentialDefaults,
+    SourceDefaults,
+    SpaceDefaults,
+)
+from nas_llm.space import objective
 
 Ratio = Annotated[float, Field(gt=0.0, le=1.0)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
-Objective = Annotated[
-    Literal["perplexity", "kl", "macs_per_token", "params", "block_params", "kv_cache_bytes", "latency"],
-    BeforeValidator(lambda name: "kv_cache_bytes" if name == "kv_cache" else name),
-]
-Method = Literal["sequential", "closed_form", "admm", "none"]
+Plain = bool | int | float | str
+Objective = Annotated[str, AfterValidator(known_objective)]
 
 
 class _Section(BaseModel):
@@ -33,13 +49,13 @@ class ModelSection(_Section):
     source: str = Field(description="Packaged name, hub name, local directory or .gguf file.")
     revision: str | None = Field(None, description="Hub revision; a commit hash is best.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto",
+        ModelDefaults.dtype,
         description="Arithmetic of candidate evaluation; auto = bfloat16 on CUDA, the faster of float32 and bfloat16 "
         "on a CPU.",
     )
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:0, ...")
+    device: str = Field(ModelDefaults.device, description="auto, cpu, cuda, cuda:0, ...")
     offload: bool | Literal["auto"] = Field(
-        "auto",
+        ModelDefaults.offload,
         description="Read the blocks' weights from disk one block at a time; auto = when they would take two thirds "
         "of the free memory.",
     )
@@ -50,7 +66,7 @@ class SourceSection(_Section):
 
     source: str = Field(description="self, a .txt/.raw/.jsonl/.parquet file, or a hub dataset name.")
     weight: float = Field(1.0, gt=0.0, description="Share of the split's windows.")
-    column: str = Field("text", description="Text column of jsonl, parquet and hub sources.")
+    column: str = Field(SourceDefaults.column, description="Text column of jsonl, parquet and hub sources.")
     template: str | None = Field(
         None, description="Text of a row, {name} standing for its column; {answer} and {choices} see below."
     )
@@ -61,7 +77,7 @@ class SourceSection(_Section):
         None, description="Column with the list of their labels, or the labels; none = positions from 0, or letters."
     )
     answer: str | None = Field(None, description="Column that names the right choice.")
-    split: str = Field("train", description="Split of a hub dataset.")
+    split: str = Field(SourceDefaults.split, description="Split of a hub dataset.")
     subset: str | None = Field(None, description="Configuration name of a hub dataset.")
     revision: str | None = Field(None, description="Revision of a hub dataset.")
 
@@ -96,9 +112,9 @@ class SplitSection(_Section):
 class SelfSampleSection(_Section):
     """``[data.self_sample]``: how the dense model writes its own text."""
 
-    temperature: float = Field(1.0, gt=0.0)
-    document_tokens: PositiveInt = Field(512, description="Longest sampled document.")
-    seed: int = 0
+    temperature: float = Field(SelfSampleDefaults.temperature, gt=0.0)
+    document_tokens: PositiveInt = Field(SelfSampleDefaults.document_tokens, description="Longest sampled document.")
+    seed: int = SelfSampleDefaults.seed
 
 
 class DataSection(_Section):
@@ -125,12 +141,12 @@ class SpaceSection(_Section):
     """``[space]``: which genomes are allowed."""
 
     attention: Literal["kv_group"] = Field("kv_group", description="Unit of attention pruning.")
-    ffn_multiple: PositiveInt = 32
-    attn_ratio: tuple[Ratio, Ratio] = (0.3, 1.0)
-    mlp_ratio: tuple[Ratio, Ratio] = (0.1, 1.0)
+    ffn_multiple: PositiveInt = SpaceDefaults.ffn_multiple
+    attn_ratio: tuple[Ratio, Ratio] = SpaceDefaults.attn_ratio
+    mlp_ratio: tuple[Ratio, Ratio] = SpaceDefaults.mlp_ratio
     min_attn_layers: int | None = Field(None, ge=0, description="Attention sublayers that stay; default all.")
     min_mlp_layers: int | None = Field(None, ge=0, description="FFN sublayers that stay; default all.")
-    protected_layers: tuple[int, ...] = ()
+    protected_layers: tuple[int, ...] = SpaceDefaults.protected_layers
 
     @model_validator(mode="after")
     def _ordered(self) -> SpaceSection:
@@ -161,18 +177,21 @@ class LatencySection(_Section):
     """``[latency]``: the forward pass that the objective ``latency`` predicts, and how its table is measured."""
 
     phase: Literal["prefill", "decode"] = Field(
-        "prefill", description="prefill = a prompt up to its next token; decode = one more token behind a KV cache."
+        LatencyDefaults.phase,
+        description="prefill = a prompt up to its next token; decode = one more token behind a KV cache.",
     )
-    tokens: PositiveInt = Field(512, description="Tokens of the prompt in a prefill.")
-    context: PositiveInt = Field(512, description="Tokens in the KV cache in a decode.")
-    batch: PositiveInt = Field(1, description="Sequences side by side.")
-    device: str = Field("auto", description="Where the table is measured; auto = that of candidate evaluation.")
+    tokens: PositiveInt = Field(LatencyDefaults.tokens, description="Tokens of the prompt in a prefill.")
+    context: PositiveInt = Field(LatencyDefaults.context, description="Tokens in the KV cache in a decode.")
+    batch: PositiveInt = Field(LatencyDefaults.batch, description="Sequences side by side.")
+    device: str = Field(
+        LatencyDefaults.device, description="Where the table is measured; auto = that of candidate evaluation."
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="Type of the weights; auto = that of candidate evaluation."
+        LatencyDefaults.dtype, description="Type of the weights; auto = that of candidate evaluation."
     )
     threads: PositiveInt | None = Field(None, description="CPU threads; default those of the process.")
-    points: int = Field(9, ge=2, description="Sizes of a sublayer that are measured, at most.")
-    repeats: PositiveInt = Field(20, description="Rounds of measurement.")
+    points: int = Field(LatencyDefaults.points, ge=2, description="Sizes of a sublayer that are measured, at most.")
+    repeats: PositiveInt = Field(LatencyDefaults.repeats, description="Rounds of measurement.")
 
     @property
     def length(self) -> int:
@@ -183,12 +202,14 @@ class LatencySection(_Section):
 class CalibrationSection(_Section):
     """``[calibration]``: how units are scored."""
 
-    scorer: Literal["importance", "obs"] = "obs"
-    damping: float = Field(1e-2, gt=0.0, description="Ridge of X X^T, as a fraction of its mean diagonal.")
+    scorer: Literal["importance", "obs"] = CalibrationDefaults.scorer
+    damping: float = Field(
+        CalibrationDefaults.damping, gt=0.0, description="Ridge of X X^T, as a fraction of its mean diagonal."
+    )
 
 
 class FitnessSection(_Section):
-    """``[fitness]``: which weights a candidate is priced with."""
+    """``[fitness]``: which weights a candidate is evaluated with."""
 
     weights: Literal["inherited", "reconstructed"] = Field(
         "reconstructed", description="reconstructed = after the closed form; inherited = sliced dense weights."
@@ -198,32 +219,80 @@ class FitnessSection(_Section):
     )
 
 
+class OperatorEntry(BaseModel):
+    """One operator of ``[search.operators]``: ``{use = "mask", alpha = 0.8}`` or ``{use = "my_pkg.ops:Swap"}``.
+
+    Everything beside ``use`` is a setting of the operator.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    use: str = Field(min_length=1, description='A name, "package.module:Class" or "file.py:Class".')
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What its constructor is given."""
+        return dict(self.model_extra or {})
+
+
+def _entry(value: Any) -> Any:
+    return {"use": value} if isinstance(value, str) else value
+
+
+Entry = Annotated[OperatorEntry, BeforeValidator(_entry)]
+
+
 class OperatorSection(_Section):
     """``[search.operators]``: the variation operators, in the paper's symbols."""
 
-    mask_probability: Probability = Field(0.7, description="P_m: a layer's mask is redrawn at its ratio.")
-    ratio_probability: Probability = Field(0.175, description="P_s: a layer's ratio moves.")
-    depth_probability: Probability = Field(0.25, description="P_d: a genome loses or regains a sublayer.")
-    guided_probability: Probability = Field(
-        0.9, description="P_g: a genome's budget moves to where evaluations so far say it is worth most."
+    mask_probability: Probability = Field(
+        MaskDefaults.probability, description="P_m: a layer's mask is redrawn at its ratio."
     )
-    alpha: Probability = Field(0.95, description="Least share of the old mask that a redrawn mask keeps.")
-    temperature: float = Field(0.01, ge=0.0, description="Importance temperature: 0 = pure importance, inf = uniform.")
-    ratio_step: Ratio = Field(0.035, description="Largest move of an FFN ratio.")
-    transfer_probability: Probability = Field(0.05, description="Share of ratio moves that keep the model's cost.")
-    crossover: Literal["uniform", "one_point"] = "uniform"
-    crossover_probability: Probability = 0.45
+    ratio_probability: Probability = Field(RatioDefaults.probability, description="P_s: a layer's ratio moves.")
+    depth_probability: Probability = Field(
+        DepthDefaults.probability, description="P_d: a genome loses or regains a sublayer."
+    )
+    guided_probability: Probability = Field(
+        GuidedDefaults.probability,
+        description="P_g: a genome's budget moves to where evaluations so far say it is worth most.",
+    )
+    alpha: Probability = Field(MaskDefaults.alpha, description="Least share of the old mask that a redrawn mask keeps.")
+    temperature: float = Field(
+        MaskDefaults.temperature, ge=0.0, description="Importance temperature: 0 = pure importance, inf = uniform."
+    )
+    ratio_step: Ratio = Field(RatioDefaults.ratio_step, description="Largest move of an FFN ratio.")
+    transfer_probability: Probability = Field(
+        RatioDefaults.transfer_probability, description="Share of ratio moves that keep the model's cost."
+    )
+    mutations: tuple[Entry, ...] | None = Field(
+        None,
+        min_length=1,
+        description="Mutations in the order in which they are applied, each a name or a table with use and settings; "
+        "default guided, depth, ratio, mask with the settings above.",
+    )
+    crossover: str | OperatorEntry = Field(
+        CrossoverDefaults.kind, description="uniform, one_point, or one of your own, by reference or as a table."
+    )
+    crossover_probability: Probability = Field(
+        CrossoverDefaults.probability, description="Share of matings that are crossed."
+    )
+    sampling: str | OperatorEntry = Field(
+        "importance", description="The first population: importance, or one of your own."
+    )
 
 
 class DescentSection(_Section):
     """``[search.descent]``: a first population from first-order marginals."""
 
     looks: int = Field(
-        6, ge=0, description="Looks at each target ratio (or, without targets, at each of five); 0 = no descent."
+        DescentDefaults.looks,
+        ge=0,
+        description="Looks at each target ratio (or, without targets, at each of five); 0 = no descent.",
     )
-    tokens: PositiveInt = Field(2048, description="Calibration tokens of one look.")
+    tokens: PositiveInt = Field(DescentDefaults.tokens, description="Calibration tokens of one look.")
     step_ratio: Ratio = Field(
-        0.04, description="Share of an FFN that one step adds or removes, in multiples of space.ffn_multiple."
+        DescentDefaults.step_ratio,
+        description="Share of an FFN that one step adds or removes, in multiples of space.ffn_multiple.",
     )
 
 
@@ -249,16 +318,21 @@ class SearchSection(_Section):
 class FrontSection(_Section):
     """``[front]``: the reported points."""
 
-    size: PositiveInt = Field(12, description="Most points that are re-scored on held-out text and reported.")
+    size: PositiveInt = Field(
+        FrontDefaults.size, description="Most points that are re-scored on held-out text and reported."
+    )
 
 
 class ReconstructionSection(_Section):
     """``[reconstruction]``: how chosen points are finished."""
 
     method: Method = Field(
-        "sequential",
-        description="sequential = block by block on the subnet's own inputs; closed_form = each block for itself; "
-        "admm = the same by the paper's iteration; none = inherited weights.",
+        ReconstructionDefaults.method,
+        description="; ".join(f"{name} = {facts.meaning}" for name, facts in FINISHING_METHODS.items())
+        + '; or one of your own, as "module:Class" or "file.py:Class".',
+    )
+    method_args: dict[str, Plain | tuple[Plain, ...]] = Field(
+        default_factory=dict, description="Arguments of a method of your own, as a table."
     )
     tokens: PositiveInt | None = Field(
         None, description="Calibration tokens of the finish; default: the windows of data.calibration."
@@ -267,41 +341,47 @@ class ReconstructionSection(_Section):
         None, min_length=1, description="Their text; default: the sources of data.calibration."
     )
     damping: Damping = Field(
-        1e-2,
+        ReconstructionDefaults.damping,
         description="Ridge on the weight update, fraction of the mean diagonal; of a list, each projection takes the "
         "one that does best on held-out windows.",
     )
     target: Target = Field(
-        "residual",
+        SequentialDefaults.target,
         description="What sequential aims at: the dense residual stream, the dense sublayer output, or a number from "
         "0 (sublayer) to 1 (residual).",
     )
     step: float = Field(
-        0.5,
+        SequentialDefaults.step,
         gt=0.0,
         le=1.0,
         description="Share of each update that sequential makes; less is safer where the text is short.",
     )
     blend: float = Field(
-        0.7,
+        SequentialDefaults.blend,
         gt=0.0,
         le=1.0,
         description="Share of what sequential made that ends in the weights; the rest is what it began with.",
     )
     start: Literal["closed_form", "inherited"] = Field(
-        "closed_form", description="Weights that sequential begins with, and that its ridge pulls towards."
+        SequentialDefaults.start,
+        description="Weights that sequential begins with, and that its ridge pulls towards.",
     )
     token_weights: Literal["relative", "uniform"] = Field(
-        "relative",
+        SequentialDefaults.token_weights,
         description="relative = sequential counts errors relative to the length of the residual stream; uniform = as "
         "they are, so that a few tokens of huge activations decide.",
     )
-    refit_inputs: bool = Field(True, description="Sequential also refits q, k, v and gate, up (fc1).")
-    validation: float = Field(
-        0.1, gt=0.0, lt=1.0, description="Share of the windows held out to choose between dampings."
+    refit_inputs: bool = Field(
+        SequentialDefaults.refit_inputs, description="Sequential also refits q, k, v and gate, up (fc1)."
     )
-    rho: float = Field(1.0, gt=0.0, allow_inf_nan=False, description="Penalty of ADMM.")
-    iterations: PositiveInt = Field(30, description="Iterations of ADMM.")
+    validation: float = Field(
+        ReconstructionDefaults.validation,
+        gt=0.0,
+        lt=1.0,
+        description="Share of the windows held out to choose between dampings.",
+    )
+    rho: float = Field(AdmmDefaults.rho, gt=0.0, allow_inf_nan=False, description="Penalty of ADMM.")
+    iterations: PositiveInt = Field(AdmmDefaults.iterations, description="Iterations of ADMM.")
 
     @property
     def dampings(self) -> tuple[float, ...]:
@@ -310,7 +390,7 @@ class ReconstructionSection(_Section):
 
     @property
     def pricing_damping(self) -> float:
-        """The damping of the closed form that candidates are priced with: the middle finite one of a list."""
+        """The damping of the closed form that candidates are evaluated with: the middle finite one of a list."""
         return median_low(damping for damping in self.dampings if isfinite(damping))
 
 
@@ -321,7 +401,12 @@ class Problem(_Section):
     description: str = ""
     seed: int = Field(0, ge=0)
     objectives: tuple[Objective, ...] = ("perplexity", "macs_per_token")
-    sequence_length: PositiveInt = Field(1024, description="Length at which MACs per token are stated.")
+    sequence_length: PositiveInt = Field(
+        CostDefaults.sequence_length, description="Length at which MACs per token are stated."
+    )
+    plugins: tuple[str, ...] = Field(
+        (), description="Modules or .py files that register operators, objectives, methods, families or formats."
+    )
     model: ModelSection
     data: DataSection = DataSection()
     space: SpaceSection = SpaceSection()
@@ -335,13 +420,7 @@ class Problem(_Section):
 
     @model_validator(mode="after")
     def _objectives(self) -> Problem:
-        if len(self.objectives) < 2 or len(set(self.objectives)) != len(self.objectives):
-            raise ValueError(f"objectives must name at least two different ones, got {list(self.objectives)}")
-        quality = [name for name in self.objectives if name in QUALITY_OBJECTIVES]
-        if len(quality) != 1:
-            raise ValueError(
-                f"objectives must name exactly one of {', '.join(QUALITY_OBJECTIVES)}, got {list(self.objectives)}"
-            )
+        check_objectives(self.objectives)
         if self.search.evaluations < self.search.population:
             raise ValueError(
                 f"search.evaluations ({self.search.evaluations}) is below search.population "
@@ -360,11 +439,27 @@ class Problem(_Section):
     def reconstruction_split(self) -> SplitSection | None:
         """Text of the finish where it asks for its own; None where it takes the calibration windows, or none."""
         own, calibration = self.reconstruction, self.data.calibration
-        if own.method == "none" or (own.tokens is None and own.sources is None):
+        facts = FINISHING_METHODS.get(own.method)
+        if (facts is not None and not facts.needs_text) or (own.tokens is None and own.sources is None):
             return None
         return SplitSection(tokens=own.tokens or calibration.tokens, sources=own.sources or calibration.sources)
 
     @property
+    def objective_names(self) -> tuple[str, ...]:
+        """What histories, fronts and events call the objectives, in order; classes of one's own are loaded."""
+        return tuple(record.name for record in load_objectives(self.objectives))
+
+    @property
     def quality(self) -> str:
         """The measured objective, ``perplexity`` or ``kl``."""
-        return next(name for name in self.objectives if name in QUALITY_OBJECTIVES)
+        return measured_objectives(self.objectives)[0]
+
+    @property
+    def prices(self) -> tuple[str, ...]:
+        """The names of all cost objectives, in order; classes of one's own are loaded."""
+        return tuple(name for name in self.objective_names if name != self.quality)
+
+    @property
+    def timed(self) -> bool:
+        """Whether an objective is predicted from a latency table."""
+        return any(objective(name).timed for name in self.objectives)

@@ -10,7 +10,20 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
-from nas_llm.config._messages import nearest, shown
+from nas_llm.config._messages import shown
+from nas_llm.hints import did_you_mean
+from nas_llm.plugins import is_reference, load_entry_points, registered, unknown_name
+from nas_llm.settings import FINISHING_KIND, FINISHING_METHODS
+
+
+def _method(value: Any) -> Any:
+    if isinstance(value, str) and (value in FINISHING_METHODS or is_reference(value)):
+        return value
+    broken = load_entry_points()
+    names = (*FINISHING_METHODS, *(name for name in registered(FINISHING_KIND) if name not in FINISHING_METHODS))
+    if value in names:
+        return value
+    raise ValueError(unknown_name(str(value), names, where="reconstruction.method", broken=broken))
 
 
 def _damping(value: Any) -> Any:
@@ -26,13 +39,13 @@ def _target(value: Any) -> Any:
     names = ("residual", "sublayer")
     if value in names or (type(value) in (int, float) and 0 <= value <= 1):
         return value
-    close = nearest(str(value), names, cutoff=0.4)
-    hint = f'did you mean "{close}"? ' if close else ""
+    hint = did_you_mean(str(value), names, 0.4, after=" ")
     raise ValueError(
         f"reconstruction.target = {shown(value)} is not known; "
         f"{hint}known are {', '.join(names)} and numbers from 0 to 1"
     )
 
 
+Method = Annotated[str, BeforeValidator(_method)]
 Damping = Annotated[float | tuple[float, ...], BeforeValidator(_damping)]
 Target = Annotated[Literal["residual", "sublayer"] | float, BeforeValidator(_target)]

@@ -5,11 +5,10 @@ from nas_llm.data._hub import read_hub
 from nas_llm.data._named_texts import NAMED_TEXTS, ReportingText, read_reporting_text
 from nas_llm.data._packaged import packaged_sample
 from nas_llm.data._reporting import perplexity_windows
-from nas_llm.data._self_cache import cached_self_texts
-from nas_llm.data._self_sample import sample_documents
 from nas_llm.data._splits import Splits, build_splits
 from nas_llm.data._tokens import TokenArray, end_of_text_id, token_windows
 from nas_llm.data._window_set import WindowSet
+from nas_llm.data.self_text import cached_self_texts, sample_documents
 
 __all__ = [
     "NAMED_TEXTS",

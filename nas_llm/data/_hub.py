@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from nas_llm.data._files import checked_column, filled, origin
 from nas_llm.data._rows import RowTemplate, missing_column
 from nas_llm.errors import DataError, first_line
+from nas_llm.settings import SourceDefaults
 
 
 def read_hub(
     name: str,
     *,
-    column: str = "text",
+    column: str = SourceDefaults.column,
     template: RowTemplate | None = None,
-    split: str = "train",
+    split: str = SourceDefaults.split,
     subset: str | None = None,
     revision: str | None = None,
 ) -> list[str]:
@@ -38,9 +39,9 @@ def read_hub(
 def hub_rows(
     name: str,
     *,
-    column: str = "text",
+    column: str = SourceDefaults.column,
     template: RowTemplate | None = None,
-    split: str = "train",
+    split: str = SourceDefaults.split,
     subset: str | None = None,
     revision: str | None = None,
     files: Mapping[str, str] | None = None,

@@ -11,6 +11,7 @@ from nas_llm.data._sources import content_hash
 from nas_llm.data._tokens import token_windows
 from nas_llm.data._window_set import WindowSet
 from nas_llm.errors import DataError
+from nas_llm.settings import SourceDefaults
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -23,7 +24,7 @@ def perplexity_windows(
     window: int,
     max_windows: int | None = None,
     name: str = "report",
-    column: str = "text",
+    column: str = SourceDefaults.column,
     special_tokens: bool = False,
     source: str = "texts",
 ) -> WindowSet:

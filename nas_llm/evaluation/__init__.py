@@ -7,21 +7,22 @@ from nas_llm.evaluation._latency_table import (
     read_latency_table,
     table_text,
 )
-from nas_llm.evaluation._lm_eval import TaskSuite
 from nas_llm.evaluation._load import load
-from nas_llm.evaluation._measured import count_block_params, count_macs_per_token
+from nas_llm.evaluation._measured import count_block_params, count_macs_per_token, load_any
+from nas_llm.evaluation._model_row import ModelRow
 from nas_llm.evaluation._peak_memory import cuda_memory, process_memory, saved_memory
 from nas_llm.evaluation._perplexity import model_perplexity
+from nas_llm.evaluation._reload import check_reload
 from nas_llm.evaluation._scores import HeldOutGap, MemoryScore, SpeedScore, TaskScore, TextScore, Workload
 from nas_llm.evaluation._speed import Times, alternating_times, speed_score
-from nas_llm.evaluation._task_groups import COMMONSENSE7_METRICS
 from nas_llm.evaluation._timed_pass import TimedPass, device_name, interleaved_seconds
-from nas_llm.models import load_any
+from nas_llm.evaluation.tasks import COMMONSENSE7_METRICS, TaskSuite
 
 __all__ = [
     "COMMONSENSE7_METRICS",
     "HeldOutGap",
     "MemoryScore",
+    "ModelRow",
     "SpeedScore",
     "TaskScore",
     "TaskSuite",
@@ -30,6 +31,7 @@ __all__ = [
     "Times",
     "Workload",
     "alternating_times",
+    "check_reload",
     "check_workload",
     "count_block_params",
     "count_macs_per_token",

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,14 +15,17 @@ import transformers
 from scipy.optimize import isotonic_regression
 from transformers import PreTrainedModel
 
+from nas_llm.cache import keep_file
 from nas_llm.config import LatencySection
 from nas_llm.errors import NasLlmError, RunError
 from nas_llm.evaluation._timed_pass import TimedPass, check_positions, device_name, interleaved_seconds
 from nas_llm.models import DenseModel, on_device
+from nas_llm.settings import SpaceDefaults
 from nas_llm.space import Architecture, BoolArray, FloatArray, Genome, LatencyTable
 from nas_llm.subnet import build_subnet
 
 _SCHEMA = 1
+_DEFAULT = LatencySection()
 # Layers of one shape that are timed together: more of them average out what a single pass is off by, and take memory.
 _MOST_LAYERS = 4
 _STACK_BYTES = 1 << 28
@@ -32,9 +33,9 @@ _STACK_BYTES = 1 << 28
 
 def latency_table(
     dense: DenseModel,
-    settings: LatencySection,
+    settings: LatencySection = _DEFAULT,
     *,
-    ffn_multiple: int,
+    ffn_multiple: int = SpaceDefaults.ffn_multiple,
     device: torch.device,
     dtype: torch.dtype,
     cache_dir: Path,
@@ -75,21 +76,15 @@ def latency_table(
         table = measure_latency_table(
             dense, settings, ffn_multiple=ffn_multiple, device=device, dtype=dtype, on_round=on_round
         )
-    try:
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=cache_dir, delete=False, encoding="utf-8") as file:
-            file.write(table_text(table))
-        os.replace(file.name, path)
-    except OSError as error:
-        raise RunError(f"cannot keep the latency table in {cache_dir}: {error}; set NAS_LLM_CACHE") from error
+    keep_file(path, table_text(table))
     return table
 
 
 def measure_latency_table(
     dense: DenseModel,
-    settings: LatencySection,
+    settings: LatencySection = _DEFAULT,
     *,
-    ffn_multiple: int,
+    ffn_multiple: int = SpaceDefaults.ffn_multiple,
     device: torch.device,
     dtype: torch.dtype,
     on_round: Callable[[int], None] = lambda done: None,

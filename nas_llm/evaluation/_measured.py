@@ -6,7 +6,59 @@ from contextlib import suppress
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from nas_llm.models import (
+    hold_in_memory,
+    load_tokenizer,
+    load_whole,
+    quiet_transformers,
+    read_config,
+    resolve_model,
+)
+from nas_llm.settings import EvaluationDefaults
+
+_DTYPE: torch.dtype = getattr(torch, EvaluationDefaults.dtype)
+
+
+def load_any(
+    source: str, *, revision: str | None = None, dtype: torch.dtype | None = _DTYPE
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a dense model or an export for measuring.
+
+    Exports load through the classes of this package; code that a model directory carries is never run.
+
+    Args:
+        source: Packaged name, hub name, local directory or ``.gguf`` file.
+        revision: Hub revision, for hub names only.
+        dtype: Arithmetic; None = as it was saved.
+
+    Raises:
+        ModelError: If it cannot be found or read, or not whole.
+    """
+    where, identity = resolve_model(source)
+    kwargs = {"revision": revision} if identity is None and revision else {}
+    model = load_weights(source, where, dtype=dtype, **kwargs)
+    with quiet_transformers():
+        return model, load_tokenizer(where, source, **kwargs)
+
+
+def load_weights(source: str, where: str, *, dtype: torch.dtype | None, **kwargs: str) -> PreTrainedModel:
+    """The model alone, as :func:`load_any` loads it.
+
+    Args:
+        source: What the user named.
+        where: What it stands for: a directory or a hub name.
+        dtype: Arithmetic; None = as it was saved.
+        kwargs: ``revision``, if any.
+
+    Raises:
+        ModelError: If it cannot be found or read, or not whole.
+    """
+    with quiet_transformers():
+        model = load_whole(where, source, read_config(source, where, **kwargs), dtype=dtype, **kwargs)
+    hold_in_memory(model)
+    return model
 
 
 def count_block_params(model: PreTrainedModel) -> int:

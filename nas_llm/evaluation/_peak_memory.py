@@ -14,13 +14,13 @@ from typing import Any
 
 import psutil
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from nas_llm.errors import ModelError
 from nas_llm.evaluation._generation import Generation
 from nas_llm.evaluation._scores import Workload
 from nas_llm.models import quiet_transformers
-from nas_llm.models.families import register_subnet_classes
+from nas_llm.models.families import register_subnet_class
 
 _CHILD = "import sys; from nas_llm.evaluation._peak_memory import serve; serve(sys.argv[1])"
 
@@ -88,7 +88,10 @@ def serve(request: str) -> None:
     path = Path(request)
     wanted: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     torch.set_num_threads(wanted["threads"])
-    register_subnet_classes()
+    register_subnet_class(wanted["source"])
+    with quiet_transformers(), torch.device("meta"):
+        # The code of its class is no memory of the model.
+        AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(wanted["source"]))
     empty = psutil.Process().memory_info().rss
     with quiet_transformers():
         model = AutoModelForCausalLM.from_pretrained(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nas_llm.settings import WorkloadDefaults
+
 
 @dataclass(frozen=True, kw_only=True)
 class TextScore:
@@ -57,6 +59,9 @@ class TaskScore:
         fewshot: Examples in the prompt; None for a group of tasks that differ.
         headline: Whether tables show it: the task or its group was asked for, and this is the metric to read.
         cached: Whether earlier answers of the same model were reused where there were any.
+        share: Whether it is a share of documents, between 0 and 1, which tables show in percent; perplexities, bits per
+            byte and the like are none.
+        higher_is_better: As lm-eval says; None where it says nothing.
     """
 
     task: str
@@ -67,6 +72,8 @@ class TaskScore:
     fewshot: int | None
     headline: bool
     cached: bool
+    share: bool
+    higher_is_better: bool | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,10 +87,10 @@ class Workload:
         rounds: Timed runs of each model, taken in turns with the dense model's.
     """
 
-    prompt_tokens: int = 512
-    new_tokens: int = 32
-    batch: int = 1
-    rounds: int = 5
+    prompt_tokens: int = WorkloadDefaults.prompt_tokens
+    new_tokens: int = WorkloadDefaults.new_tokens
+    batch: int = WorkloadDefaults.batch
+    rounds: int = WorkloadDefaults.rounds
 
 
 @dataclass(frozen=True, kw_only=True)

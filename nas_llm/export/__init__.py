@@ -4,8 +4,6 @@ from nas_llm.export._card import Provenance, model_card
 from nas_llm.export._decilm import export_decilm
 from nas_llm.export._expressible import Problem, expressible
 from nas_llm.export._formats import EXPORT_FORMATS, ExportFormat, WriteSettings, export_format
-from nas_llm.export._gguf import export_gguf
-from nas_llm.export._gguf_types import GGUF_TYPES, GgufType
 from nas_llm.export._hf import (
     GENOME_FILE,
     HF_TYPES,
@@ -16,6 +14,7 @@ from nas_llm.export._hf import (
 )
 from nas_llm.export._servable import Hindrance, Servability, servable
 from nas_llm.export._staging import staged_directory
+from nas_llm.export.gguf import GGUF_TYPES, GgufType, export_gguf
 from nas_llm.models import PROVENANCE_FILE
 
 FORMATS = tuple(EXPORT_FORMATS)

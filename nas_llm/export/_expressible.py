@@ -9,7 +9,7 @@ import numpy as np
 from transformers import PretrainedConfig
 
 from nas_llm.errors import ExportError
-from nas_llm.models import adapter_for
+from nas_llm.models.families import adapter_for
 from nas_llm.space import Architecture, Genome
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,9 @@ from nas_llm.errors import ConfigError
 from nas_llm.export._card import Provenance
 from nas_llm.export._decilm import export_decilm
 from nas_llm.export._expressible import expressible
-from nas_llm.export._gguf import export_gguf
 from nas_llm.export._hf import HF_TYPES, MAX_SHARD_SIZE, export_hf
+from nas_llm.export.gguf import export_gguf
+from nas_llm.hints import did_you_mean
 from nas_llm.models import DenseModel
 from nas_llm.space import Genome
 
@@ -89,7 +89,7 @@ class ExportFormat:
         for candidate in (name.lower(), _SYNONYMS.get(name.lower(), "")):
             if candidate in self.dtypes:
                 return candidate
-        raise ConfigError(f"unknown dtype '{name}' for {self.name};{_meant(name, self.dtypes)} take {_or(self.dtypes)}")
+        raise ConfigError(f"unknown dtype '{name}' for {self.name}; {_meant(name, self.dtypes)}take {_or(self.dtypes)}")
 
 
 def _write_hf(
@@ -166,14 +166,13 @@ def export_format(name: str) -> ExportFormat:
     """
     if name not in EXPORT_FORMATS:
         raise ConfigError(
-            f"unknown export format '{name}';{_meant(name, EXPORT_FORMATS)} formats are {', '.join(EXPORT_FORMATS)}"
+            f"unknown export format '{name}'; {_meant(name, EXPORT_FORMATS)}formats are {', '.join(EXPORT_FORMATS)}"
         )
     return EXPORT_FORMATS[name]
 
 
 def _meant(name: str, known: dict[str, ExportFormat] | tuple[str, ...]) -> str:
-    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
-    return f" did you mean '{near[0]}'?" if near else ""
+    return did_you_mean(name.lower(), known, quote="'", after=" ")
 
 
 def _or(names: tuple[str, ...]) -> str:

@@ -16,11 +16,12 @@ from nas_llm.export._card import Provenance, model_card
 from nas_llm.export._staging import staged_directory
 from nas_llm.export._stock import stock_model
 from nas_llm.models import PROVENANCE_FILE, DenseModel, on_device, quiet_transformers
+from nas_llm.settings import ExportDefaults
 
 GENOME_FILE = "genome.bin"
 HfType = Literal["keep", "float32", "bfloat16", "float16"]
 HF_TYPES: tuple[str, ...] = get_args(HfType)
-MAX_SHARD_SIZE = "5GB"
+MAX_SHARD_SIZE = ExportDefaults.max_shard_size
 
 
 def export_hf(

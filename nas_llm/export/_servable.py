@@ -12,7 +12,7 @@ from transformers import PretrainedConfig
 from nas_llm.errors import ExportError
 from nas_llm.export._decilm import FFN_MULT_GRAIN
 from nas_llm.export._expressible import model_problems
-from nas_llm.export._gguf_tokenizer import tokenizer_fields
+from nas_llm.export.gguf import tokenizer_fields
 from nas_llm.models import DenseModel
 from nas_llm.space import SearchSpace
 

@@ -4,8 +4,8 @@ from nas_llm.models._attention import blocked_causal_attention
 from nas_llm.models._dense import DenseModel
 from nas_llm.models._lazy import WeightFiles
 from nas_llm.models._loading import (
-    load_any,
     load_model,
+    load_tokenizer,
     on_device,
     quiet_transformers,
     read_config,
@@ -13,10 +13,12 @@ from nas_llm.models._loading import (
     resolve_dtype,
     resolve_model,
 )
-from nas_llm.models._memory import available_bytes
+from nas_llm.models._memory import available_bytes, hold_in_memory
 from nas_llm.models._own_exports import PROVENANCE_FILE, provenance
 from nas_llm.models._packaged import PACKAGED_MODELS, PackagedModel
 from nas_llm.models._precision import fast_float32, matmul_rate
+from nas_llm.models._threads import one_thread, steady_activations
+from nas_llm.models._whole import load_whole
 from nas_llm.models.families import Block, FamilyAdapter, adapter_for, supported_model_types
 
 __all__ = [
@@ -31,15 +33,19 @@ __all__ = [
     "available_bytes",
     "blocked_causal_attention",
     "fast_float32",
-    "load_any",
+    "hold_in_memory",
     "load_model",
+    "load_tokenizer",
+    "load_whole",
     "matmul_rate",
     "on_device",
+    "one_thread",
     "provenance",
     "quiet_transformers",
     "read_config",
     "resolve_device",
     "resolve_dtype",
     "resolve_model",
+    "steady_activations",
     "supported_model_types",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,10 +12,11 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.utils import logging as hub_logging
 from torch import nn
-from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from nas_llm.errors import ModelError, first_line
+from nas_llm.hints import did_you_mean
 from nas_llm.models._consumed import check_consumed
 from nas_llm.models._dense import DenseModel
 from nas_llm.models._gguf import convert_gguf
@@ -27,7 +27,8 @@ from nas_llm.models._own_exports import refuse_decilm, refuse_subnet
 from nas_llm.models._packaged import PACKAGED_MODELS
 from nas_llm.models._precision import bfloat16_is_faster
 from nas_llm.models._whole import load_whole, refuse_adapter
-from nas_llm.models.families import adapter_for, register_subnet_classes
+from nas_llm.models.families import adapter_for, register_subnet_class
+from nas_llm.settings import ModelDefaults
 
 logger = logging.getLogger(__name__)
 Module = TypeVar("Module", bound=nn.Module)
@@ -85,7 +86,9 @@ def _instead_of_a_model(directory: Path) -> str:
     return "" if file is None else f"; did you mean {file}?"
 
 
-def load_model(source: str, *, revision: str | None = None, offload: bool | Literal["auto"] = False) -> DenseModel:
+def load_model(
+    source: str, *, revision: str | None = None, offload: bool | Literal["auto"] = ModelDefaults.offload
+) -> DenseModel:
     """Load a dense model to the CPU.
 
     Args:
@@ -133,29 +136,6 @@ def load_model(source: str, *, revision: str | None = None, offload: bool | Lite
     )
 
 
-def load_any(
-    source: str, *, revision: str | None = None, dtype: torch.dtype | None = torch.float32
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a dense model or an export.
-
-    Exports load through the classes of this package; code that a model directory carries is never run.
-
-    Args:
-        source: Packaged name, hub name, local directory or ``.gguf`` file.
-        revision: Hub revision, for hub names only.
-        dtype: Type of the weights; None = as they were saved.
-
-    Raises:
-        ModelError: If it cannot be found or read, or not whole.
-    """
-    where, identity = resolve_model(source)
-    kwargs = {"revision": revision} if identity is None and revision else {}
-    with quiet_transformers():
-        model = load_whole(where, source, read_config(source, where, **kwargs), dtype=dtype, **kwargs)
-        hold_in_memory(model)
-        return model, load_tokenizer(where, source, **kwargs)
-
-
 def load_tokenizer(where: str, source: str, **kwargs: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a model.
 
@@ -186,7 +166,7 @@ def read_config(source: str, where: str, **kwargs: str) -> PretrainedConfig:
         ModelError: If there is none, or none that can be read without running code that the model carries.
     """
     refuse_decilm(source, where)
-    register_subnet_classes()
+    register_subnet_class(where, **kwargs)
     try:
         config: PretrainedConfig = AutoConfig.from_pretrained(where, trust_remote_code=False, **kwargs)
     except (OSError, ValueError, KeyError) as error:
@@ -275,8 +255,7 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def _not_found(source: str, error: Exception) -> str:
-    near = difflib.get_close_matches(source, PACKAGED_MODELS, n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'? " if near else ""
+    hint = did_you_mean(source, PACKAGED_MODELS, quote="'", after=" ")
     return (
         f"cannot find model '{source}': {hint}it is no packaged model ({', '.join(PACKAGED_MODELS)}), no local "
         f"directory, no .gguf file, and no hub model in reach ({first_line(error)})"

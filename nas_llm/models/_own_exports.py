@@ -11,10 +11,10 @@ from typing import Any
 from transformers import PretrainedConfig
 
 from nas_llm.errors import ModelError
+from nas_llm.models.families import SUBNET_PREFIX
 
 PROVENANCE_FILE = "nas_llm.json"
 _DECILM_FILE = "configuration_decilm.py"
-_SUBNET_PREFIX = "nas_"
 
 
 def refuse_subnet(source: str, config: PretrainedConfig, where: str) -> None:
@@ -28,7 +28,7 @@ def refuse_subnet(source: str, config: PretrainedConfig, where: str) -> None:
     Raises:
         ModelError: If it is one; says what can be searched instead.
     """
-    if config.model_type.startswith(_SUBNET_PREFIX):
+    if config.model_type.startswith(SUBNET_PREFIX):
         raise ModelError(
             f"'{source}' is an export of nas-llm whose blocks differ in size (model type {config.model_type}), and "
             f"only a model with blocks of one size can be searched; {_search_instead(source, provenance(Path(where)))}"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar
 
 from nas_llm.errors import ConfigError
+from nas_llm.hints import did_you_mean
+from nas_llm.settings import LEARNING_RATES
 
 if TYPE_CHECKING:
     from torch import nn
@@ -47,7 +48,7 @@ class FullTraining(TrainingMethod):
     """All weights."""
 
     name = "full"
-    learning_rate = 1e-4
+    learning_rate = LEARNING_RATES["full"]
     packages = ("accelerate",)
 
     def start(self, model: PreTrainedModel, *, rank: int) -> nn.Module:
@@ -68,7 +69,7 @@ class LoraTraining(TrainingMethod):
     """Low-rank updates of every linear projection but the LM head (Hu et al., ICLR 2022), by peft."""
 
     name = "lora"
-    learning_rate = 1e-3
+    learning_rate = LEARNING_RATES["lora"]
     packages = ("peft", "accelerate")
 
     def start(self, model: PreTrainedModel, *, rank: int) -> nn.Module:
@@ -103,9 +104,8 @@ def training_method(name: str) -> TrainingMethod:
         ConfigError: If there is none; names the nearest.
     """
     if name not in METHODS:
-        near = difflib.get_close_matches(name.lower(), METHODS, n=1, cutoff=0.5)
-        meant = f" did you mean '{near[0]}'?" if near else ""
-        raise ConfigError(f"unknown method '{name}';{meant} take {' or '.join(METHODS)}")
+        hint = did_you_mean(name.lower(), METHODS, quote="'", after=" ")
+        raise ConfigError(f"unknown method '{name}'; {hint}take {' or '.join(METHODS)}")
     return METHODS[name]
 
 

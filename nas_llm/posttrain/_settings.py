@@ -7,6 +7,7 @@ from typing import Any
 
 from nas_llm.errors import ConfigError
 from nas_llm.posttrain._methods import training_method
+from nas_llm.settings import PosttrainDefaults
 
 _DTYPES = ("auto", "float32", "bfloat16")
 
@@ -30,15 +31,15 @@ class PosttrainSettings:
         ConfigError: If one of them is out of range.
     """
 
-    method: str = "lora"
+    method: str = PosttrainDefaults.method
     learning_rate: float | None = None
     steps: int | None = None
     seconds: float | None = None
-    batch: int = 8
-    rank: int = 16
-    seed: int = 0
-    dtype: str = "auto"
-    points: int = 10
+    batch: int = PosttrainDefaults.batch
+    rank: int = PosttrainDefaults.rank
+    seed: int = PosttrainDefaults.seed
+    dtype: str = PosttrainDefaults.dtype
+    points: int = PosttrainDefaults.points
 
     def __post_init__(self) -> None:
         training_method(self.method)

@@ -15,6 +15,7 @@ from nas_llm.models import DenseModel
 from nas_llm.reconstruction._admm import AdmmRefit
 from nas_llm.reconstruction._closed_form import closed_form
 from nas_llm.reconstruction._refit import Projection, Refit
+from nas_llm.settings import ReconstructionDefaults
 from nas_llm.space import BoolArray
 
 
@@ -85,7 +86,7 @@ class BlockReconstructor:
         solve: The solver.
         label: What the solver is called, its settings included.
         device: Where to solve.
-        dtype: Arithmetic of the solve; float64 for models that are kept, float32 is enough to price candidates.
+        dtype: Arithmetic of the solve; float64 for models that are kept, float32 is enough to evaluate candidates.
         residuals: Whether to record residuals.
 
     Attributes:
@@ -100,7 +101,7 @@ class BlockReconstructor:
         dense: DenseModel,
         calibration: GramSource,
         *,
-        damping: float | Sequence[float],
+        damping: float | Sequence[float] = ReconstructionDefaults.damping,
         held_out: GramSource | None = None,
         solve: Solver = closed_form,
         label: str = "closed_form",

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nas_llm.calibration import Gram
 from nas_llm.reconstruction._refit import Projection, Refit, ridge_solve
+from nas_llm.settings import ReconstructionDefaults
 from nas_llm.space import BoolArray
 
 
@@ -18,7 +19,7 @@ def closed_form(
     gram: Gram,
     kept: BoolArray,
     *,
-    damping: float,
+    damping: float = ReconstructionDefaults.damping,
     dtype: torch.dtype = torch.float64,
     residuals: bool = True,
 ) -> Refit:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from nas_llm.errors import ConfigError
+from nas_llm.settings import ReconstructionDefaults
 from nas_llm.space import BoolArray
 
 
-def held_out_windows(count: int, fraction: float) -> BoolArray:
+def held_out_windows(count: int, fraction: float = ReconstructionDefaults.validation) -> BoolArray:
     """Which windows are held out: an even spread of the fraction, at least one, and never all.
 
     Args:

@@ -7,24 +7,27 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nas_llm.models import one_thread
 from nas_llm.reconstruction._refit import ridge_solve
+from nas_llm.settings import SequentialDefaults
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenWeights:
-    """How much each token counts in a refit; the default counts all alike.
+    """How much each token counts in a refit.
 
     Attributes:
         skip_positions: First positions of every window that do not count (attention sinks live there).
         max_norm: An input longer than this many times the median of its window counts as if it and its error were
             scaled down to that length (winsorised norms); None leaves all as they are.
         relative: Whether errors count relative to the dense model's residual stream behind the sublayer, which is what
-            the next norm makes of them; else a few tokens whose stream is hundreds of times as long decide alone.
+            the next norm makes of them; else all count alike, and a few tokens whose stream is hundreds of times as
+            long decide alone.
     """
 
     skip_positions: int = 0
     max_norm: float | None = None
-    relative: bool = False
+    relative: bool = SequentialDefaults.token_weights == "relative"
 
     def roots(self, inputs: Tensor, stream: Tensor) -> Tensor | None:
         """Square roots of the weights, ``windows x T``; None = all one.
@@ -103,11 +106,12 @@ class Moments:
             x, error, target = x * ones[:, None], error * ones[:, None], target * ones[:, None]
         self.gram += x.T @ x
         self.cross += error.T @ x
-        self.inputs += ones @ x
-        self.errors += ones @ error
-        self.error_energy += error.double().square().sum()
-        self.target_energy += target.double().square().sum()
-        self.count += ones.double().square().sum()
+        with one_thread():
+            self.inputs += ones @ x
+            self.errors += ones @ error
+        self.error_energy += _energy(error)
+        self.target_energy += _energy(target)
+        self.count += _energy(ones)
 
     def merge(self, other: Moments) -> None:
         """Add another's sums."""
@@ -163,3 +167,9 @@ class Moments:
     @property
     def _energy(self) -> Tensor:
         return self.target_energy.clamp_min(torch.finfo(torch.float64).tiny)
+
+
+def _energy(values: Tensor) -> Tensor:
+    squares = values.double().square()
+    with one_thread():
+        return squares.sum()

@@ -8,15 +8,18 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median_low
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from nas_llm.calibration import Gram, KeptGrams, keep_grams
 from nas_llm.data import WindowSet
 from nas_llm.errors import ConfigError
 from nas_llm.models import DenseModel, fast_float32, on_device
+from nas_llm.reconstruction._block import BlockReconstructor
 from nas_llm.reconstruction._damping import DAMPING_SCALES, choose_damping, ridge
 from nas_llm.reconstruction._held_out import held_out_windows
 from nas_llm.reconstruction._hidden import HiddenStates, hidden_storage
@@ -24,6 +27,7 @@ from nas_llm.reconstruction._moments import Moments, TokenWeights
 from nas_llm.reconstruction._reconstruction import Reconstruction, SequentialResidual
 from nas_llm.reconstruction._sublayer import Sublayer, Trace
 from nas_llm.reconstruction._target import upstream_share
+from nas_llm.settings import ReconstructionDefaults, SequentialDefaults
 from nas_llm.space import BoolArray, Genome
 from nas_llm.subnet import Reconstructor
 
@@ -52,6 +56,25 @@ class _Step:
     train: Moments | None
     held_out: Moments | None
     inputs: list[Tensor] | None = None
+
+
+class _OwnGrams:
+    """Grams of the windows of a reconstruction, made when they are first needed."""
+
+    def __init__(self, dense: DenseModel, windows: WindowSet, device: torch.device) -> None:
+        self._dense, self._windows, self._device = dense, windows, device
+        self._kept: KeptGrams | None = None
+
+    @property
+    def key(self) -> str:
+        """Identity of model, text and device."""
+        return f"{self._dense.revision}:{self._windows.digest()}:{self._device.type}"
+
+    def grams(self, layer: int) -> tuple[Gram, Gram]:
+        """Grams of the inputs of a block's o and fc2."""
+        if self._kept is None:
+            self._kept = keep_grams(self._dense, self._windows, device=self._device)
+        return self._kept.grams(layer)
 
 
 class SequentialReconstructor:
@@ -91,9 +114,10 @@ class SequentialReconstructor:
             and all of them together fit the calibration text. Half steps leave less perplexity on other text.
         blend: Share of the made update that ends in the result, the rest being the weights it began with, between 0 and
             1: an average of two models that err differently. The layers above are refitted to the made update.
-        start: Refits the sliced weights first, on its own terms (block by block, say); what it returns then stands for
-            the inherited weights W_S, so that lambda pulls towards it. Choosing between dampings favours it if it was
-            fitted to the held-out windows too.
+        start: Weights to begin with: ``inherited`` (or None); ``closed_form``, each block refitted for itself with the
+            middle finite damping, on Grams of the same windows that are kept in the cache folder; or those of anything
+            that refits sliced weights on its own terms. They then stand for the inherited weights W_S, so that lambda
+            pulls towards them. Choosing between dampings favours them if they were fitted to the held-out windows too.
         scale: What damping is a fraction of: ``mean``, ``median`` or ``trimmed`` mean of the diagonal.
         validation: Fraction of windows, evenly spaced, held out for choosing between several dampings.
         tokens: How much each token counts.
@@ -119,20 +143,20 @@ class SequentialReconstructor:
         dense: DenseModel,
         windows: WindowSet,
         *,
-        target: str | float = "residual",
-        damping: float | Sequence[float] = 1e-2,
-        step: float = 1.0,
-        blend: float = 1.0,
-        start: Reconstructor | None = None,
+        target: str | float = SequentialDefaults.target,
+        damping: float | Sequence[float] = ReconstructionDefaults.damping,
+        step: float = SequentialDefaults.step,
+        blend: float = SequentialDefaults.blend,
+        start: Reconstructor | str | None = SequentialDefaults.start,
         scale: str = "mean",
-        validation: float = 0.1,
+        validation: float = ReconstructionDefaults.validation,
         tokens: TokenWeights | None = None,
         refit_full: bool = True,
-        refit_inputs: bool = False,
+        refit_inputs: bool = SequentialDefaults.refit_inputs,
         device: torch.device,
         dtype: torch.dtype = torch.float32,
         hidden_dtype: torch.dtype = torch.float32,
-        batch_tokens: int = 4096,
+        batch_tokens: int = SequentialDefaults.batch_tokens,
         budget_bytes: int = 4 << 30,
         device_budget_bytes: int = 0,
         offload_dir: Path | None = None,
@@ -141,12 +165,12 @@ class SequentialReconstructor:
         self._share = upstream_share(target)
         self._dampings = (float(damping),) if isinstance(damping, (int, float)) else tuple(map(float, damping))
         self._step_share, self._blend = step, blend
-        self._start = start
         self._scale = scale
         self._tokens = tokens or TokenWeights()
         self._refit_full = refit_full
         self._refit_inputs = refit_inputs
         self._device = device
+        self._start = self._beginning(windows, start)
         self._dtype = dtype
         self._hidden_dtype = hidden_dtype
         self._budget, self._device_budget = budget_bytes, device_budget_bytes
@@ -167,7 +191,7 @@ class SequentialReconstructor:
         self._choosing = choosing
         settings = (windows.digest(), self._share, self._dampings, step, blend, scale, held_out.tobytes(), self._tokens)
         options = (
-            start.identity if start else None,
+            self._start.identity if self._start else None,
             refit_full,
             refit_inputs,
             str(dtype),
@@ -393,6 +417,18 @@ class SequentialReconstructor:
             states, context = adapter.embed(outer, self._ids[windows].to(self._device))
             hidden.write(windows, states)
         return hidden, context
+
+    def _beginning(self, windows: WindowSet, start: Reconstructor | str | None) -> Reconstructor | None:
+        """What refits the weights to begin with; None = nothing."""
+        if not isinstance(start, str):
+            return start
+        if start not in ("closed_form", "inherited"):
+            raise ConfigError(f"unknown start '{start}'; known are closed_form, inherited, and objects with a refit")
+        finite = [damping for damping in self._dampings if math.isfinite(damping)]
+        if start == "inherited" or not finite:
+            return None
+        grams = _OwnGrams(self._dense, windows, self._device)
+        return BlockReconstructor(self._dense, grams, damping=median_low(finite), device=self._device)
 
     def _check(self, length: int) -> None:
         if not self._dampings or min(self._dampings) < 0 or any(map(math.isnan, self._dampings)):

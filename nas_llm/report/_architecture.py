@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from nas_llm import _format
 from nas_llm.report._figures import _styled
 
 if TYPE_CHECKING:
+    from nas_llm.front import Front
     from nas_llm.space import FloatArray
-    from nas_llm.workflow import Front
 
 # Nothing kept stands out from little kept: a removed sublayer is another thing than a narrow one.
 _SCALE = [[0.0, "#2b2b2b"], [0.0001, "#f7fbff"], [0.5, "#6baed6"], [1.0, "#08306b"]]
@@ -26,7 +25,7 @@ def architecture_figure(front: Front) -> go.Figure:
         front: The front; its points are the columns, the most expensive first.
     """
     points = sorted(front.points, key=lambda point: -point.objectives[front.price])
-    names = [f"{point.id} ({_format.objective(front.price, point.objectives[front.price])})" for point in points]
+    names = [f"{point.id} ({front.record(front.price).show(point.objectives[front.price])})" for point in points]
     dense = front.dense.genome
     panels = {
         "attention": [point.genome.kv_groups / dense.kv_groups for point in points],

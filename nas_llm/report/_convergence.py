@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
-from nas_llm.search import normalised_hypervolume
-
-if TYPE_CHECKING:
-    from nas_llm.report._figures import HistoryRow
+from nas_llm.report._history_row import HistoryRow
+from nas_llm.search.engine import normalised_hypervolume
 
 
 def hypervolumes(rows: Sequence[HistoryRow], objectives: Sequence[str], dense: Mapping[str, float]) -> dict[int, float]:

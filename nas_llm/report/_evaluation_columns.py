@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nas_llm import _format
+from nas_llm import display
 
 if TYPE_CHECKING:
-    from nas_llm.evaluation import HeldOutGap, MemoryScore, SpeedScore, TaskScore, Workload
-    from nas_llm.workflow import ModelRow
+    from nas_llm.evaluation import HeldOutGap, MemoryScore, ModelRow, SpeedScore, TaskScore, Workload
 
 _NONE = "-"
 
@@ -36,9 +35,9 @@ def evaluation_columns(rows: Sequence[ModelRow]) -> list[EvaluationColumn]:
     """
     sizes = [
         _column(rows, "ratio", lambda row: _NONE if row.inheriting_ratio is None else f"{row.inheriting_ratio:.4f}"),
-        _column(rows, "MACs/token", lambda row: _format.count(row.macs_per_token)),
-        _column(rows, "params", lambda row: _format.count(row.params)),
-        _column(rows, "block params", lambda row: _format.count(row.block_params)),
+        _column(rows, "MACs/token", lambda row: display.count(row.macs_per_token)),
+        _column(rows, "params", lambda row: display.count(row.params)),
+        _column(rows, "block params", lambda row: display.count(row.block_params)),
     ]
     return [*sizes, *_texts(rows), *_gaps(rows), *_tasks(rows), *_speeds(rows), *_memories(rows)]
 
@@ -64,7 +63,7 @@ def evaluation_notes(rows: Sequence[ModelRow]) -> list[str]:
         documents = sorted({score.samples for score in tasks})
         notes.append(
             f"tasks by lm-eval, {'/'.join(map(str, shots)) or '0'}-shot, "
-            f"{' / '.join(f'{count:,}' for count in documents)} documents, in %, ± standard error"
+            f"{' / '.join(f'{count:,}' for count in documents)} documents, ± standard error; {_units(tasks)}"
         )
     speed = next((row.speed for row in rows if row.speed), None)
     if speed is not None:
@@ -99,9 +98,9 @@ def _gaps(rows: Sequence[ModelRow]) -> list[EvaluationColumn]:
     if not any(row.gap for row in rows):
         return []
     return [
-        gap("calibration ppl", lambda found: _format.perplexity(found.calibration)),
-        gap("fitness ppl", lambda found: _format.perplexity(found.fitness)),
-        gap("held-out ppl", lambda found: _format.perplexity(found.held_out)),
+        gap("calibration ppl", lambda found: display.perplexity(found.calibration)),
+        gap("fitness ppl", lambda found: display.perplexity(found.fitness)),
+        gap("held-out ppl", lambda found: display.perplexity(found.held_out)),
         gap("gap", lambda found: f"{100 * found.gap:+.1f} %"),
     ]
 
@@ -112,16 +111,28 @@ def _tasks(rows: Sequence[ModelRow]) -> list[EvaluationColumn]:
 
     shown = dict.fromkeys((score.task, score.metric) for row in rows for score in row.tasks if score.headline)
     return [
-        EvaluationColumn(f"{task} {metric}", tuple(_accuracy(find(row, task, metric)) for row in rows))
+        EvaluationColumn(f"{task} {metric}", tuple(_score(find(row, task, metric)) for row in rows))
         for task, metric in shown
     ]
 
 
-def _accuracy(score: TaskScore | None) -> str:
+def _units(scores: Sequence[TaskScore]) -> str:
+    """In what metrics are given: ``acc in %; word_perplexity as lm-eval gives it, lower is better``."""
+    shares = dict.fromkeys(score.metric for score in scores if score.share)
+    others = dict.fromkeys(
+        score.metric + {None: "", True: ", higher is better", False: ", lower is better"}[score.higher_is_better]
+        for score in scores
+        if not score.share
+    )
+    parts = [", ".join(shares) + " in %"] if shares else []
+    return "; ".join([*parts, *(f"as lm-eval gives it: {other}" for other in others)])
+
+
+def _score(score: TaskScore | None) -> str:
     if score is None:
         return _NONE
-    error = "" if score.stderr is None else f" ± {100 * score.stderr:.1f}"
-    return f"{100 * score.value:.1f}{error}"
+    numbers = [score.value] if score.stderr is None else [score.value, score.stderr]
+    return " ± ".join(f"{100 * number:.1f}" if score.share else f"{number:.4g}" for number in numbers)
 
 
 def _speeds(rows: Sequence[ModelRow]) -> list[EvaluationColumn]:
@@ -145,8 +156,8 @@ def _memories(rows: Sequence[ModelRow]) -> list[EvaluationColumn]:
     if not any(row.memory for row in rows):
         return []
     return [
-        memory("peak memory", lambda m: f"{_format.size(m.peak_bytes)} ({m.peak_ratio:.2f}x)"),
-        memory("KV cache", lambda m: f"{_format.size(m.kv_cache_bytes)} ({m.kv_cache_ratio:.2f}x)"),
+        memory("peak memory", lambda m: f"{display.size(m.peak_bytes)} ({m.peak_ratio:.2f}x)"),
+        memory("KV cache", lambda m: f"{display.size(m.kv_cache_bytes)} ({m.kv_cache_ratio:.2f}x)"),
     ]
 
 

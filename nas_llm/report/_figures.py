@@ -3,49 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 
-from nas_llm import _format
+from nas_llm import display
 from nas_llm.report._convergence import hypervolumes
+from nas_llm.report._history_row import HistoryRow
 
 if TYPE_CHECKING:
+    from nas_llm.front import Front, FrontPoint
     from nas_llm.space import Cost
-    from nas_llm.workflow import Front, FrontPoint
 
 # After Okabe and Ito: told apart with every kind of colour vision, legible on white and on near-black.
 _SEARCH, _HELD_OUT, _DENSE, _KNEE, _CLOUD = "#2E86C1", "#D55E00", "#009E73", "#CC79A7", "#8A8F98"
-_TITLES = {
-    "perplexity": "perplexity",
-    "kl": "KL divergence from the dense model (nats per token)",
-    "macs_per_token": "MACs per token",
-    "params": "parameters",
-    "block_params": "parameters in decoder blocks",
-    "kv_cache_bytes": "KV-cache bytes per token",
-    "latency": "predicted latency (seconds)",
-}
-
-
-class HistoryRow(Protocol):
-    """One evaluated genome, as the figures need it."""
-
-    @property
-    def ordinal(self) -> int:
-        """Its place in the order of evaluation, from 0 or 1."""
-
-    @property
-    def generation(self) -> int:
-        """The generation it belongs to, 1 = the first population."""
-
-    @property
-    def objectives(self) -> Mapping[str, float]:
-        """Objective name to value."""
-
-    @property
-    def cost(self) -> Cost:
-        """Its exact cost."""
 
 
 def front_figure(front: Front, rows: Sequence[HistoryRow], *, price: str | None = None) -> go.Figure:
@@ -58,6 +30,7 @@ def front_figure(front: Front, rows: Sequence[HistoryRow], *, price: str | None 
         price: The cost, one of the objectives; default the first one.
     """
     quality, price = front.quality, price or front.price
+    measured = front.record(quality)
     finite = [row for row in rows if math.isfinite(row.objectives[quality])]
     points = sorted(front.points, key=lambda point: point.objectives[price])
     figure = go.Figure()
@@ -78,7 +51,7 @@ def front_figure(front: Front, rows: Sequence[HistoryRow], *, price: str | None 
         marker={"color": _SEARCH, "size": 9},
         line={"width": 1.5, "dash": "dot"},
     )
-    if quality == "perplexity":
+    if measured.reported:
         scored = [(point, point.held_out_perplexity) for point in points if point.held_out_perplexity is not None]
         _scatter(
             figure,
@@ -96,9 +69,9 @@ def front_figure(front: Front, rows: Sequence[HistoryRow], *, price: str | None 
         marker={"color": _KNEE, "size": 18, "symbol": "circle-open", "line": {"width": 3}},
     )
     _dense(figure, front, price)
-    figure.update_xaxes(title=_TITLES[price])
-    figure.update_yaxes(title=_TITLES[quality])
-    if quality == "perplexity":
+    figure.update_xaxes(title=front.record(price).label)
+    figure.update_yaxes(title=measured.label)
+    if measured.scale == "log":
         steps = _log_steps([value for trace in figure.data for value in trace.y])
         figure.update_yaxes(type="log", tickvals=steps, ticktext=[f"{step:,.10g}" for step in steps])
     return _styled(figure)
@@ -141,7 +114,7 @@ def _log_steps(values: Sequence[float]) -> list[float]:
 def _dense(figure: go.Figure, front: Front, price: str) -> None:
     dense = front.dense
     values = [dense.objectives[front.quality]]
-    if front.quality == "perplexity" and dense.held_out_perplexity is not None:
+    if front.record(front.quality).reported and dense.held_out_perplexity is not None:
         values.append(dense.held_out_perplexity)
     _scatter(
         figure,
@@ -171,7 +144,7 @@ def _scatter(
 
 
 def _hover(point: FrontPoint) -> str:
-    held_out = _format.perplexity(point.held_out_perplexity)
+    held_out = display.perplexity(point.held_out_perplexity)
     return f"<b>{point.id}</b>, {_ratio(point.cost)}<br>held-out perplexity {held_out}"
 
 

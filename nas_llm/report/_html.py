@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from nas_llm import _format
-from nas_llm.report._figures import HistoryRow, convergence_figure, front_figure
+from nas_llm import display
+from nas_llm.files import write_atomic
+from nas_llm.report._figures import convergence_figure, front_figure
+from nas_llm.report._history_row import HistoryRow
 from nas_llm.report._page import PAGE
-from nas_llm.report._write import write_page
 
 if TYPE_CHECKING:
-    from nas_llm.workflow import Front, FrontPoint
+    from nas_llm.front import Front, FrontPoint
+    from nas_llm.space import Objective
 
 
 def write_report(path: Path, front: Front, history_rows: Sequence[HistoryRow]) -> None:
@@ -45,7 +47,7 @@ def write_report(path: Path, front: Front, history_rows: Sequence[HistoryRow]) -
         "convergence_figure": _figure(convergence_figure(front, history_rows), "convergence", 320),
         "facts": _facts(front),
         "texts": _texts(front),
-        "latency_column": "" if front.dense.cost.latency is None else '<th scope="col">Predicted latency</th>',
+        "cost_columns": "".join(f'<th scope="col">{_head(record)}</th>' for record in front.optional_costs),
         "points": _points(front),
         "commands": escape(_commands(path.parent, front)),
         "plotly": get_plotlyjs(),
@@ -54,7 +56,7 @@ def write_report(path: Path, front: Front, history_rows: Sequence[HistoryRow]) -
     # Not str.format, because the page holds CSS and JavaScript; plotly's source comes last, so it is never searched.
     for name, text in fields.items():
         page = page.replace(f"<!--{name}-->", text)
-    write_page(path, page)
+    write_atomic(path, page)
 
 
 def _figure(figure: go.Figure, name: str, height: int) -> str:
@@ -73,7 +75,7 @@ def _fronts(front: Front, history_rows: Sequence[HistoryRow]) -> str:
 
 
 def _summary(front: Front, evaluations: int) -> str:
-    text = _format.text_of(front.data.get("fitness", {})) or "unknown text"
+    text = display.text_of(front.data.get("fitness", {})) or "unknown text"
     ratios = [point.cost.inheriting_ratio for point in front.points]
     spread = f", inheriting ratios {min(ratios):.3f} to {max(ratios):.3f}" if ratios else ""
     return (
@@ -89,7 +91,7 @@ def _facts(front: Front) -> str:
         "Dense model": model,
         "Seed": str(front.seed),
         "Objectives": ", ".join(front.objectives),
-        "Candidates priced with": f"{front.weights} weights",
+        "Candidates evaluated with": f"{front.weights} weights",
         "Hypervolume": f"{front.hypervolume:.4f}",
     }
     return "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts.items())
@@ -100,7 +102,7 @@ def _texts(front: Front) -> str:
     rows = []
     for name, windows in front.data.items():
         digest = str(windows.get("digest", ""))
-        cells = (name.replace("_", "-"), uses.get(name, ""), _format.text_of(windows), digest[:16])
+        cells = (name.replace("_", "-"), uses.get(name, ""), display.text_of(windows), digest[:16])
         rows.append(_row(cells))
     return "".join(rows)
 
@@ -112,17 +114,21 @@ def _points(front: Front) -> str:
         cells = (
             f"{point.id} (knee)" if point.knee else point.id,
             f"{point.cost.inheriting_ratio:.4f}",
-            _format.count(point.cost.macs_per_token),
-            _format.count(point.cost.params),
-            _format.count(point.cost.kv_cache_bytes),
-            *([] if front.dense.cost.latency is None else [_format.latency(point.cost.latency or 0.0)]),
-            _format.objective(front.quality, point.objectives[front.quality]),
-            _format.perplexity(point.held_out_perplexity),
+            display.count(point.cost.macs_per_token),
+            display.count(point.cost.params),
+            display.count(point.cost.kv_cache_bytes),
+            *(record.show(point.cost.value(record.name)) for record in front.optional_costs),
+            front.record(front.quality).show(point.objectives[front.quality]),
+            display.perplexity(point.held_out_perplexity),
             _times_dense(point, front.dense),
             *(f"{number}/{len(point.layers)}" for number in kept),
         )
         rows.append(_row(cells, "dense" if point is front.dense else "knee" if point.knee else ""))
     return "".join(rows)
+
+
+def _head(record: Objective) -> str:
+    return escape(record.title[:1].upper() + record.title[1:])
 
 
 def _times_dense(point: FrontPoint, dense: FrontPoint) -> str:

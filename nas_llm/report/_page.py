@@ -49,7 +49,7 @@ pre { background: var(--shade); border: 1px solid var(--line); border-radius: 6p
 <div class="scroll">
 <table>
 <thead><tr><th scope="col">Point</th><th scope="col">Inheriting ratio</th><th scope="col">MACs per token</th>
-<th scope="col">Parameters</th><th scope="col">KV-cache bytes per token</th><!--latency_column-->
+<th scope="col">Parameters</th><th scope="col">KV-cache bytes per token</th><!--cost_columns-->
 <th scope="col">In the search</th>
 <th scope="col">Held-out perplexity</th><th scope="col">Times dense</th><th scope="col">Attention layers</th>
 <th scope="col">FFN layers</th></tr></thead>

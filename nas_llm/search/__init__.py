@@ -1,44 +1,71 @@
 """The search: operators on genomes, pymoo algorithms around them, a loop that survives being killed. No torch here."""
 
-from nas_llm.search._algorithm import algorithm_names, build_algorithm
-from nas_llm.search._cache import EvaluationCache
-from nas_llm.search._checkpoint import CheckpointStore, SearchState
-from nas_llm.search._constraints import CostConstraints
-from nas_llm.search._crossover import LayerwiseCrossover
-from nas_llm.search._depth_mutation import DepthMutation
-from nas_llm.search._descent import BudgetDescent, DescentStep, MarginalSource
-from nas_llm.search._duplicates import DigestDuplicates
-from nas_llm.search._evaluator import Evaluator, OnResult, RacingEvaluator
-from nas_llm.search._feasible import check_feasible
-from nas_llm.search._front import knee, non_dominated, thin_front
-from nas_llm.search._guided_mutation import GuidedMutation
-from nas_llm.search._history import Evaluation, History
-from nas_llm.search._hypervolume import WORST_COST, WORST_QUALITY, normalised_hypervolume, search_scale
-from nas_llm.search._lock import RunLock
-from nas_llm.search._loop import SearchResult
-from nas_llm.search._mask_mutation import MaskMutation
-from nas_llm.search._mutation import GenomeMutation
-from nas_llm.search._operators import Operators, build_operators, build_repair
-from nas_llm.search._problem import SubnetProblem
-from nas_llm.search._pymoo import PymooCrossover, PymooMutation, PymooRepair, PymooSampling, genome_column
-from nas_llm.search._ratio_mutation import RatioMutation
-from nas_llm.search._ray import RayEvaluator, RayPool
-from nas_llm.search._repair import GenomeRepair
-from nas_llm.search._resize import resize_genome, resize_mask
-from nas_llm.search._runner import Search
-from nas_llm.search._sampling import ImportanceSampling
-from nas_llm.search._selection import AssortativeSelection
-from nas_llm.search._sensitivity import Sensitivities, SensitivityModel
-from nas_llm.search._target_repair import TargetRepair
-from nas_llm.search._weighted_choice import weighted_choice
+from nas_llm.front import knee, non_dominated, thin_front
+from nas_llm.runs import RunLock
+from nas_llm.search.descent import BudgetDescent, DescentStep, MarginalSource
+from nas_llm.search.engine import (
+    WORST_COST,
+    WORST_QUALITY,
+    CachedEvaluator,
+    CheckpointStore,
+    DigestDuplicates,
+    EvaluationCache,
+    Evaluator,
+    History,
+    Ledger,
+    OnResult,
+    PymooCrossover,
+    PymooMutation,
+    PymooRepair,
+    PymooSampling,
+    RacingEvaluator,
+    Search,
+    SearchResult,
+    SearchState,
+    SubnetProblem,
+    algorithm_names,
+    build_algorithm,
+    genome_column,
+    learn,
+    normalised_hypervolume,
+    search_scale,
+)
+from nas_llm.search.operators import (
+    AssortativeSelection,
+    Crossover,
+    DepthMutation,
+    GenomeMutation,
+    GenomeRepair,
+    GuidedMutation,
+    ImportanceSampling,
+    LayerwiseCrossover,
+    MaskMutation,
+    Mutation,
+    OperatorContext,
+    Operators,
+    RatioMutation,
+    Sampling,
+    Sensitivities,
+    SensitivityModel,
+    TargetRepair,
+    build_operators,
+    build_repair,
+    check_operators,
+    register_crossover,
+    register_mutation,
+    register_sampling,
+)
+from nas_llm.space import CostConstraints, Evaluation, check_feasible, resize_genome, resize_mask, weighted_choice
 
 __all__ = [
     "WORST_COST",
     "WORST_QUALITY",
     "AssortativeSelection",
     "BudgetDescent",
+    "CachedEvaluator",
     "CheckpointStore",
     "CostConstraints",
+    "Crossover",
     "DepthMutation",
     "DescentStep",
     "DigestDuplicates",
@@ -51,9 +78,12 @@ __all__ = [
     "History",
     "ImportanceSampling",
     "LayerwiseCrossover",
+    "Ledger",
     "MarginalSource",
     "MaskMutation",
+    "Mutation",
     "OnResult",
+    "OperatorContext",
     "Operators",
     "PymooCrossover",
     "PymooMutation",
@@ -61,9 +91,8 @@ __all__ = [
     "PymooSampling",
     "RacingEvaluator",
     "RatioMutation",
-    "RayEvaluator",
-    "RayPool",
     "RunLock",
+    "Sampling",
     "Search",
     "SearchResult",
     "SearchState",
@@ -76,10 +105,15 @@ __all__ = [
     "build_operators",
     "build_repair",
     "check_feasible",
+    "check_operators",
     "genome_column",
     "knee",
+    "learn",
     "non_dominated",
     "normalised_hypervolume",
+    "register_crossover",
+    "register_mutation",
+    "register_sampling",
     "resize_genome",
     "resize_mask",
     "search_scale",

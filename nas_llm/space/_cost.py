@@ -1,15 +1,19 @@
-"""Cost of a genome: parameters, MACs, KV-cache bytes and predicted latency, without touching a weight."""
+"""Cost of a genome: parameters, MACs, KV-cache bytes, predicted latency and others' costs; no weight is touched."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from nas_llm.errors import SpaceError
+from nas_llm.settings import CostDefaults
 from nas_llm.space._architecture import Architecture
+from nas_llm.space._further_cost import FurtherCost
 from nas_llm.space._genome import Genome
 from nas_llm.space._latency import LatencyTable
+from nas_llm.space.objectives import CostObjective, objective
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,7 @@ class Cost:
         kv_cache_bytes: KV-cache bytes per token.
         inheriting_ratio: gamma, ``block_params`` over those of the dense model; sparsity = 1 - gamma.
         latency: Seconds of one forward pass as a latency table predicts them; None without a table.
+        further: Costs that the package does not compute itself, by the name of their objective.
     """
 
     block_params: int
@@ -31,13 +36,34 @@ class Cost:
     kv_cache_bytes: int
     inheriting_ratio: float
     latency: float | None = None
+    further: Mapping[str, float] = field(default_factory=dict, hash=False)
+
+    def value(self, name: str) -> float:
+        """One of the costs.
+
+        Args:
+            name: One of :data:`COST_NAMES`, or of a further cost.
+
+        Raises:
+            SpaceError: If it is not known.
+        """
+        found = getattr(self, name) if name in COST_NAMES else self.further.get(name)
+        if found is None:
+            known = [*(name for name in COST_NAMES if getattr(self, name) is not None), *self.further]
+            raise SpaceError(f"the cost {name!r} is not known here; known are {', '.join(known)}")
+        return float(found)
+
+    @property
+    def optional(self) -> Mapping[str, float]:
+        """Costs that not every model has, by name: the predicted latency and the further ones."""
+        return {**({} if self.latency is None else {"latency": self.latency}), **self.further}
 
 
 COST_NAMES = ("block_params", "params", "macs_per_token", "kv_cache_bytes", "inheriting_ratio", "latency")
 
 
 class CostModel:
-    """Prices genomes of one architecture; no cost falls with an inherited unit.
+    """Computes what genomes of one architecture cost; no cost falls with an inherited unit.
 
     MACs are those that ``torch.utils.flop_counter`` counts for a prefill of ``sequence_length`` tokens with eager
     attention: every weight matrix, LM head included, full (not causal-halved) score and value products.
@@ -47,18 +73,21 @@ class CostModel:
         sequence_length: Tokens over which attention products are averaged.
         cache_bytes_per_value: Bytes of one KV-cache entry, 2 for bf16/fp16.
         latency: Measured times of the architecture's sublayers.
+        further: Objectives whose costs the package does not compute itself: classes, or objects made of them.
 
     Raises:
-        SpaceError: If ``sequence_length`` is not positive, or the table is one of another architecture.
+        SpaceError: If ``sequence_length`` is not positive, the table is one of another architecture, or a further cost
+            cannot be computed or is not above 0 for the dense model.
     """
 
     def __init__(
         self,
         architecture: Architecture,
         *,
-        sequence_length: int,
+        sequence_length: int = CostDefaults.sequence_length,
         cache_bytes_per_value: int = 2,
         latency: LatencyTable | None = None,
+        further: Sequence[CostObjective | type[CostObjective]] = (),
     ) -> None:
         if sequence_length < 1:
             raise SpaceError(f"sequence_length must be positive, got {sequence_length}")
@@ -83,10 +112,14 @@ class CostModel:
         self.params_per_ffn_channel = self._channel_weights + (matrices - 1) * a.mlp_bias
         self.params_per_attention = a.hidden_size * a.o_bias
         self.params_per_ffn = a.hidden_size * a.mlp_bias
+        own = [FurtherCost(given, architecture) for given in further]
+        self._further = {cost.name: cost for cost in own}
+        if len(self._further) < len(own):
+            raise SpaceError(f"further costs need different names, got {', '.join(cost.name for cost in own)}")
         self.dense = self(Genome.dense(architecture))
 
     def __call__(self, genome: Genome) -> Cost:
-        """Price a genome.
+        """The cost of a genome.
 
         Raises:
             SpaceError: If the masks do not have the architecture's shape.
@@ -104,26 +137,34 @@ class CostModel:
             attention_layers=int(np.count_nonzero(genome.kv_groups)),
             ffn_layers=int(np.count_nonzero(genome.ffn_channels)),
         )
-        return cost if self.latency is None else replace(cost, latency=self.latency(genome))
+        if self.latency is not None:
+            cost = replace(cost, latency=self.latency(genome))
+        if self._further:
+            cost = replace(cost, further={name: further(genome) for name, further in self._further.items()})
+        return cost
 
     def unit_costs(self, name: str) -> tuple[float, float]:
         """What one more KV group and one more FFN channel cost in a sublayer that is there.
 
         Args:
-            name: One of :data:`COST_NAMES`; latency is not linear, it counts with its mean slope.
+            name: One of :data:`COST_NAMES`, or of a further cost. What is no sum over units (latency) counts with its
+                mean slope.
+
+        Raises:
+            SpaceError: If the cost is not known.
         """
-        if name == "latency":
-            assert self.latency is not None
+        if name in self._further:
+            return self._further[name].unit_costs
+        if objective(name).timed and self.latency is not None:
             return self.latency.unit_seconds
         counts = {"groups": 0, "channels": 0, "attention_layers": 1, "ffn_layers": 1}
         base, group, channel = (
-            float(getattr(self.from_counts(**{**counts, **more}), name))
-            for more in ({}, {"groups": 1}, {"channels": 1})
+            self.from_counts(**{**counts, **more}).value(name) for more in ({}, {"groups": 1}, {"channels": 1})
         )
         return group - base, channel - base
 
     def from_counts(self, *, groups: int, channels: int, attention_layers: int, ffn_layers: int) -> Cost:
-        """Price totals over all layers: every cost but latency, which is None here, is linear in them."""
+        """The cost of totals over all layers: all costs but the optional ones, left out here, are linear in them."""
         a = self.architecture
         block = (
             groups * self.params_per_kv_group

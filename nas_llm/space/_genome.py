@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 
+GENOME_FILE = "genome.bin"
+"""Name of the file that an export keeps its genome in."""
+
 _MAGIC = b"NLG1"
 _HEADER = struct.Struct("<4sIII")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -63,7 +64,11 @@ class UnitScores:
     def save(self, path: Path) -> None:
         """Write as ``.npz``."""
         with path.open("wb") as file:
-            np.savez_compressed(file, attn=self.attn, mlp=self.mlp)
+            self.write(file)
+
+    def write(self, file: BinaryIO) -> None:
+        """Write as ``.npz`` to an open file."""
+        np.savez_compressed(file, attn=self.attn, mlp=self.mlp)
 
     @classmethod
     def load(cls, path: Path) -> UnitScores:

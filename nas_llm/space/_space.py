@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from nas_llm.errors import SpaceError
+from nas_llm.settings import SpaceDefaults
 from nas_llm.space._architecture import Architecture
 from nas_llm.space._genome import Genome, IntArray
 
@@ -38,12 +39,12 @@ class SearchSpace:
         self,
         architecture: Architecture,
         *,
-        ffn_multiple: int = 32,
-        attn_ratio: tuple[float, float] = (0.3, 1.0),
-        mlp_ratio: tuple[float, float] = (0.1, 1.0),
+        ffn_multiple: int = SpaceDefaults.ffn_multiple,
+        attn_ratio: tuple[float, float] = SpaceDefaults.attn_ratio,
+        mlp_ratio: tuple[float, float] = SpaceDefaults.mlp_ratio,
         min_attn_layers: int | None = None,
         min_mlp_layers: int | None = None,
-        protected_layers: Iterable[int] = (),
+        protected_layers: Iterable[int] = SpaceDefaults.protected_layers,
     ) -> None:
         layers, groups, channels = architecture.num_layers, architecture.num_kv_heads, architecture.intermediate_size
         if not 1 <= ffn_multiple <= channels:

@@ -8,10 +8,9 @@ from typing import Any
 import tomli_w
 
 from nas_llm.errors import StudyError
-from nas_llm.studies._load import LoadedStudy
+from nas_llm.files import write_atomic
 from nas_llm.studies._run import StudySummary
-from nas_llm.studies._settings import with_settings
-from nas_llm.workflow._run_files import write_atomic
+from nas_llm.studies.definition import LoadedStudy, with_settings
 
 
 def write_best(summary: StudySummary, loaded: LoadedStudy, path: Path) -> None:

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from nas_llm.studies._optuna import id_of_trial
+
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
@@ -87,9 +89,9 @@ class Watch:
         if owner is not None and owner["machine"] == _machine():
             return not _is_alive(owner)
         beat, now = (owner, trial.user_attrs.get(BEAT)), self._clock()
-        known = self._seen.get(trial._trial_id)
+        known = self._seen.get(id_of_trial(trial))
         if known is None or known[0] != beat:
-            self._seen[trial._trial_id] = (beat, now)
+            self._seen[id_of_trial(trial)] = (beat, now)
             return False
         return now - known[1] > self._grace
 

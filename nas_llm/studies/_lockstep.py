@@ -8,14 +8,11 @@ from pathlib import Path
 from statistics import fmean
 
 from nas_llm.config import Problem
+from nas_llm.errors import Interrupted
 from nas_llm.events import Event, GenerationFinished
-from nas_llm.search import Evaluation
-from nas_llm.studies._settings import with_settings
+from nas_llm.space import Evaluation
 from nas_llm.studies._workbench import Workbench
-
-
-class Interrupted(Exception):
-    """Somebody asked to stop in the middle of a trial."""
+from nas_llm.studies.definition import with_settings
 
 
 class LockstepSearches:

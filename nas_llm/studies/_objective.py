@@ -12,18 +12,16 @@ from typing import TYPE_CHECKING, Any
 from nas_llm.config import Problem
 from nas_llm.events import EventHandler, ignore
 from nas_llm.studies._liveness import BEAT_SECONDS, heartbeat
-from nas_llm.studies._load import LoadedStudy, load_study
 from nas_llm.studies._lockstep import LockstepSearches
-from nas_llm.studies._optuna import require_optuna
-from nas_llm.studies._parameters import suggest
-from nas_llm.studies._settings import PAPER, paper_settings, with_settings
+from nas_llm.studies._optuna import id_of_trial, require_optuna
 from nas_llm.studies._slots import SETTING
 from nas_llm.studies._workbench import Workbench
+from nas_llm.studies.definition import PAPER, LoadedStudy, load_study, paper_settings, suggest, with_settings
 
 if TYPE_CHECKING:
     from optuna import Trial
 
-    from nas_llm.workflow import Resources
+    from nas_llm.session import Resources
 
 SETTINGS = "settings"
 Suggest = Callable[["Trial"], Mapping[str, Any]]
@@ -35,7 +33,7 @@ class SearchObjective:
     Args:
         bench: What all trials share.
         suggest: Asks a trial for settings, dotted key of the problem to value; default: the study's parameters.
-        should_stop: Polled between candidates; True ends the trial by :class:`Interrupted`.
+        should_stop: Polled between candidates; True ends the trial by :class:`~nas_llm.errors.Interrupted`.
         beat_seconds: Time between two signs of life in the storage.
     """
 
@@ -65,7 +63,7 @@ class SearchObjective:
             NasLlmError: If the problem cannot be searched with these settings.
         """
         storage = getattr(trial, "storage", None)
-        alive = nullcontext() if storage is None else heartbeat(storage, trial._trial_id, seconds=self._beat_seconds)
+        alive = nullcontext() if storage is None else heartbeat(storage, id_of_trial(trial), seconds=self._beat_seconds)
         with alive, tempfile.TemporaryDirectory(prefix="nas-llm-study-") as folder:
             return self._run(trial, Path(folder))
 
@@ -142,7 +140,7 @@ def make_objective(
         study: A packaged study, a TOML file, or what :func:`load_study` or :func:`resolve_study` gave.
         suggest: Asks a trial for settings, dotted key of the problem to value, e.g.
             ``{"search.population": trial.suggest_int("population", 8, 32)}``; default: the study's parameters.
-        on_event: Told what is prepared.
+        on_event: Called with every event of the preparation.
         should_stop: Polled between candidates.
         resources: Threads and memory.
         shared_cache: Whether evaluations are shared with other processes and runs.

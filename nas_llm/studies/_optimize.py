@@ -9,15 +9,14 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from nas_llm.config import Problem
-from nas_llm.errors import NasLlmError, StudyError
+from nas_llm.errors import Interrupted, NasLlmError, StudyError
 from nas_llm.events import EventHandler, Notice, TrialFinished
-from nas_llm.studies._definition import StudyDefinition
-from nas_llm.studies._load import LoadedStudy
-from nas_llm.studies._lockstep import Interrupted
+from nas_llm.runs import may_change
 from nas_llm.studies._objective import SearchObjective
-from nas_llm.studies._samplers import build_pruner, build_sampler
+from nas_llm.studies._optuna import id_of_trial
 from nas_llm.studies._slots import ERROR, INTERRUPTED, SETTING, Slots, objective_values, wait
 from nas_llm.studies._storage import shown
+from nas_llm.studies.definition import LoadedStudy, StudyDefinition, build_pruner, build_sampler
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -25,14 +24,33 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 DEFINITION, IDENTITY, TOTAL = "definition", "identity", "trials"
-# What may change while a study goes on: how many trials there are, and how the next ones are chosen.
-_FREE = ("study.description", "study.trials", "study.sampler", "study.pruner", "problem.description")
+# What may change while a study goes on: how many trials there are, and how the next ones are chosen. What its overrides
+# do is seen in its problem.
+_FREE = ("study.description", "study.trials", "study.sampler", "study.pruner", "study.set")
 _POLL_SECONDS = 0.5
 _MOST_ERRORS_IN_A_ROW = 3
 
 
+def name_in(storage: BaseStorage, definition: StudyDefinition, *, url: str) -> str | None:
+    """What a study is called in a storage: the dashboard can rename it. None where it is not.
+
+    Raises:
+        StudyError: If several studies there were begun under its name, and none bears it.
+    """
+    studies = storage.get_all_studies()
+    if definition.name in {study.study_name for study in studies}:
+        return definition.name
+    renamed = [study.study_name for study in studies if _begun_as(study.user_attrs) == definition.name]
+    if len(renamed) > 1:
+        raise StudyError(
+            f"{shown(url)} holds {len(renamed)} studies that were begun as {definition.name} ({', '.join(renamed)}), "
+            f"and none of this name; give the one to go on with its name back"
+        )
+    return renamed[0] if renamed else None
+
+
 def open_study(loaded: LoadedStudy, storage: BaseStorage, *, url: str, resume: bool) -> Study:
-    """Create the study in a storage, or join it.
+    """Create the study in a storage, or join it, by whatever name it bears there now.
 
     Raises:
         StudyError: If it is there and ``resume`` is not given, or its definition was another one.
@@ -40,8 +58,8 @@ def open_study(loaded: LoadedStudy, storage: BaseStorage, *, url: str, resume: b
     import optuna
 
     definition = loaded.definition
-    names = {study.study_name for study in storage.get_all_studies()}
-    if definition.name in names and not resume:
+    found = name_in(storage, definition, url=url)
+    if found == definition.name and not resume:
         raise StudyError(
             f"study {definition.name} is in {shown(url)} already; continue or join it with --resume, or name another "
             f"storage"
@@ -50,7 +68,7 @@ def open_study(loaded: LoadedStudy, storage: BaseStorage, *, url: str, resume: b
     directions = directions[: len(definition.objectives)]
     try:
         study = optuna.create_study(
-            study_name=definition.name,
+            study_name=found if found is not None and resume else definition.name,
             storage=storage,
             directions=directions,
             sampler=build_sampler(definition),
@@ -63,6 +81,8 @@ def open_study(loaded: LoadedStudy, storage: BaseStorage, *, url: str, resume: b
     _check_same(before, definition_of(loaded), definition.name, url, len(study.directions), len(directions))
     if before is None:
         study.set_user_attr(DEFINITION, definition_of(loaded))
+    if study.metric_names is None:
+        # A renamed study has lost them.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             study.set_metric_names(list(definition.objectives))
@@ -110,7 +130,7 @@ def optimize(
         slots: The study's trials.
         objective: Runs one.
         definition: The study.
-        on_event: Told of each finished trial, those of other processes included.
+        on_event: Called with each finished trial, those of other processes included.
         should_stop: True ends the present trial and returns; its slot is open again.
         deadline: On ``time.monotonic``'s clock: no trial begins after it.
 
@@ -126,10 +146,10 @@ def optimize(
             break
         slots.sweep()
         slots.fill()
-        trial = slots.claim() if not _is_exhausted(slots.study) else None
+        trial = slots.claim()
         if trial is None:
             _tell_finished(slots, definition, told, on_event)
-            if not slots.is_busy() or _is_exhausted(slots.study):
+            if not slots.is_busy():
                 break
             wait(_POLL_SECONDS, should_stop)
             continue
@@ -147,8 +167,6 @@ def _run(slots: Slots, trial: Trial, objective: SearchObjective) -> NasLlmError 
     from optuna.trial import TrialState
 
     study = slots.study
-    # Samplers that come to an end say so by Study.stop, which wants to be inside of Study.optimize.
-    study._thread_local.in_optimize_loop = True
     state, values = TrialState.FAIL, None
     reason: str | None = None
     failed: NasLlmError | None = None
@@ -164,12 +182,10 @@ def _run(slots: Slots, trial: Trial, objective: SearchObjective) -> NasLlmError 
     except NasLlmError as error:
         failed, reason = error, f"{ERROR}: {error}"
     except BaseException as error:
-        slots.fail(trial._trial_id, INTERRUPTED if isinstance(error, KeyboardInterrupt) else f"{ERROR}: {error!r}")
+        slots.fail(id_of_trial(trial), INTERRUPTED if isinstance(error, KeyboardInterrupt) else f"{ERROR}: {error!r}")
         raise
-    finally:
-        study._thread_local.in_optimize_loop = False
     if reason is not None:
-        slots.fail(trial._trial_id, reason)
+        slots.fail(id_of_trial(trial), reason)
         return failed
     _tell(study, trial, values, state)
     return None
@@ -178,7 +194,6 @@ def _run(slots: Slots, trial: Trial, objective: SearchObjective) -> NasLlmError 
 def _tell(study: Study, trial: Trial, values: list[float] | None, state: Any) -> None:
     from optuna.exceptions import UpdateFinishedTrialError
 
-    study._thread_local.in_optimize_loop = True
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -186,13 +201,6 @@ def _tell(study: Study, trial: Trial, values: list[float] | None, state: Any) ->
     except UpdateFinishedTrialError:
         # This process was taken for dead, and the slot given to another one.
         return
-    finally:
-        study._thread_local.in_optimize_loop = False
-
-
-def _is_exhausted(study: Study) -> bool:
-    """Whether the sampler has nothing left, as a grid at its end."""
-    return bool(getattr(study, "_stop_flag", False))
 
 
 def _tell_finished(slots: Slots, definition: StudyDefinition, told: set[int], on_event: EventHandler) -> None:
@@ -226,8 +234,7 @@ def _check_same(before: str | None, now: str, name: str, url: str, had: int, wan
             raise StudyError(f"study {name} in {shown(url)} has {had} objectives, the definition has {wants}")
         return
     old, new = _flat(json.loads(before)), _flat(json.loads(now))
-    free = tuple(f"{key}." for key in _FREE)
-    changed = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key) and not f"{key}.".startswith(free)]
+    changed = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key) and not _may_change(key)]
     if changed:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
         keys = ", ".join(f"{key} (was {old.get(key)!r}, now {new.get(key)!r})" for key in changed[:3])
@@ -235,6 +242,20 @@ def _check_same(before: str | None, now: str, name: str, url: str, had: int, wan
             f"study {name} in {shown(url)} was begun with another definition: {keys}{more}; undo the change or give "
             f"the study another name"
         )
+
+
+def _begun_as(attributes: Mapping[str, Any]) -> str | None:
+    """The name in the definition that a study was begun with."""
+    text = attributes.get(DEFINITION)
+    return None if text is None else str(json.loads(text)["study"]["name"])
+
+
+def _may_change(key: str) -> bool:
+    section, _, rest = key.partition(".")
+    if section == "problem":
+        # What a trial is worth is its hypervolume at this number of evaluations; a study knows no model revision.
+        return may_change(rest) and rest not in ("search.evaluations", "model.source")
+    return f"{key}.".startswith(tuple(f"{free}." for free in _FREE))
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -9,29 +9,31 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas_llm.errors import NasLlmError, StudyError
+from nas_llm.errors import Interrupted, NasLlmError, StudyError
 from nas_llm.events import EventHandler, Notice, ignore
+from nas_llm.settings import StudyDefaults
 from nas_llm.studies._liveness import BEAT_SECONDS, Watch
-from nas_llm.studies._load import LoadedStudy
 from nas_llm.studies._objective import SETTINGS, SearchObjective
-from nas_llm.studies._optimize import check_identity, open_study, optimize
-from nas_llm.studies._optuna import require_optuna
-from nas_llm.studies._samplers import build_pruner, build_sampler
-from nas_llm.studies._settings import BASELINES
+from nas_llm.studies._optimize import check_identity, name_in, open_study, optimize
+from nas_llm.studies._optuna import is_there, require_optuna
 from nas_llm.studies._slots import SETTING, Slots
 from nas_llm.studies._storage import open_storage, shown
 from nas_llm.studies._workbench import Workbench
+from nas_llm.studies.definition import BASELINES, LoadedStudy, build_pruner, build_sampler, every_point
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-    from nas_llm.workflow import Resources
+    from nas_llm.session import Resources
 
 logger = logging.getLogger(__name__)
+
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +68,7 @@ class StudySummary:
         best: Index in ``trials`` of the one with the largest hypervolume, None while none is complete.
         interrupted: Whether somebody stopped it.
         seconds: Time of this call.
+        exhausted: Whether its sampler has no combination left, so that ``total`` is not reached.
     """
 
     name: str
@@ -76,6 +79,7 @@ class StudySummary:
     best: int | None
     interrupted: bool
     seconds: float
+    exhausted: bool = False
 
     def labelled(self, label: str) -> TrialSummary | None:
         """The baseline of this name, if it is settled."""
@@ -88,7 +92,7 @@ def run_study(
     storage: str | Path,
     resume: bool = False,
     trials: int | None = None,
-    workers: int = 1,
+    workers: int = StudyDefaults.workers,
     timeout: float | None = None,
     on_event: EventHandler = ignore,
     should_stop: Callable[[], bool] = lambda: False,
@@ -105,7 +109,7 @@ def run_study(
         trials: Trials in all, over all processes and calls; default: what the definition says.
         workers: Processes on this machine, this one included.
         timeout: Seconds after which no trial begins.
-        on_event: Told what happens.
+        on_event: Called with every event.
         should_stop: Polled; True ends the present trial and returns.
         resources: Threads and memory of each process.
         shared_cache: Whether evaluations are shared with other processes and runs.
@@ -115,7 +119,7 @@ def run_study(
         StudyError: If the storage or the study in it cannot be used.
         NasLlmError: If the problem cannot be prepared, or several trials in a row failed.
     """
-    from nas_llm.workflow import Resources
+    from nas_llm.session import Resources
 
     require_optuna("a study")
     started = time.monotonic()
@@ -125,25 +129,44 @@ def run_study(
     _check_numbers(definition.trials, workers, timeout)
     # Names and arguments are checked before minutes of preparation.
     build_sampler(definition)
+    every_point(definition)
     build_pruner(definition)
     opened = open_storage(storage)
     study = open_study(loaded, opened, url=str(storage), resume=resume)
+    if study.study_name != definition.name:
+        on_event(Notice(f"study {definition.name} is called {study.study_name} in its storage; going on with it"))
+    slots = Slots(study, opened, loaded, total=definition.trials, watch=Watch(seconds=beat_seconds))
     resources = resources or Resources()
     if workers > 1 and resources.threads is None:
         resources = replace(resources, threads=max(1, (os.cpu_count() or 1) // workers))
-    bench = Workbench(
-        loaded, on_event=on_event, should_stop=should_stop, resources=resources, shared_cache=shared_cache
-    )
-    check_identity(study, bench.identity)
-    deadline = None if timeout is None else started + timeout
-    slots = Slots(study, opened, loaded, total=definition.trials, watch=Watch(seconds=beat_seconds))
-    objective = SearchObjective(bench, should_stop=should_stop, beat_seconds=beat_seconds)
-    options = {"timeout": timeout, "resources": resources, "shared_cache": shared_cache, "beat_seconds": beat_seconds}
-    helpers = _start(loaded, str(storage), workers - 1, options)
-    try:
-        optimize(slots, objective, definition, on_event=on_event, should_stop=should_stop, deadline=deadline)
-    finally:
-        _end(helpers, on_event, asked=should_stop())
+    with resources.applied():
+        try:
+            bench = Workbench(
+                loaded, on_event=on_event, should_stop=should_stop, resources=resources, shared_cache=shared_cache
+            )
+        except Interrupted:
+            return _summary(slots, str(storage), loaded, interrupted=True, started=started)
+        check_identity(study, bench.identity)
+        deadline = None if timeout is None else started + timeout
+        objective = SearchObjective(bench, should_stop=should_stop, beat_seconds=beat_seconds)
+        options = {
+            "timeout": timeout,
+            "resources": resources,
+            "shared_cache": shared_cache,
+            "beat_seconds": beat_seconds,
+        }
+        helpers = _start(loaded, str(storage), workers - 1, options)
+        try:
+            optimize(slots, objective, definition, on_event=on_event, should_stop=should_stop, deadline=deadline)
+        except KeyError as error:
+            if is_there(study):
+                raise
+            raise StudyError(
+                f"study {study.study_name} in {shown(storage)} was renamed or deleted while it ran; --resume goes on "
+                f"with what is left of it"
+            ) from error
+        finally:
+            _end(helpers, on_event, asked=should_stop())
     return _summary(slots, str(storage), loaded, interrupted=should_stop(), started=started)
 
 
@@ -153,8 +176,8 @@ def study_summary(loaded: LoadedStudy, storage: str | Path) -> StudySummary:
     Raises:
         StudyError: If the storage cannot be opened, or the study is not there or another one.
     """
-    opened = open_storage(storage)
-    if loaded.definition.name not in {study.study_name for study in opened.get_all_studies()}:
+    opened = open_storage(storage, create=False)
+    if name_in(opened, loaded.definition, url=str(storage)) is None:
         raise StudyError(f"{shown(storage)} holds no study {loaded.definition.name}")
     study = open_study(loaded, opened, url=str(storage), resume=True)
     slots = Slots(study, opened, loaded, total=loaded.definition.trials)
@@ -174,10 +197,17 @@ def _start(loaded: LoadedStudy, url: str, count: int, options: Mapping[str, Any]
     # Not forked: torch's threads do not survive it.
     context = multiprocessing.get_context("spawn")
     helpers: list[BaseProcess] = []
-    for _ in range(count):
-        helper = context.Process(target=_help, args=(loaded, url, dict(options)))
-        helper.start()
-        helpers.append(helper)
+    # Its own start would let signals through again.
+    resource_tracker.ensure_running()
+    # Until a helper can take Ctrl-C as a wish, which is seconds later, its signals wait.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+    try:
+        for _ in range(count):
+            helper = context.Process(target=_help, args=(loaded, url, dict(options)))
+            helper.start()
+            helpers.append(helper)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return helpers
 
 
@@ -191,10 +221,16 @@ def _help(loaded: LoadedStudy, url: str, options: dict[str, Any]) -> None:
 
     import optuna
 
+    from nas_llm.models import resolve_device
+    from nas_llm.subnet import keep_freed_memory
+
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _STOPPING:
         signal.signal(number, stop)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
     try:
+        if resolve_device(loaded.problem.model.device).type == "cpu":
+            keep_freed_memory()
         run_study(loaded, storage=url, resume=True, should_stop=lambda: asked, **options)
     except NasLlmError as error:
         logger.warning("a worker of study %s gave up: %s", loaded.definition.name, error)
@@ -224,6 +260,7 @@ def _summary(slots: Slots, url: str, loaded: LoadedStudy, *, interrupted: bool, 
         best=max(complete, key=lambda index: settled[index].values[0], default=None),
         interrupted=interrupted,
         seconds=time.monotonic() - started,
+        exhausted=slots.is_exhausted(),
     )
 
 

@@ -11,18 +11,26 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nas_llm.studies._definition import StudyDefinition
 from nas_llm.studies._liveness import Watch
-from nas_llm.studies._parameters import nearest_inside
-from nas_llm.studies._samplers import build_sampler
-from nas_llm.studies._settings import BASELINES, DEFAULT, PAPER, paper_settings, setting_of
+from nas_llm.studies._optuna import FIXED_PARAMS, id_of_trial, running_trial
+from nas_llm.studies.definition import (
+    BASELINES,
+    DEFAULT,
+    PAPER,
+    StudyDefinition,
+    build_sampler,
+    every_point,
+    nearest_inside,
+    paper_settings,
+    setting_of,
+)
 
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial, Trial
 
-    from nas_llm.studies._load import LoadedStudy
+    from nas_llm.studies.definition import LoadedStudy
 
 SLOT, SETTING, REASON = "slot", "setting", "reason"
 STALE, INTERRUPTED, DOUBLE, ERROR = "its process is gone", "interrupted", "another trial has this slot", "error"
@@ -48,6 +56,7 @@ class Slots:
         self.total = total
         self._loaded = loaded
         self._watch = watch or Watch()
+        self._points = every_point(loaded.definition)
 
     def trials(self) -> list[FrozenTrial]:
         """All trials that fill a slot, by number, doubles and failures included."""
@@ -60,7 +69,23 @@ class Slots:
 
     def is_busy(self) -> bool:
         """Whether somebody is at work on a slot, or one waits."""
-        return any(not winner.state.is_finished() for winner in self._winners().values())
+        winners = self._winners()
+        return any(
+            not winner.state.is_finished() and not self._is_spare(slot, winners) for slot, winner in winners.items()
+        )
+
+    def is_exhausted(self) -> bool:
+        """Whether every combination has been run that the study's sampler has; never for samplers that suggest."""
+        from optuna.trial import TrialState
+
+        if self._points is None:
+            return False
+        done = [
+            self._combination(slot, winner)
+            for slot, winner in self._winners().items()
+            if winner.state in (TrialState.COMPLETE, TrialState.PRUNED)
+        ]
+        return all(point in done for point in self._points)
 
     def sweep(self) -> None:
         """Fail the trials whose process is gone; their slots are open again."""
@@ -68,33 +93,37 @@ class Slots:
 
         running = [trial for trial in self.trials() if trial.state == TrialState.RUNNING]
         for trial in self._watch.stale(running):
-            self.fail(trial._trial_id, STALE)
+            self.fail(id_of_trial(trial), STALE)
 
     def fill(self, *, retry: bool = False) -> None:
-        """Put a waiting trial into every slot that has none.
+        """Put a waiting trial into every slot that has none, as far as there is something left to run.
 
         Args:
             retry: Whether slots whose trial failed by an error get another one, too.
         """
         winners = self._winners(retry=retry)
         for slot in range(self.total):
-            if slot not in winners:
+            if slot not in winners and not self._is_spare(slot, winners):
                 self._enqueue(slot)
+                winners = winners if self._points is None else self._winners(retry=retry)
 
     def claim(self) -> Trial | None:
         """Take a waiting trial, or None when none waits."""
-        from optuna.trial import Trial, TrialState
+        from optuna.trial import TrialState
 
+        winners = self._winners()
         for waiting in self.trials():
-            if waiting.state != TrialState.WAITING or not self._take(waiting._trial_id):
+            slot, number = waiting.user_attrs[SLOT], id_of_trial(waiting)
+            if waiting.state != TrialState.WAITING or self._is_spare(slot, winners) or not self._take(number):
                 continue
             if self._is_double(waiting):
-                self.fail(waiting._trial_id, DOUBLE)
+                self.fail(number, DOUBLE)
                 continue
-            self.study.sampler = build_sampler(self._loaded.definition, slot=waiting.user_attrs[SLOT])
-            # Optuna keeps the trials it has seen of the present trial; a new one begins here.
-            self.study._thread_local.cached_all_trials = None
-            return Trial(self.study, waiting._trial_id)
+            self.study.sampler = build_sampler(self._loaded.definition, slot=slot)
+            point = self._point(slot)
+            if point is not None and FIXED_PARAMS not in waiting.system_attrs:
+                self.storage.set_trial_system_attr(number, FIXED_PARAMS, point)
+            return running_trial(self.study, number)
         return None
 
     def fail(self, trial_id: int, reason: str) -> None:
@@ -146,13 +175,37 @@ class Slots:
                 winners[slot] = tries[-1]
         return winners
 
+    def _point(self, slot: int) -> Mapping[str, Any] | None:
+        """The combination that a slot runs where the sampler runs each once; baselines are none of them."""
+        if self._points is None or slot < len(BASELINES):
+            return None
+        return self._points[(slot - len(BASELINES)) % len(self._points)]
+
+    def _combination(self, slot: int, trial: FrozenTrial) -> Mapping[str, Any] | None:
+        """What a trial has run, or is going to; None for a baseline, which is not what its parameters say."""
+        if SETTING in trial.user_attrs:
+            return None
+        return trial.system_attrs.get(FIXED_PARAMS) or trial.params or self._point(slot)
+
+    def _is_spare(self, slot: int, winners: Mapping[int, FrozenTrial]) -> bool:
+        """Whether the combination of a slot is run, or waited for, in another one."""
+        from optuna.trial import TrialState
+
+        point = self._point(slot)
+        return point is not None and any(
+            self._combination(other, winner) == point
+            and (winner.state != TrialState.WAITING or (other < slot and self._point(other) == point))
+            for other, winner in winners.items()
+            if other != slot
+        )
+
     def _enqueue(self, slot: int) -> None:
         from optuna.trial import TrialState, create_trial
 
         setting = BASELINES[slot] if slot < len(BASELINES) else None
         attributes: dict[str, Any] = {SLOT: slot} | ({SETTING: setting} if setting else {})
         fixed = self._baseline(setting) if setting else self._params_of_last(slot)
-        system = {"fixed_params": fixed} if fixed else {}
+        system = {FIXED_PARAMS: fixed} if fixed else {}
         self.study.add_trial(create_trial(state=TrialState.WAITING, user_attrs=attributes, system_attrs=system))
 
     def _params_of_last(self, slot: int) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas_llm.errors import StudyError, first_line
-from nas_llm.studies._optuna import require_optuna
+from nas_llm.studies._optuna import STUDIES_TABLE, journal_of, journal_storage, remembering, require_optuna
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -23,17 +23,25 @@ _PROXY_SECONDS = 10
 # sqlite makes writers queue; a study writes little, so whoever waits this long waits for a dead disk.
 _SQLITE_SECONDS = 60
 _SQLITE_MAGIC = b"SQLite format 3\x00"
+# Packages that do not bear the name of the module that is missing without them.
+_PACKAGES = {
+    "MySQLdb": "mysqlclient",
+    "psycopg": "'nas-llm[postgresql]'",
+    "grpc": "'nas-llm[grpc]'",
+    "google": "'nas-llm[grpc]'",
+}
 
 
-def open_storage(url: str | Path) -> BaseStorage:
-    """Open a storage; files are created if missing.
+def open_storage(url: str | Path, *, create: bool = True) -> BaseStorage:
+    """Open a storage.
 
     Args:
         url: A path (a journal file), ``journal:///path``, ``sqlite:///path``, ``postgresql://...`` or another
             SQLAlchemy URL, ``grpc://host:port``.
+        create: Whether files and tables are created where there are none; else nothing is written.
 
     Raises:
-        StudyError: If it cannot be opened; passwords are not shown.
+        StudyError: If it cannot be opened, or a package is missing for it; passwords are not shown.
     """
     require_optuna("a study")
     text = str(url)
@@ -44,14 +52,18 @@ def open_storage(url: str | Path) -> BaseStorage:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if scheme == "journal":
-                return _open_journal(Path(rest).expanduser())
+                return _open_journal(Path(rest).expanduser(), create)
             if scheme == "grpc":
                 return _open_proxy(rest)
-            return _open_database(scheme, rest)
+            return _open_database(scheme, rest, create)
     except StudyError:
         raise
     except Exception as error:
         # SQLAlchemy, drivers and gRPC have no common root.
+        missing = _missing_module(error)
+        if missing is not None:
+            package = _PACKAGES.get(missing, missing)
+            raise StudyError(f"storage {shown(text)} needs a package: pip install {package}") from error
         reason = _short(error)
         raise StudyError(f"storage {shown(text)} cannot be opened: {reason}; give {_FORMS}") from error
 
@@ -64,25 +76,22 @@ def shown(url: str | Path) -> str:
 @contextmanager
 def batched(storage: BaseStorage) -> Iterator[None]:
     """Write all records of a ``with`` block at once, where the storage can; none of them may be read within it."""
-    begin = getattr(getattr(storage, "_backend", None), "batch", nullcontext)
+    begin = getattr(journal_of(storage), "batch", nullcontext)
     with begin():
         yield
 
 
-def _open_journal(path: Path) -> BaseStorage:
-    from optuna.storages import JournalStorage
-
+def _open_journal(path: Path, create: bool) -> BaseStorage:
     from nas_llm.studies._journal import MendingJournal
 
     if path.is_dir():
         raise StudyError(f"storage {path} is a directory; give {_FORMS}")
+    if not path.exists() and not create:
+        raise _nothing_there(path)
     if path.is_file() and path.open("rb").read(len(_SQLITE_MAGIC)) == _SQLITE_MAGIC:
         raise StudyError(f"storage {path} is an sqlite database; write sqlite:///{path}")
     try:
-        storage = JournalStorage(MendingJournal(path))
-        # Optuna sets this when it reads a trial of its own back, and asks for it in the middle of a batch.
-        storage._replay_result._last_created_trial_id_by_this_process = -1
-        return storage
+        return journal_storage(MendingJournal(path))
     except (ValueError, KeyError, TypeError) as error:
         raise StudyError(f"storage {path} is no journal of studies; name another file") from error
 
@@ -93,8 +102,8 @@ def _open_proxy(address: str) -> BaseStorage:
     host, _, port = address.rstrip("/").rpartition(":")
     if not host or not port.isdecimal():
         raise StudyError(f"storage grpc://{address} has no port; write grpc://HOST:PORT")
-    if importlib.util.find_spec("grpc") is None:
-        raise StudyError(f"storage grpc://{address} needs a package: pip install 'nas-llm[grpc]'")
+    for module in ("grpc", "google.protobuf"):
+        importlib.import_module(module)
     proxy = GrpcStorageProxy(host=host, port=int(port))
     try:
         proxy.wait_server_ready(timeout=_PROXY_SECONDS)
@@ -105,28 +114,47 @@ def _open_proxy(address: str) -> BaseStorage:
     return proxy
 
 
-def _open_database(scheme: str, rest: str) -> BaseStorage:
-    from optuna.storages import RDBStorage, get_storage
+def _open_database(scheme: str, rest: str, create: bool) -> BaseStorage:
+    from optuna.storages import RDBStorage
 
     engine: dict[str, Any] = {"pool_pre_ping": True}
     if scheme.startswith("sqlite"):
         engine = {"connect_args": {"timeout": _SQLITE_SECONDS}}
-        Path(rest.removeprefix("/").partition("?")[0]).parent.mkdir(parents=True, exist_ok=True)
+        path = Path(rest.removeprefix("/").partition("?")[0])
+        if not create and not path.is_file():
+            raise _nothing_there(f"{scheme}://{rest}")
+        path.parent.mkdir(parents=True, exist_ok=True)
     if scheme in ("postgres", "postgresql"):
         scheme = "postgresql" if importlib.util.find_spec("psycopg2") else "postgresql+psycopg"
-        if scheme == "postgresql+psycopg" and importlib.util.find_spec("psycopg") is None:
-            raise StudyError("PostgreSQL needs a driver: pip install 'nas-llm[postgresql]'")
+    url = f"{scheme}://{rest}"
+    if not create and not _has_studies(url):
+        raise _nothing_there(url)
     # Several processes may create the tables of a new database at once; all but one fail the first time.
     for attempt in (1, 2, 3):
         try:
-            database = RDBStorage(f"{scheme}://{rest}", engine_kwargs=engine)
+            database = RDBStorage(url, engine_kwargs=engine)
             if scheme.startswith("sqlite"):
                 _lock_before_reading(database.engine)
-            return get_storage(database)
+            return remembering(database)
         except Exception as error:
             if attempt == 3 or ("exists" not in str(error) and "UNIQUE" not in str(error)):
                 raise
     raise AssertionError
+
+
+def _has_studies(url: str) -> bool:
+    """Whether somebody has kept studies in a database; Optuna itself would make its tables in an empty one."""
+    import sqlalchemy
+
+    engine = sqlalchemy.create_engine(url)
+    try:
+        return bool(sqlalchemy.inspect(engine).has_table(STUDIES_TABLE))
+    finally:
+        engine.dispose()
+
+
+def _nothing_there(url: str | Path) -> StudyError:
+    return StudyError(f"storage {shown(url)} holds no study: there is nothing yet; check the name")
 
 
 def _lock_before_reading(engine: Any) -> None:
@@ -148,6 +176,15 @@ def _lock_before_reading(engine: Any) -> None:
 
     # Connections from before know nothing of this.
     engine.dispose()
+
+
+def _missing_module(error: BaseException | None) -> str | None:
+    """The module that could not be imported, where that is the reason."""
+    while error is not None:
+        if isinstance(error, ModuleNotFoundError) and error.name:
+            return error.name.partition(".")[0]
+        error = error.__cause__
+    return None
 
 
 def _short(error: BaseException) -> str:

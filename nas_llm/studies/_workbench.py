@@ -11,11 +11,12 @@ from nas_llm.cache import cache_dir
 from nas_llm.config import Problem
 from nas_llm.data import WindowSet
 from nas_llm.events import EventHandler, ignore
-from nas_llm.search import Evaluation, EvaluationCache, RayEvaluator, Search, non_dominated, normalised_hypervolume
-from nas_llm.space import Genome
-from nas_llm.studies._load import LoadedStudy
+from nas_llm.front import non_dominated
+from nas_llm.search.engine import CachedEvaluator, EvaluationCache, Search, normalised_hypervolume
+from nas_llm.session import Prepared, RayEvaluator, Resources, prepare
+from nas_llm.space import OBJECTIVES, Evaluation, Genome
+from nas_llm.studies.definition import LoadedStudy
 from nas_llm.subnet import PopulationEvaluator
-from nas_llm.workflow import Prepared, Resources, prepare
 
 _Identified = PopulationEvaluator | RayEvaluator
 
@@ -25,7 +26,7 @@ class Workbench:
 
     Args:
         loaded: The study.
-        on_event: Told what is prepared.
+        on_event: Called with every event of the preparation.
         should_stop: Polled between steps.
         resources: Threads and memory.
         shared_cache: Whether evaluations are shared with other processes and runs. With the objective ``seconds``
@@ -35,7 +36,8 @@ class Workbench:
         NasLlmError: If the problem cannot be prepared.
 
     Attributes:
-        identity: What all values of the study depend on: model, text, metric, arithmetic, latency table.
+        identity: What all values of the study depend on: model, text, metric, arithmetic, latency table, code
+            of objectives of one's own.
         dense: Objectives of the dense model.
     """
 
@@ -64,13 +66,9 @@ class Workbench:
         self._judge = self._prepared.evaluator(self._prepared.splits.fitness, metric=self.problem.quality)
         self._evaluators[self._kind(self.problem)] = self._judge
         table = self._prepared.cost_model.latency
-        self.identity = self._judge.identity + ("" if table is None else f"|latency={table.digest()}")
+        self.identity = self._judge.identity + ("" if table is None else f"|latency={table.digest()}") + self._own()
         self._known: dict[str, float] = {}
-        costs: dict[str, float] = {
-            name: float(getattr(self._prepared.cost_model.dense, name))
-            for name in self.problem.objectives
-            if name != self.problem.quality
-        }
+        costs = {name: self._prepared.cost_model.dense.value(name) for name in self.problem.prices}
         quality = self.qualities([Genome.dense(self._prepared.dense.architecture)])[0]
         self.dense: Mapping[str, float] = {**costs, self.problem.quality: quality}
 
@@ -82,7 +80,7 @@ class Workbench:
         Args:
             problem: This study's problem with other settings.
             directory: Where the search keeps its state.
-            on_event: Told what happens.
+            on_event: Called with every event.
             should_stop: Polled between candidates.
 
         Returns:
@@ -107,14 +105,14 @@ class Workbench:
     def hypervolume(self, problem: Problem, rows: Sequence[Evaluation]) -> float:
         """Normalised hypervolume of evaluations against the study's reference point.
 
-        What was priced on less text, with other weights or only in part (racing) is priced again as the study's own
-        problem does it, as far as it is on the front.
+        What was evaluated on less text, with other weights or only in part (racing) is evaluated again as the study's
+        own problem does it, as far as it is on the front.
 
         Args:
             problem: What the rows were searched with.
             rows: The evaluations.
         """
-        names, quality = self.problem.objectives, self.problem.quality
+        names, quality = self.problem.objective_names, self.problem.quality
         values = [dict(row.objectives) for row in rows]
         front = [int(index) for index in non_dominated([[value[name] for name in names] for value in values])]
         foreign = self._kind(problem) != self._kind(self.problem)
@@ -134,14 +132,8 @@ class Workbench:
         """The quality objective of genomes on the study's own fitness text."""
         missing = {genome.digest(): genome for genome in genomes if genome.digest() not in self._known}
         with self._cache(self._judge) as cache:
-            if cache is not None and missing:
-                self._known |= cache.get(missing)
-            rest = [genome for digest, genome in missing.items() if digest not in self._known]
-            values = self._judge.evaluate(rest, on_result=_nobody) if rest else []
-            for genome, value in zip(rest, values, strict=True):
-                self._known[genome.digest()] = value
-                if cache is not None and value == value:
-                    cache.put(genome.digest(), value)
+            values = CachedEvaluator(self._judge, cache).evaluate(list(missing.values()))
+        self._known |= zip(missing, values, strict=True)
         return [self._known[genome.digest()] for genome in genomes]
 
     def forget(self) -> None:
@@ -173,11 +165,12 @@ class Workbench:
             return nullcontext()
         return closing(EvaluationCache(cache_dir() / "evaluations.sqlite", identity=evaluator.identity))
 
+    def _own(self) -> str:
+        """Which code stands behind objectives that are not the package's."""
+        uses = ((name, OBJECTIVES.use(name)) for name in self.problem.objectives)
+        return "".join(f"|{name}={use.sha256 or use.version}" for name, use in uses if use is not None)
+
     @staticmethod
     def _kind(problem: Problem) -> tuple[object, ...]:
         """What values depend on, as far as settings of a study can change it."""
         return (problem.data.fitness.tokens // problem.data.window, problem.fitness.weights)
-
-
-def _nobody(index: int, value: float, seconds: float, fidelity: float = 1.0) -> None:
-    """Results are taken from the return value."""

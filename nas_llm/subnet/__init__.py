@@ -1,5 +1,6 @@
-"""Subnets: real smaller models, and the evaluator that prices a population of them."""
+"""Subnets: real smaller models, and the evaluator that evaluates a population of them."""
 
+from nas_llm.subnet._allocator import keep_freed_memory
 from nas_llm.subnet._blocks import BlockCache, Reconstructor
 from nas_llm.subnet._build import BlockEdit, build_subnet
 from nas_llm.subnet._evaluator import OnResult, PopulationEvaluator, WalkStatistics
@@ -17,5 +18,6 @@ __all__ = [
     "TaylorMarginals",
     "WalkStatistics",
     "build_subnet",
+    "keep_freed_memory",
     "masked_copy",
 ]

@@ -17,7 +17,8 @@ _SETTINGS = {_ARENA_MAX: 1, _MMAP_THRESHOLD: 32 << 20, _TRIM_THRESHOLD: (1 << 31
 def keep_freed_memory() -> bool:
     """Tell glibc's allocator to keep what is freed, for the rest of the process.
 
-    A quarter of a candidate's time on a CPU goes into page faults otherwise (docs/benchmarks.md).
+    A quarter of a candidate's time on a CPU goes into page faults otherwise (docs/benchmarks.md). The commands and our
+    own worker processes call it; it is for good, so in your process it is up to you. Early is best.
 
     Returns:
         Whether the C library took the settings; others than glibc are left alone.

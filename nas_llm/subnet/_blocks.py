@@ -9,12 +9,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from nas_llm.models import Block, DenseModel
+from nas_llm.models import DenseModel
+from nas_llm.models.families import Block
 from nas_llm.space import BoolArray, Genome
 
 
 class Reconstructor(Protocol):
-    """Refits the weights of a sliced block before it is priced."""
+    """Refits the weights of a sliced block before it is evaluated."""
 
     @property
     def identity(self) -> str:

@@ -15,21 +15,21 @@ import torch
 from torch import Tensor
 
 from nas_llm.data import WindowSet
-from nas_llm.errors import ConfigError, DataError
+from nas_llm.errors import DataError
 from nas_llm.models import DenseModel, fast_float32, on_device
 from nas_llm.space import Genome
-from nas_llm.subnet._allocator import keep_freed_memory
 from nas_llm.subnet._blocks import BlockCache, Reconstructor
 from nas_llm.subnet._lanes import in_lanes
 from nas_llm.subnet._loss import TokenLoss
 from nas_llm.subnet._memory import MemoryPlan, plan_memory
+from nas_llm.subnet._metric import metric_named
 from nas_llm.subnet._racing import Racing
 from nas_llm.subnet._states import HiddenStates, prefix_keys
 from nas_llm.subnet._walk import DepthFirstWalk, LayerMajorWalk, Walked, Windows
 
 
 class OnResult(Protocol):
-    """Told of each priced genome."""
+    """Called with each evaluated genome."""
 
     def __call__(self, index: int, value: float, seconds: float, fidelity: float = 1.0) -> None:
         """Take a result.
@@ -51,7 +51,7 @@ class WalkStatistics:
     """What an evaluator has done so far.
 
     Attributes:
-        candidates: Genomes priced.
+        candidates: Genomes evaluated.
         blocks: Blocks that they have, for all windows: candidates x L.
         blocks_run: Of these, blocks that were run; the others were shared with another genome.
         tokens: Tokens that were scored.
@@ -69,7 +69,7 @@ class WalkStatistics:
 
 
 class PopulationEvaluator:
-    """Prices genomes by ``perplexity`` or ``kl``, slicing and never masking.
+    """Evaluates genomes by ``perplexity`` or ``kl``, slicing and never masking.
 
     Where the dense blocks fit on the device, genomes are walked one by one, each from the deepest hidden state that
     is known for a prefix of its genes: its neighbour's in the sorted population, or one kept from earlier calls.
@@ -89,7 +89,7 @@ class PopulationEvaluator:
             distribution; both over all but the first token of each window.
         device: Where to compute.
         dtype: Arithmetic of the blocks and the LM head, accumulated in float32; the loss is float32.
-        reconstructor: Refits each sliced block before it is priced; None prices inherited weights.
+        reconstructor: Refits each sliced block before it is evaluated; None evaluates inherited weights.
         memory_bytes: Budget; None takes what is of use, at most half of the free memory, or four fifths of a GPU's.
         stream: Stream the blocks' weights even if they would fit.
         racing: Give candidates up that are clearly beaten (not when blocks are streamed); None scores all on all text.
@@ -117,19 +117,15 @@ class PopulationEvaluator:
         stream: bool = False,
         racing: Racing | None = None,
     ) -> None:
-        if metric not in ("perplexity", "kl"):
-            raise ConfigError(f"unknown fitness metric '{metric}'; known are perplexity, kl")
+        self._metric = metric_named(metric)
         count, length = windows.tokens.shape
         if length > dense.architecture.max_positions:
             raise DataError(
                 f"windows of {length} tokens are longer than the model's {dense.architecture.max_positions} positions; "
                 f"lower data.window"
             )
-        if device.type == "cpu":
-            keep_freed_memory()
         self._adapter = dense.adapter
         self._check_files = dense.check_files
-        self._metric = metric
         self._device = device
         self.plan: MemoryPlan = plan_memory(
             dense,
@@ -171,7 +167,7 @@ class PopulationEvaluator:
         else:
             self._walk = LayerMajorWalk(self.blocks, self.states, self._windows, batch_windows=batch_windows)
         weights = reconstructor.identity if reconstructor else "inherited"
-        self.identity = "|".join(("v3", dense.revision, windows.digest(), metric, str(dtype), device.type, weights))
+        self.identity = "|".join(("v4", dense.revision, windows.digest(), metric, str(dtype), device.type, weights))
 
     def evaluate(
         self,
@@ -180,11 +176,11 @@ class PopulationEvaluator:
         on_result: OnResult | None = None,
         bars: Sequence[float] | None = None,
     ) -> list[float]:
-        """Price genomes.
+        """Evaluate genomes.
 
         Args:
             genomes: The population; any order.
-            on_result: Called as soon as a genome is priced; may raise to stop.
+            on_result: Called as soon as a genome is evaluated; may raise to stop.
             bars: For racing: what each genome has to beat to be of use, inf = nothing.
 
         Returns:
@@ -195,7 +191,7 @@ class PopulationEvaluator:
         """
         values = [math.nan] * len(genomes)
         with torch.inference_mode(), fast_float32(self._device):
-            if self._metric == "kl" and self._reference is None:
+            if self._metric.against_dense and self._reference is None:
                 self._reference = self._dense_distribution()
             if self._racing is not None and bars is not None and self._dense_losses is None:
                 # The dense model's losses are needed whole.
@@ -227,7 +223,7 @@ class PopulationEvaluator:
                 if bars is None or self._racing is None or self._dense_losses is None:
                     return False
                 seen = torch.cat(results).view(-1)
-                bar = self._loss_of(bars[order[places[place]]])
+                bar = self._metric.loss(bars[order[places[place]]])
                 return self._racing.beaten(seen, self._dense_losses.view(-1), bar)
 
             chosen = [genomes[order[place]] for place in places]
@@ -285,14 +281,7 @@ class PopulationEvaluator:
         else:
             # Window by window, so that it does not matter how windows were grouped.
             mean = float(losses.sum(1).sum()) / losses.numel()
-        if self._metric == "kl":
-            return mean
-        # A subnet that is broken beyond float range is bad, not an error.
-        return math.exp(min(mean, 80.0)) if math.isfinite(mean) else math.exp(80.0)
-
-    def _loss_of(self, value: float) -> float:
-        """Inverse of the metric: the mean token loss."""
-        return value if self._metric == "kl" or not math.isfinite(value) else math.log(value)
+        return self._metric.value(mean)
 
     def _predicting(self, hidden: Tensor) -> Tensor:
         """``N x E`` head inputs of the positions that predict a token of their window."""

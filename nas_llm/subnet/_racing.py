@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from nas_llm.errors import ConfigError
+from nas_llm.models import one_thread
+from nas_llm.settings import RacingDefaults
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +27,8 @@ class Racing:
         ConfigError: If ``parts`` is below 2 or ``confidence`` negative.
     """
 
-    parts: int = 4
-    confidence: float = 3.0
+    parts: int = RacingDefaults.parts
+    confidence: float = RacingDefaults.confidence
 
     def __post_init__(self) -> None:
         if self.parts < 2 or self.confidence < 0:
@@ -42,11 +44,13 @@ class Racing:
             dense: The dense model's losses of all N tokens, float64.
         """
         difference = seen - dense[: len(seen)]
-        mean = float(dense.mean() + difference.mean())
+        with one_thread():
+            mean = float(dense.mean() + difference.mean())
+            variance = float(difference.var()) if len(seen) > 1 else math.inf
         if not math.isfinite(mean):
             return math.inf, 0.0
         unseen = 1.0 - len(seen) / len(dense)
-        return mean, math.sqrt(float(difference.var()) / len(seen) * unseen) if len(seen) > 1 else math.inf
+        return mean, math.sqrt(variance / len(seen) * unseen) if len(seen) > 1 else math.inf
 
     def beaten(self, seen: Tensor, dense: Tensor, bar: float) -> bool:
         """Whether a candidate's mean loss is clearly above ``bar``."""

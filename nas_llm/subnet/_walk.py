@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from nas_llm.models import Block
+from nas_llm.models.families import Block
 from nas_llm.space import Genome
 from nas_llm.subnet._blocks import BlockCache
 from nas_llm.subnet._states import HiddenStates

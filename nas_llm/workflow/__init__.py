@@ -1,27 +1,16 @@
 """The whole way in a few calls: search, open a run, reconstruct and export its points, measure models."""
 
-from nas_llm.workflow._evaluate import evaluate_models, measured_with
-from nas_llm.workflow._export import ExportRefused, export_points
-from nas_llm.workflow._genomes import load_genome, read_genomes
-from nas_llm.workflow._posttrain import PosttrainTexts, posttrain_export
-from nas_llm.workflow._prepare import Prepared, prepare
-from nas_llm.workflow._reconstruct import reconstruct_points
-from nas_llm.workflow._resources import Resources
-from nas_llm.workflow._run_files import open_run
-from nas_llm.workflow._search import build_front, run_search
-from nas_llm.workflow._select import select_points
+from nas_llm.evaluation import ModelRow
+from nas_llm.finishing import ResidualRow
+from nas_llm.front import Front, FrontPoint, load_genome, read_genomes, select_points
+from nas_llm.runs import Run, open_run
+from nas_llm.session import Prepared, Resources, prepare
+from nas_llm.workflow._posttrain import PosttrainRecord, PosttrainTexts, posttrain_export
+from nas_llm.workflow._reconstruct import ReconstructionRecord, reconstruct_points
 from nas_llm.workflow._servable import what_is_servable
-from nas_llm.workflow._types import (
-    ExportRecord,
-    Front,
-    FrontPoint,
-    ModelRow,
-    PosttrainRecord,
-    ReconstructionRecord,
-    ResidualRow,
-    Run,
-    RunSummary,
-)
+from nas_llm.workflow.evaluate import evaluate_models, measured_with
+from nas_llm.workflow.export import ExportRecord, ExportRefused, export_points
+from nas_llm.workflow.search import RunSummary, build_front, run_search
 
 __all__ = [
     "ExportRecord",

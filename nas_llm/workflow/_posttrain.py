@@ -14,8 +14,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nas_llm.config import SelfSampleSection
 from nas_llm.data import WindowSet, perplexity_windows
-from nas_llm.errors import ConfigError, ExportError, ModelError
-from nas_llm.evaluation import load, load_any
+from nas_llm.errors import ConfigError, ExportError, Interrupted, ModelError
+from nas_llm.evaluation import check_reload, load, load_any
 from nas_llm.events import EventHandler, Notice, StageAdvanced, StageFinished, StageStarted, ignore
 from nas_llm.export import PROVENANCE_FILE, staged_directory
 from nas_llm.models import load_model, resolve_device, resolve_model
@@ -32,11 +32,37 @@ from nas_llm.posttrain import (
     training_method,
     write_posttrained,
 )
-from nas_llm.workflow._prepare import Stopped
-from nas_llm.workflow._reload import check_reload
-from nas_llm.workflow._run_files import package_versions
-from nas_llm.workflow._self_texts import self_texts
-from nas_llm.workflow._types import PosttrainRecord
+from nas_llm.runs import package_versions
+from nas_llm.session import self_texts
+from nas_llm.settings import EvaluationDefaults, PosttrainTextDefaults
+
+
+@dataclass(frozen=True, kw_only=True)
+class PosttrainRecord:
+    """One export that was trained and written again.
+
+    Attributes:
+        path: The written directory.
+        curve: Its learning curve: one JSON object a line.
+        method: ``lora`` or ``full``.
+        steps: Optimizer steps.
+        tokens: Tokens seen, repetitions counted.
+        seconds: Training time, without loading, measuring and writing.
+        loss: Of the last step.
+        held_out_perplexity: (before, after) on held-out text; None where there was none.
+        interrupted: Whether it was stopped before its budget was spent.
+    """
+
+    path: Path
+    curve: Path
+    method: str
+    steps: int
+    tokens: int
+    seconds: float
+    loss: float | None
+    held_out_perplexity: tuple[float | None, float | None]
+    interrupted: bool
+
 
 SELF = "self"
 _SELF_TOKENS = 32_768
@@ -61,10 +87,10 @@ class PosttrainTexts:
 
     text: str
     tokens: int | None = None
-    window: int = 512
+    window: int = PosttrainTextDefaults.window
     held_out: Path | None = None
     held_out_window: int | None = None
-    held_out_windows: int | None = 16
+    held_out_windows: int | None = PosttrainTextDefaults.held_out_windows
 
     def __post_init__(self) -> None:
         if self.window < 2:
@@ -100,7 +126,7 @@ def posttrain_export(
     output: Path | None = None,
     distill: bool = False,
     teacher: str | None = None,
-    device: str = "auto",
+    device: str = EvaluationDefaults.device,
     force: bool = False,
     on_event: EventHandler = ignore,
     should_stop: Callable[[], bool] = lambda: False,
@@ -137,7 +163,7 @@ def posttrain_export(
         with staged_directory(directory, force=force) as staging:
             inputs = _inputs(export, texts, teacher=teacher, distill=distill, device=device, on_event=on_event)
             if should_stop():
-                raise Stopped
+                raise Interrupted
             trained = _train(inputs, settings, on_event=on_event, should_stop=should_stop)
             stage = describe_stage(
                 trained,
@@ -151,7 +177,7 @@ def posttrain_export(
             )
             write_posttrained(trained.model, export, staging, stage=stage, curve=trained.curve)
             check_reload(trained.model, staging, directory, inputs.windows)
-    except Stopped:
+    except Interrupted:
         return None
     last = trained.last
     return PosttrainRecord(
@@ -239,7 +265,7 @@ def _own_windows(
 ) -> WindowSet:
     """Windows of the text that the dense model wrote."""
     tokens = texts.tokens or max(_SELF_TOKENS, texts.window)
-    dense = load_model(document["base_model"])
+    dense = load_model(document["base_model"], offload=False)
     found = self_texts(dense, tokens, settings=SelfSampleSection(), device=device, on_event=on_event)
     windows = perplexity_windows(
         found, tokenizer=tokenizer, window=texts.window, max_windows=tokens // texts.window, name="posttrain"

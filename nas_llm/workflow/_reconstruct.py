@@ -3,25 +3,59 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nas_llm.errors import ConfigError, RunError
 from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted, ignore
+from nas_llm.files import write_atomic
+from nas_llm.finishing import (
+    Finished,
+    Finisher,
+    FinishPlan,
+    ResidualRow,
+    plan_of_run,
+    release_memory,
+    residual_csv,
+    residual_rows,
+    with_reconstruction,
+)
+from nas_llm.front import FrontPoint
 from nas_llm.models import on_device
+from nas_llm.runs import RECONSTRUCTION_FOLDER, Run
+from nas_llm.session import Prepared, SubnetMeasure, check_memory, reopen
+from nas_llm.space import Cost
 from nas_llm.subnet import build_subnet
-from nas_llm.workflow._finish import Finished, Finisher
-from nas_llm.workflow._finish_memory import release_memory
-from nas_llm.workflow._measure import SubnetMeasure
-from nas_llm.workflow._prepare import Prepared
-from nas_llm.workflow._reconstruction_settings import describe, with_reconstruction
-from nas_llm.workflow._reopen import reopen
-from nas_llm.workflow._residuals import residual_csv, residual_rows
-from nas_llm.workflow._resources import check_memory
-from nas_llm.workflow._run_files import write_atomic
-from nas_llm.workflow._types import FrontPoint, ReconstructionRecord, Run
 
-FOLDER = "reconstruction"
+
+@dataclass(frozen=True, kw_only=True)
+class ReconstructionRecord:
+    """One point finished by a method, and what it brought.
+
+    Attributes:
+        point: The point of the front.
+        settings: ``method``, and for methods but ``none`` its settings, ``tokens`` and ``text``.
+        fitness_perplexity: (before, after) on the windows that the search saw; before = inherited weights.
+        held_out_perplexity: (before, after) on windows that the search never saw.
+        seconds: Time of the reconstruction; of points that went through in one pass, each has an equal share.
+        residuals: One row a refitted projection.
+        path: The same as a CSV file.
+    """
+
+    point: FrontPoint
+    settings: Mapping[str, Any]
+    fitness_perplexity: tuple[float, float]
+    held_out_perplexity: tuple[float, float]
+    seconds: float
+    residuals: tuple[ResidualRow, ...]
+    path: Path
+
+    @property
+    def cost(self) -> Cost:
+        """The point's exact cost."""
+        return self.point.cost
 
 
 def reconstruct_points(
@@ -44,7 +78,8 @@ def reconstruct_points(
     Args:
         run: The run, from :func:`open_run`.
         points: Points of its front.
-        method: ``sequential``, ``closed_form``, ``admm`` or ``none``; default: the problem's.
+        method: ``sequential``, ``closed_form``, ``admm``, ``none``, or one of your own, see
+            :class:`nas_llm.finishing.FinishingMethod`; default: the problem's.
         samples: Calibration windows; default: as many tokens as the problem says.
         damping: Ridge, or several to choose between; default: the problem's.
         target: ``residual``, ``sublayer`` or a number from 0 (sublayer) to 1; default: the problem's.
@@ -67,13 +102,14 @@ def reconstruct_points(
     run = with_reconstruction(
         run, method=method, samples=samples, damping=damping, target=target, step=step, blend=blend
     )
+    plan = plan_of_run(run)
     prepared = reopen(run, on_event=on_event)
-    folder = run.directory / FOLDER
+    folder = run.directory / RECONSTRUCTION_FOLDER
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise RunError(f"cannot write {folder}: {error.strerror or error}") from error
-    finisher = Finisher(prepared, memory_gb=memory_gb, on_event=on_event)
+    finisher = Finisher(prepared, plan=plan, memory_gb=memory_gb, on_event=on_event)
     records = []
     for group in _groups(points, finisher.at_once()):
         started = time.monotonic()
@@ -81,7 +117,7 @@ def reconstruct_points(
         seconds = (time.monotonic() - started) / len(group)
         on_event(StageStarted("measuring", "perplexity before and after", len(group)))
         for done, (point, result) in enumerate(zip(group, finished, strict=True), start=1):
-            records.append(_record(prepared, point, result, seconds, folder))
+            records.append(_record(prepared, plan, point, result, seconds, folder))
             on_event(StageAdvanced("measuring", done))
         on_event(StageFinished("measuring"))
     return records
@@ -93,11 +129,10 @@ def _groups(points: Sequence[FrontPoint], size: int) -> Iterator[Sequence[FrontP
 
 
 def _record(
-    prepared: Prepared, point: FrontPoint, finished: Finished, seconds: float, folder: Path
+    prepared: Prepared, plan: FinishPlan, point: FrontPoint, finished: Finished, seconds: float, folder: Path
 ) -> ReconstructionRecord:
-    problem = prepared.problem
-    rows = residual_rows(finished.residuals)
-    path = folder / f"{point.id}-{problem.reconstruction.method}.csv"
+    rows = residual_rows(finished.residuals or ())
+    path = folder / f"{point.id}-{plan.kind.name}.csv"
     write_atomic(path, residual_csv(rows))
     perplexities = []
     for edit in (None, finished.edit):
@@ -108,7 +143,7 @@ def _record(
     before, after = perplexities
     return ReconstructionRecord(
         point=point,
-        settings=describe(problem, prepared.splits.finish),
+        settings=plan.describe(prepared.splits.finish),
         fitness_perplexity=(before[0], after[0]),
         held_out_perplexity=(before[1], after[1]),
         seconds=seconds,

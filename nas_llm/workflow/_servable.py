@@ -5,7 +5,7 @@ from __future__ import annotations
 from nas_llm.config import Problem
 from nas_llm.export import Servability, servable
 from nas_llm.models import load_model
-from nas_llm.workflow._prepare import search_space
+from nas_llm.session import search_space
 
 
 def what_is_servable(problem: Problem) -> dict[str, Servability]:

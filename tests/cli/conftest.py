@@ -7,23 +7,29 @@ import pytest
 from fake_workflow import FakeWorkflow, Outcome
 from typer.testing import CliRunner
 
-from nas_llm.cli import _backend, app
+from nas_llm import runs, studies, workflow
+from nas_llm.cli import app
+from nas_llm.studies import mirror
 
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeWorkflow:
-    """The library replaced at the one place where commands reach it."""
-    workflow = FakeWorkflow()
+    """The library's public verbs replaced, which every command imports when it runs."""
+    replaced = FakeWorkflow()
     for name in (
         "run_search",
-        "open_run",
         "export_points",
         "reconstruct_points",
         "evaluate_models",
+        "measured_with",
         "what_is_servable",
     ):
-        monkeypatch.setattr(_backend, name, getattr(workflow, name))
-    return workflow
+        monkeypatch.setattr(workflow, name, getattr(replaced, name))
+    for name in ("open_front", "open_run"):
+        monkeypatch.setattr(runs, name, getattr(replaced, name))
+    monkeypatch.setattr(mirror, "SearchMirror", replaced.mirror)
+    monkeypatch.setattr(studies, "serve_dashboard", replaced.serve_dashboard, raising=False)
+    return replaced
 
 
 @pytest.fixture

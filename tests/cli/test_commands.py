@@ -9,10 +9,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from fake_workflow import FakeWorkflow, Outcome
 
 from nas_llm.evaluation import HeldOutGap, MemoryScore, SpeedScore, TaskScore, Workload
-from nas_llm.search import RunLock
+from nas_llm.runs import RunLock
+from nas_llm.workflow import Resources
 
 Command = Callable[..., Outcome]
 
@@ -54,7 +56,7 @@ def test_search_takes_overrides_and_a_run_directory(run: Command, fake: FakeWork
 def test_search_takes_resources_and_where_to_start_from(run: Command, fake: FakeWorkflow) -> None:
     options = ("--workers", "2", "--threads", "3", "--memory", "1.5", "--ray", "auto", "--start-from", "old")
     assert run("search", "tiny-llama", *options).code == 0
-    assert fake.calls[0]["resources"] == {"workers": 2, "ray_address": "auto", "threads": 3, "memory_gb": 1.5}
+    assert fake.calls[0]["resources"] == Resources(workers=2, ray_address="auto", threads=3, memory_gb=1.5)
     assert fake.calls[0]["loaded"].problem.search.start_from == (str(Path("old").resolve()),)
 
 
@@ -214,7 +216,14 @@ def test_export_writes_the_chosen_points(run: Command, fake: FakeWorkflow, workp
         "force": True,
     }
     assert fake.calls[-1] == expected
-    for word in ("dense", "p02 (knee)", "models/p02/hf", "models/p04/hf", "16.50", "load: load_hf(DIRECTORY)"):
+    for word in (
+        "dense",
+        "p02 (knee)",
+        "models/p02/hf",
+        "models/p04/hf",
+        "16.50",
+        "load: nas_llm.load(DIRECTORY), or ",
+    ):
         assert word in outcome.out
     assert run("export", "mine").code == 0
     assert fake.calls[-1]["points"] == ["p02"]
@@ -230,6 +239,8 @@ def test_export_takes_several_formats_types_and_workers(run: Command, fake: Fake
     assert (call["formats"], call["dtype"]) == (["hf", "gguf"], {"hf": "f16", "gguf": "q8_0"})
     assert (call["jobs"], call["max_shard_size"]) == (3, "2GB")
     assert "gguf, q8_0" in outcome.out
+    assert outcome.out.count("load: ") == 2
+    assert "load: llama-cli -m DIRECTORY/model-TYPE.gguf" in outcome.out
     assert "270.1 MB" in outcome.out
     assert run("export", "mine", "--point", "all", "--max-macs", "0.2M", "--jobs", "2").code == 0
     assert fake.calls[-1]["points"] == ["p03", "p04"]
@@ -347,14 +358,23 @@ def test_evaluate_hands_its_options_on(run: Command, fake: FakeWorkflow) -> None
     assert call["points"] == ["knee", "p03", "all"]
     assert call["text"] == ["wikitext2", "ptb"]
     assert (call["tasks"], call["limit"]) == (["arc_easy", "mmlu"], 5)
-    assert call["workload"] == {"prompt_tokens": 64, "new_tokens": 8, "batch": 2, "rounds": 3}
-    assert (call["latency"], call["memory"], call["dtype"], call["device"]) == (True, True, "bfloat16", "cpu")
+    assert call["workload"] == Workload(prompt_tokens=64, new_tokens=8, batch=2, rounds=3)
+    assert (call["latency"], call["memory"], call["dtype"], call["device"]) == (True, True, torch.bfloat16, "cpu")
     assert call["method"] == "none"
 
 
 def test_many_numbers_become_rows(run: Command, fake: FakeWorkflow) -> None:
     score = TaskScore(
-        task="piqa", metric="acc", value=0.655, stderr=0.0475, samples=100, fewshot=0, headline=True, cached=False
+        task="piqa",
+        metric="acc",
+        value=0.655,
+        stderr=0.0475,
+        samples=100,
+        fewshot=0,
+        headline=True,
+        cached=False,
+        share=True,
+        higher_is_better=True,
     )
     load = Workload(prompt_tokens=64, new_tokens=8, rounds=3)
     fake.measured = {

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from rich.console import Console
 
-from nas_llm.cli._counts import parse_count
-from nas_llm.cli._monitor import SearchMonitor, best_at_levels
-from nas_llm.cli._progress import progress
+from nas_llm.cli.terminal._counts import parse_count
+from nas_llm.cli.terminal._monitor import SearchMonitor, best_at_levels
+from nas_llm.cli.terminal._progress import progress
 from nas_llm.errors import ConfigError
 from nas_llm.events import CandidateEvaluated, GenerationFinished, Notice, StageAdvanced, StageFinished, StageStarted
 

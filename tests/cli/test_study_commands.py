@@ -43,8 +43,10 @@ def test_search_mirrors_unless_told_otherwise(run: Command, fake: FakeWorkflow) 
     assert run("search", "tiny-llama", "--run", "a").code == 0
     assert run("search", "tiny-llama", "--run", "b", "--study", "sqlite:///s.db").code == 0
     assert run("search", "tiny-llama", "--run", "c", "--no-study").code == 0
-    seen = [(call["study"], call["mirrored"]) for call in fake.calls]
-    assert seen == [(None, True), ("sqlite:///s.db", True), (None, False)]
+    assert [call["mirrored"] for call in fake.calls] == [True, True, False]
+    seen = [(str(mirror.directory), mirror.problem.name, mirror.url) for mirror in fake.mirrors]
+    assert seen == [("a", "tiny-llama", None), ("b", "tiny-llama", "sqlite:///s.db")]
+    assert [mirror.summaries[0].run_dir for mirror in fake.mirrors] == [Path("a"), Path("b")]
     assert "give one of them" in run("search", "tiny-llama", "--run", "d", "--study", "x", "--no-study").err
 
 

@@ -14,8 +14,8 @@ from transformers import DynamicCache, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from nas_llm.config import SelfSampleSection
 from nas_llm.data import cached_self_texts, sample_documents, token_windows
-from nas_llm.data._kv_cache import growing_cache
-from nas_llm.data._self_sample import _steps, sample_batches
+from nas_llm.data.self_text._kv_cache import growing_cache
+from nas_llm.data.self_text._sample import _steps, sample_batches
 from nas_llm.errors import DataError
 
 
@@ -211,7 +211,7 @@ def test_an_interrupted_write_leaves_the_old_cache(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", fail)
-        with pytest.raises(OSError, match="disk full"):
+        with pytest.raises(DataError, match=r"cannot write .*\.jsonl: disk full; free some space or set NAS_LLM_CACHE"):
             _cached(model, tokenizer, tmp_path, min_tokens=2500)
     assert [file.suffix for file in tmp_path.iterdir()] == [".jsonl"]
     assert _cached(model, tokenizer, tmp_path) == first

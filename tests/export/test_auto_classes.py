@@ -17,7 +17,7 @@ from transformers import AutoModel
 
 from nas_llm.export import export_hf
 from nas_llm.models import DenseModel, load_model
-from nas_llm.models.families import register_subnet_classes
+from nas_llm.models.families import register_subnet_class
 from nas_llm.subnet import build_subnet
 
 STRANGER = Path(__file__).parents[1] / "support" / "stranger.py"
@@ -60,7 +60,7 @@ def test_the_trunk_loads_through_the_classes_of_this_package(tmp_path: Path) -> 
     dense = dense_model("llama-gqa-tied")
     target = _exported(dense, tmp_path / "model")
     (target / "modeling_nas_llama.py").write_text("raise SystemExit('the code of an export was run')\n")
-    register_subnet_classes()
+    register_subnet_class(str(target))
     found = AutoModel.from_pretrained(target).eval()
     ids = torch.arange(20)[None]
     subnet = build_subnet(dense, random_genome(dense, 1))

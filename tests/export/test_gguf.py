@@ -16,7 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralFo
 
 from nas_llm.errors import ExportError
 from nas_llm.export import GENOME_FILE, export_gguf
-from nas_llm.export._gguf_layers import plan_blocks
+from nas_llm.export.gguf._layers import plan_blocks
 from nas_llm.models import DenseModel, adapter_for, load_model
 from nas_llm.space import Genome
 from nas_llm.subnet import build_subnet

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from nas_llm.errors import ExportError
 from nas_llm.export import export_gguf
-from nas_llm.export._gguf_pretokenizer import _LLAMA_3, _QWEN_2, _TEKKEN, KNOWN_PRE_TOKENIZERS
+from nas_llm.export.gguf._pretokenizer import _LLAMA_3, _QWEN_2, _TEKKEN, KNOWN_PRE_TOKENIZERS
 from nas_llm.models import DenseModel, load_model
 from nas_llm.space import Genome
 from nas_llm.subnet import build_subnet

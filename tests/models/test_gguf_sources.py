@@ -17,8 +17,8 @@ from torch import Tensor
 from nas_llm.cache import cache_dir
 from nas_llm.errors import ModelError
 from nas_llm.evaluation import load_any
-from nas_llm.export import _gguf as writing
 from nas_llm.export import export_gguf
+from nas_llm.export.gguf import _gguf as writing
 from nas_llm.models import DenseModel, load_model
 from nas_llm.models import _gguf as reading
 from nas_llm.space import Genome

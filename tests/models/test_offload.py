@@ -72,7 +72,7 @@ def test_calibration_and_slicing_need_no_model_in_memory(resident: DenseModel, s
 def test_the_sequential_reconstruction_needs_no_model_in_memory(resident: DenseModel, sharded: Path) -> None:
     genome, windows = random_genome(resident, 1), random_windows(length=32)
     one, other = (
-        SequentialReconstructor(dense, windows, refit_inputs=True, device=CPU).reconstruct(genome)
+        SequentialReconstructor(dense, windows, start="inherited", device=CPU).reconstruct(genome)
         for dense in (resident, load_model(str(sharded), offload=True))
     )
     for wanted, found in zip(one.layers, other.layers, strict=True):

@@ -43,8 +43,19 @@ def _double(case: str) -> DenseModel:
     return dense
 
 
+# Full steps from the inherited weights, every token alike: what the oracles compute.
+TEXTBOOK: dict[str, Any] = {
+    "step": 1.0,
+    "blend": 1.0,
+    "start": "inherited",
+    "tokens": TokenWeights(relative=False),
+    "refit_inputs": False,
+    "batch_tokens": 4096,
+}
+
+
 def _reconstructor(dense: DenseModel, windows: Any = None, **options: Any) -> SequentialReconstructor:
-    return SequentialReconstructor(dense, windows or random_windows(count=40), device=CPU, **options)
+    return SequentialReconstructor(dense, windows or random_windows(count=40), device=CPU, **{**TEXTBOOK, **options})
 
 
 def _assert_same(first: Reconstruction, second: Reconstruction, *, tolerance: float = 0.0) -> None:
@@ -267,7 +278,10 @@ def test_a_disk_that_takes_no_files_is_an_error_of_one_line(tmp_path: Path) -> N
 @pytest.mark.parametrize("case", CASES)
 def test_the_batch_size_changes_nothing_but_rounding(case: str, batch_tokens: int) -> None:
     genome = random_genome(dense_model(case), 1)
-    options: dict[str, Any] = {"damping": (1e-2, 1e-1), "tokens": TokenWeights(skip_positions=1, max_norm=1.2)}
+    options: dict[str, Any] = {
+        "damping": (1e-2, 1e-1),
+        "tokens": TokenWeights(skip_positions=1, max_norm=1.2, relative=False),
+    }
     exact: dict[str, Any] = {"dtype": torch.float64, "hidden_dtype": torch.float64}
     whole, parts = (
         _reconstructor(_double(case), batch_tokens=size, **exact, **options).reconstruct(genome)
@@ -311,7 +325,7 @@ def test_the_identity_tells_settings_apart() -> None:
         {"blend": 0.5},
         {"damping": (1e-2, 1e-3)},
         {"scale": "median"},
-        {"tokens": TokenWeights(skip_positions=1)},
+        {"tokens": TokenWeights(skip_positions=1, relative=False)},
         {"tokens": TokenWeights(relative=True)},
         {"refit_full": False},
         {"refit_inputs": True},
@@ -433,7 +447,7 @@ def test_starts_from_another_refit_and_is_pulled_towards_it(case: str) -> None:
 def test_skipped_positions_do_not_count() -> None:
     dense, genome = dense_model("opt"), random_genome(dense_model("opt"), 1)
     base = _reconstructor(dense).reconstruct(genome)
-    skipping = _reconstructor(dense, tokens=TokenWeights(skip_positions=5)).reconstruct(genome)
+    skipping = _reconstructor(dense, tokens=TokenWeights(skip_positions=5, relative=False)).reconstruct(genome)
     first = base.residuals[0]
     name = f"{first.projection}.weight"
     assert not torch.equal(base.layers[first.layer][name], skipping.layers[first.layer][name])
@@ -442,9 +456,9 @@ def test_skipped_positions_do_not_count() -> None:
 def test_token_weights() -> None:
     inputs = torch.ones(2, 5, 3)
     inputs[0, 1] *= 10.0
-    assert TokenWeights().roots(inputs, inputs) is None
+    assert TokenWeights(relative=False).roots(inputs, inputs) is None
     torch.testing.assert_close(
-        TokenWeights(skip_positions=1, max_norm=2.0).roots(inputs, inputs),
+        TokenWeights(skip_positions=1, max_norm=2.0, relative=False).roots(inputs, inputs),
         torch.tensor([[0.0, 0.2, 1.0, 1.0, 1.0], [0.0, 1.0, 1.0, 1.0, 1.0]]),
     )
     stream = torch.full((2, 5, 4), 2.0)
@@ -466,6 +480,7 @@ def test_token_weights() -> None:
         ({"step": 0.0}, "step must be above 0 and at most 1, got 0"),
         ({"step": 1.5}, "step must be above 0 and at most 1, got 1.5"),
         ({"blend": 0.0}, "blend must be above 0 and at most 1, got 0"),
+        ({"start": "nowhere"}, "unknown start 'nowhere'; known are closed_form, inherited"),
         ({"scale": "max"}, "unknown damping scale 'max'"),
         ({"damping": (1e-2, 1e-3), "validation": 0.0}, "validation"),
         ({"tokens": TokenWeights(skip_positions=24)}, "skip_positions"),

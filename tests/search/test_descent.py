@@ -12,7 +12,7 @@ from synthetic_search import architecture, unit_scores
 
 from nas_llm.config import ConstraintSection
 from nas_llm.search import BudgetDescent, DescentStep, ImportanceSampling, TargetRepair
-from nas_llm.search._allocation import Allocation
+from nas_llm.search.descent._allocation import Allocation
 from nas_llm.space import CostModel, FloatArray, Genome, Marginals, SearchSpace
 
 STEP = 4

@@ -11,7 +11,7 @@ from synthetic_search import SyntheticEvaluator, architecture, problem, search, 
 
 from nas_llm.config import ConstraintSection
 from nas_llm.search import GuidedMutation, Sensitivities, SensitivityModel, normalised_hypervolume
-from nas_llm.search._sensitivity import EXPONENT
+from nas_llm.search.operators._sensitivity import EXPONENT
 from nas_llm.space import CostModel, Genome, SearchSpace
 
 

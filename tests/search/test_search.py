@@ -181,7 +181,7 @@ def test_damage_is_found_before_anything_is_unpickled(tmp_path: Path, monkeypatc
     def fail(*_: object) -> None:
         raise AssertionError("unpickled a damaged file")
 
-    monkeypatch.setattr("nas_llm.search._checkpoint._Unpickler.load", fail)
+    monkeypatch.setattr("nas_llm.search.engine._checkpoint._Unpickler.load", fail)
     search(tmp_path, problem(evaluations=8)).run(resume=True)
 
 
@@ -267,7 +267,7 @@ def test_only_feasible_genomes_are_priced(tmp_path: Path, constraints: dict[str,
 
 def test_infeasible_genomes_are_told_but_not_priced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without repair most children lie outside; they reach the algorithm as infeasible and nobody else."""
-    monkeypatch.setattr("nas_llm.search._pymoo.PymooRepair._do", lambda self, problem, X, **_: X)
+    monkeypatch.setattr("nas_llm.search.engine._pymoo.PymooRepair._do", lambda self, problem, X, **_: X)
     judge = evaluator()
     constraints = {"min_ratio": 0.6, "max_ratio": 0.7}
     result = search(tmp_path, problem(constraints=constraints), evaluator=judge).run(resume=False)

@@ -19,8 +19,8 @@ from nas_llm.events import Event, Notice
 from nas_llm.search import CostConstraints, History
 from nas_llm.space import Genome
 from nas_llm.studies import SearchMirror, open_storage
-from nas_llm.studies._mirror_plots import PLOTS, live_front, save_plots
-from nas_llm.studies._mirror_trials import mirrored_trial
+from nas_llm.studies.mirror._plots import PLOTS, live_front, save_plots
+from nas_llm.studies.mirror._trials import mirrored_trial
 from nas_llm.workflow import RunSummary, run_search
 
 pytest.importorskip("optuna_dashboard", reason="optuna-dashboard is not installed")

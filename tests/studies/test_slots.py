@@ -19,8 +19,8 @@ from nas_llm.events import Event, TrialFinished, ignore
 from nas_llm.studies import Interrupted, LoadedStudy, open_storage
 from nas_llm.studies._liveness import BEAT, OWNER, Watch, heartbeat, this_process
 from nas_llm.studies._optimize import check_identity, open_study, optimize
-from nas_llm.studies._parameters import suggest
 from nas_llm.studies._slots import REASON, SETTING, SLOT, STALE, Slots
+from nas_llm.studies.definition._parameters import suggest
 
 
 def unique(**changes: Any) -> LoadedStudy:

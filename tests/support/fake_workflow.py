@@ -1,19 +1,36 @@
-"""The workflow replaced by canned answers, for tests of what the command line makes of them."""
+"""The library's verbs replaced by canned answers, for tests of what the command line makes of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from example_fronts import example_front
 
-from nas_llm.cli._backend import Evaluated, Exported
 from nas_llm.config import LoadedProblem, Problem, load_problem
 from nas_llm.evaluation import TextScore
-from nas_llm.events import CandidateEvaluated, EventHandler, GenerationFinished, Notice, StageFinished, StageStarted
-from nas_llm.workflow import ExportRecord, FrontPoint, ModelRow, ReconstructionRecord, Run, RunSummary
+from nas_llm.events import (
+    CandidateEvaluated,
+    Event,
+    EventHandler,
+    GenerationFinished,
+    Notice,
+    StageFinished,
+    StageStarted,
+)
+from nas_llm.front import Front
+from nas_llm.workflow import (
+    ExportRecord,
+    ExportRefused,
+    FrontPoint,
+    ModelRow,
+    ReconstructionRecord,
+    Resources,
+    Run,
+    RunSummary,
+)
 
 
 @dataclass
@@ -26,12 +43,31 @@ class Outcome:
 
 
 @dataclass
+class FakeMirror:
+    """Stands where the mirror of a search into a study would be: hands events on, and knows how it was ended."""
+
+    problem: Problem
+    directory: Path
+    url: str | None
+    on_event: EventHandler
+    summaries: list[RunSummary] = field(default_factory=list)
+
+    def __call__(self, event: Event) -> None:
+        self.on_event(event)
+
+    def finish(self, summary: RunSummary) -> None:
+        self.summaries.append(summary)
+
+
+@dataclass
 class FakeWorkflow:
     """Stands where the models would be: takes calls down and answers with the example front."""
 
     calls: list[dict[str, Any]] = field(default_factory=list)
+    mirrors: list[FakeMirror] = field(default_factory=list)
     during_search: Callable[[], None] = lambda: None
     during_reconstruction: Callable[[], None] = lambda: None
+    during_others: Callable[[], None] = lambda: None
     refused: tuple[str, ...] = ()
     servable: dict[str, Any] = field(default_factory=dict)
     measured: dict[str, Any] = field(default_factory=dict)
@@ -44,12 +80,10 @@ class FakeWorkflow:
         resume: bool,
         on_event: EventHandler,
         should_stop: Callable[[], bool],
-        resources: Mapping[str, Any],
-        study: str | None,
-        mirrored: bool,
+        resources: Resources,
     ) -> RunSummary:
         call = {"loaded": loaded, "run_dir": run_dir, "resume": resume, "resources": resources}
-        self.calls.append(call | {"study": study, "mirrored": mirrored})
+        self.calls.append(call | {"mirrored": any(on_event is mirror for mirror in self.mirrors)})
         on_event(StageStarted("data", "reading text"))
         on_event(Notice("the sample was cut [bold]short[/bold]"))
         on_event(StageFinished("data", "8 windows"))
@@ -66,6 +100,19 @@ class FakeWorkflow:
             report=None if should_stop() else run_dir / "report.html",
         )
 
+    def mirror(self, problem: Problem, directory: Path, *, url: str | None, on_event: EventHandler) -> FakeMirror:
+        self.mirrors.append(FakeMirror(problem, directory, url, on_event))
+        return self.mirrors[-1]
+
+    def serve_dashboard(self, source: str, **options: Any) -> None:
+        self.calls.append({"source": source} | options)
+        self.during_others()
+
+    def open_front(self, run_dir: Path) -> Front:
+        self.calls.append({"run_dir": run_dir})
+        self.during_others()
+        return example_front()
+
     def open_run(self, run_dir: Path, *, model: str | None = None) -> Run:
         self.calls.append({"run_dir": run_dir} | ({} if model is None else {"model": model}))
         return Run(directory=run_dir, problem=load_problem("tiny-llama").problem, front=example_front())
@@ -78,8 +125,9 @@ class FakeWorkflow:
         out: Path | None,
         on_event: EventHandler,
         **options: Any,
-    ) -> Exported:
+    ) -> list[ExportRecord]:
         self.calls.append({"points": [point.id for point in points], "out": out} | options)
+        self.during_others()
         target = out or run.directory / "exports"
         records = [
             ExportRecord(
@@ -96,8 +144,9 @@ class FakeWorkflow:
             for name in options["formats"]
             if f"{point.id}/{name}" not in self.refused
         ]
-        refusals = [f"{name}: has no form there" for name in self.refused]
-        return Exported(records, refusals, [f"load_{name}(DIRECTORY)" for name in options["formats"]])
+        if self.refused:
+            raise ExportRefused(records, [f"{name}: has no form there" for name in self.refused])
+        return records
 
     def reconstruct_points(
         self, run: Run, points: Sequence[FrontPoint], *, on_event: EventHandler, **options: Any
@@ -123,10 +172,15 @@ class FakeWorkflow:
 
     def what_is_servable(self, problem: Problem) -> dict[str, Any]:
         self.calls.append({"problem": problem})
+        self.during_others()
         return self.servable
 
-    def evaluate_models(self, models: Sequence[str], **options: Any) -> Evaluated:
+    def measured_with(self) -> dict[str, str]:
+        return {"torch": "2.0"}
+
+    def evaluate_models(self, models: Sequence[str], **options: Any) -> list[ModelRow]:
         self.calls.append({"models": list(models)} | options)
+        self.during_others()
         text = TextScore(text="text.txt", perplexity=29.2, window=1024, windows=8, tokens=8192, digest="d" * 32)
         rows = [
             ModelRow(
@@ -140,4 +194,4 @@ class FakeWorkflow:
             )
             for name in models
         ]
-        return Evaluated([replace(row, **self.measured) for row in rows], {"torch": "2.0"})
+        return [replace(row, **self.measured) for row in rows]

@@ -8,9 +8,9 @@ import numpy as np
 
 from nas_llm.config import load_problem
 from nas_llm.events import ignore
+from nas_llm.runs import write_problem
 from nas_llm.space import Genome
 from nas_llm.workflow import Front, FrontPoint, Run, open_run, prepare
-from nas_llm.workflow._run_files import write_problem
 
 SETTINGS = (
     "data.calibration.tokens=1024",
@@ -20,12 +20,12 @@ SETTINGS = (
 POINTS = 10
 
 
-def make_run(directory: Path, *overrides: str) -> Run:
+def make_run(directory: Path, *overrides: str, problem: str | Path = "tiny-llama") -> Run:
     """Write ``problem.toml`` and ``front.json``: p01 is uniform, p02 lacks attention, p03 an FFN, the rest differ."""
-    loaded = load_problem("tiny-llama", overrides=[*SETTINGS, *overrides])
+    loaded = load_problem(problem, overrides=[*SETTINGS, *overrides])
     prepared = prepare(loaded.problem, base_dir=loaded.base_dir, on_event=ignore)
     directory.mkdir(parents=True)
-    write_problem(directory, prepared, base_dir=loaded.base_dir)
+    write_problem(directory, prepared.problem, prepared.resolved())
     shape, rng = prepared.dense.architecture, np.random.default_rng(3)
 
     def point(name: str, genome: Genome, knee: bool = False) -> FrontPoint:

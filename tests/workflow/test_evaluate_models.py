@@ -17,8 +17,8 @@ from nas_llm.cli import app
 from nas_llm.errors import ConfigError, DataError, ModelError, RunError, SelectionError
 from nas_llm.evaluation import TaskSuite, Workload, load_any, model_perplexity
 from nas_llm.events import Event, StageAdvanced
+from nas_llm.session._prepare import prepare
 from nas_llm.workflow import Run, evaluate_models, export_points, reconstruct_points
-from nas_llm.workflow._prepare import prepare
 
 LOAD = Workload(prompt_tokens=24, new_tokens=4, rounds=2)
 

@@ -113,7 +113,7 @@ def test_what_is_finished_is_not_done_again_and_nothing_is_loaded(
     def forbidden(*args: object, **kwargs: object) -> None:
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr("nas_llm.workflow._export.reopen", forbidden)
+    monkeypatch.setattr("nas_llm.workflow.export._export_points.reopen", forbidden)
     before = {path: path.stat().st_mtime_ns for path in part.glob("*/hf/*")}
     told = again(run, part)
     notes = [event.message for event in told if isinstance(event, Notice)]
@@ -147,7 +147,7 @@ def test_side_by_side_gives_the_same_as_one_by_one(run: Run, whole: Path, tmp_pa
 def test_fewer_are_done_at_a_time_where_memory_is_short(
     run: Run, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nas_llm.workflow._export_workers.available_bytes", lambda: 20_000_000)
+    monkeypatch.setattr("nas_llm.workflow.export._workers.available_bytes", lambda: 20_000_000)
     told: list[Event] = []
     points = run.front.points[:3]
     export_points(run, points, out=tmp_path, max_shard_size="200kB", jobs=3, on_event=told.append)
@@ -165,7 +165,7 @@ def test_a_worker_that_dies_is_told_from_a_finished_one(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("nas_llm.workflow._export_workers.export_point", _die)
+        patch.setattr("nas_llm.workflow.export._workers.export_point", _die)
         with pytest.raises(ExportError, match="an export process was killed, most likely for want of memory"):
             export_points(run, run.front.points[:3], out=tmp_path / "models", jobs=2)
     assert not (tmp_path / "models").exists()
@@ -324,10 +324,10 @@ def test_a_full_disk_in_the_middle_keeps_what_is_finished(
 ) -> None:
     """The disk is full at random moments: in the weights, the tokenizer, the card, the completion record."""
     from nas_llm.export import _hf
-    from nas_llm.workflow import _export_point
+    from nas_llm.workflow.export import _point
 
     out, rng, failures = tmp_path / "models", random.Random(2), 0
-    places = [(_hf, "model_card"), (_export_point, "write_completion"), (_export_point, "check_reload")]
+    places = [(_hf, "model_card"), (_point, "write_completion"), (_point, "check_reload")]
     while True:
         module, name = rng.choice(places)
         calls, stop = 0, rng.randint(2, 4)
@@ -375,7 +375,7 @@ def test_a_truly_full_disk_is_one_clear_error(run: Run, tmp_path: Path, monkeypa
         with pytest.raises(ExportError, match=r"has 4\.2 MB left and the exports need .* MB; make room"):
             export_points(run, run.front.points, out=disk / "o")
         assert list(disk.iterdir()) == []
-        monkeypatch.setattr("nas_llm.workflow._export.check_space", lambda *args: None)
+        monkeypatch.setattr("nas_llm.workflow.export._export_points.check_space", lambda *args: None)
         with pytest.raises(ExportError, match=r"cannot write .*: No space left on device; \d exports are finished"):
             export_points(run, run.front.points, out=disk / "o")
         assert 1 <= check_finished(disk / "o") < POINTS
@@ -407,6 +407,38 @@ def test_a_call_killed_again_and_again_ends_as_the_unbroken_one(
     assert killed >= 2
     again(run, out)
     assert contents(out) == contents(whole)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_all_processes_and_leaves_only_what_is_finished(
+    run: Run, tmp_path: Path, number: signal.Signals
+) -> None:
+    """Ctrl-C reaches the processes of ``--jobs`` too; SIGTERM does not."""
+    words = ["export", str(run.directory), "--point", "all", "--out", str(tmp_path / "models"), "--jobs", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from nas_llm.cli import main; main()", *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        if list((tmp_path / "models").glob("*/.partial-*")):
+            break
+        time.sleep(0.01)
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert said.endswith("\nerror: interrupted\n")
+    assert "Traceback" not in said
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+    assert not list(tmp_path.glob("models/*/.*"))
+    check_finished(tmp_path / "models")
 
 
 def test_leftovers_of_a_killed_call_are_swept_away(run: Run, part: Path) -> None:

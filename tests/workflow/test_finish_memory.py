@@ -9,8 +9,8 @@ import psutil
 import torch
 from torch import nn
 
+from nas_llm.finishing._memory import FinishMemory, _touch
 from nas_llm.models import DenseModel
-from nas_llm.workflow._finish_memory import FinishMemory, _touch
 
 MEMORY = FinishMemory(room=1000, hidden=70, results=100, moments=40, shared=160, device_room=None)
 

@@ -387,13 +387,15 @@ def test_an_interrupted_command_leaves_nothing_half_done(run: Run) -> None:
     stop = """
 import os, signal, sys
 from nas_llm.cli import main
-from nas_llm.workflow import _finish
-whole = _finish._advance
-def advance(on_event, before, passes, layer):
-    whole(on_event, before, passes, layer)
-    if layer == 2:
-        os.kill(os.getpid(), signal.SIGINT)
-_finish._advance = advance
+from nas_llm.finishing import Finisher
+whole = Finisher.finish
+def finish(self, points, *, on_event, **options):
+    def told(event):
+        on_event(event)
+        if getattr(event, "done", None) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+    return whole(self, points, on_event=told, **options)
+Finisher.finish = finish
 sys.argv = ["nas-llm", "reconstruct", sys.argv[1], "--point", "p09", "--method", "sequential", "--memory", "0.001"]
 main()
 """

@@ -22,9 +22,9 @@ from nas_llm.config import LoadedProblem, load_problem
 from nas_llm.errors import ConfigError, ExportError, RunError, SpaceError
 from nas_llm.evaluation import count_block_params, load_any
 from nas_llm.events import Event, GenerationFinished, Notice, StageAdvanced, StageStarted
+from nas_llm.finishing._settings import with_reconstruction
 from nas_llm.search import History
 from nas_llm.workflow import Run, evaluate_models, export_points, open_run, run_search
-from nas_llm.workflow._reconstruction_settings import with_reconstruction
 
 SMALL = (
     "search.population=8",

@@ -18,7 +18,8 @@ from synthetic_search import architecture
 from nas_llm.config import load_problem
 from nas_llm.errors import ConfigError, RunError
 from nas_llm.events import Event, StageStarted
-from nas_llm.search import History, RayPool
+from nas_llm.search import History
+from nas_llm.session import RayPool
 from nas_llm.space import Genome
 from nas_llm.workflow import Resources, run_search
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
+from nas_llm.models._threads import steady_activations
 from nas_llm.models.families._modeling import modeling_module
 from nas_llm.space import Architecture, BoolArray, Genome
 
@@ -180,7 +181,7 @@ class FamilyAdapter(ABC):
         # The context exchanges functions of torch for the whole process.
         with _MAKING_MODULES, torch.device("meta"), no_init_weights():
             layer: nn.Module = self.modeling(config.model_type).LAYER_CLASS(layer_config, 0)
-        return layer.eval()
+        return steady_activations(layer.eval())
 
     def _sizes(self, architecture: Architecture, state: Mapping[str, Tensor]) -> tuple[int, int]:
         """KV groups and FFN channels of a sliced block."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
+from nas_llm.models._threads import one_thread
 from nas_llm.models.families._base import Block, BlockNames, FamilyAdapter
 from nas_llm.models.families._llama_block import LlamaBlock
 from nas_llm.models.families._modeling import modeling_source
@@ -72,8 +73,10 @@ class LlamaAdapter(FamilyAdapter):
         """Token embeddings, and the rotary tables of positions 0..T-1."""
         hidden = outer["embed"](ids)
         positions = torch.arange(ids.shape[1], device=ids.device)[None]
+        with one_thread():
+            rotary = outer["rotary"](hidden, positions)
         # No mask: full windows under transformers' sdpa attention are plain causal.
-        return hidden, {"position_embeddings": outer["rotary"](hidden, positions), "attention_mask": None}
+        return hidden, {"position_embeddings": rotary, "attention_mask": None}
 
     def finish(self, outer: nn.ModuleDict, hidden: Tensor) -> Tensor:
         """The final norm."""

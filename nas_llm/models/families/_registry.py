@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import transformers
-from transformers import AutoConfig
+from transformers import AutoConfig, PretrainedConfig
 
 from nas_llm.errors import ModelError
 from nas_llm.models.families._base import FamilyAdapter
 from nas_llm.models.families._llama import LlamaAdapter
 from nas_llm.models.families._opt import OPTAdapter
 
+SUBNET_PREFIX = "nas_"
+"""What stands before a dense model's ``model_type`` in that of its subnets."""
 _ADAPTERS: tuple[FamilyAdapter, ...] = (LlamaAdapter(), OPTAdapter())
 
 
@@ -30,11 +32,22 @@ def adapter_for(model_type: str) -> FamilyAdapter:
     raise ModelError(f"model type '{model_type}' is not supported; supported are {', '.join(supported_model_types())}")
 
 
-def register_subnet_classes() -> None:
-    """Make transformers' Auto classes load exports without running the code that they carry; may be repeated."""
+def register_subnet_class(where: str, **kwargs: str) -> None:
+    """Make transformers' Auto classes load an export without running the code that it carries; others are left alone.
+
+    Args:
+        where: What ``from_pretrained`` takes.
+        kwargs: ``revision``, if any.
+    """
+    try:
+        subnet_type = PretrainedConfig.get_config_dict(where, **kwargs)[0].get("model_type", "")
+    except (OSError, ValueError):
+        # Whoever loads it says what is wrong with it.
+        return
     for adapter in _ADAPTERS:
         for model_type in adapter.model_types:
-            config_class = adapter.modeling(model_type).CONFIG_CLASS
-            AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
-            for name, model_class in adapter.auto_classes(model_type).items():
-                getattr(transformers, name).register(config_class, model_class, exist_ok=True)
+            if subnet_type == f"{SUBNET_PREFIX}{model_type}":
+                config_class = adapter.modeling(model_type).CONFIG_CLASS
+                AutoConfig.register(subnet_type, config_class, exist_ok=True)
+                for name, model_class in adapter.auto_classes(model_type).items():
+                    getattr(transformers, name).register(config_class, model_class, exist_ok=True)

@@ -1,0 +1,180 @@
+"""``nas-llm evaluate``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nas_llm.cli.terminal import MethodOption, ModelOption, SamplesOption, line, output, quiet_libraries
+from nas_llm.errors import ConfigError, DataError
+from nas_llm.files import write_atomic
+from nas_llm.settings import EvaluationDefaults, WorkloadDefaults
+
+_STANDARD_OUTPUT = Path("-")
+
+
+class Arithmetic(StrEnum):
+    """Types that models can be measured in."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+def evaluate(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL_OR_RUN...", help="Directories, hub names, .gguf files, packaged models, or run directories."
+        ),
+    ],
+    point: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--point",
+            metavar="POINT",
+            help="Points of the runs: p03, knee, best, smallest, all, ratio=0.8; several with commas or by repeating.",
+        ),
+    ] = None,
+    perplexity: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--perplexity",
+            metavar="TEXT",
+            help="wikitext2, ptb, c4, or local text files; several with commas or by repeating.",
+        ),
+    ] = None,
+    text: Annotated[
+        Path | None,
+        typer.Option("--text", metavar="FILE", help="One more text file, whatever its name."),
+    ] = None,
+    window: Annotated[int, typer.Option(min=2, help="Tokens of one window.")] = EvaluationDefaults.window,
+    windows: Annotated[int | None, typer.Option(min=1, help="Windows to score; default all of the text.")] = None,
+    tasks: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tasks",
+            metavar="TASK",
+            help="Tasks and groups of lm-eval, e.g. arc_easy,mmlu,commonsense7; with commas or by repeating.",
+        ),
+    ] = None,
+    include_path: Annotated[
+        Path | None,
+        typer.Option("--include-path", metavar="DIR", help="Task files of one's own, e.g. of local data."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Documents of each task; default all.")] = None,
+    latency: Annotated[
+        bool, typer.Option("--latency", help="Time prefill and decoding, beside the dense model.")
+    ] = False,
+    memory: Annotated[
+        bool, typer.Option("--memory", help="Measure peak memory and KV cache beside the dense model.")
+    ] = False,
+    prompt_tokens: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Prompt for --latency and --memory.")
+    ] = WorkloadDefaults.prompt_tokens,
+    new_tokens: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Tokens decoded for these two.")
+    ] = WorkloadDefaults.new_tokens,
+    batch: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Sequences at a time for these two.")
+    ] = WorkloadDefaults.batch,
+    rounds: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Timed runs of each model.")
+    ] = WorkloadDefaults.rounds,
+    base: Annotated[
+        str | None, typer.Option("--base", metavar="MODEL", help="Dense model that ratios are taken against.")
+    ] = None,
+    method: MethodOption = None,
+    samples: SamplesOption = None,
+    model: ModelOption = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = EvaluationDefaults.device,
+    dtype: Annotated[Arithmetic, typer.Option("--dtype", help="Arithmetic and type of the weights.")] = Arithmetic[
+        EvaluationDefaults.dtype
+    ],
+    as_json: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write all numbers as JSON; - is standard output.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write the table as a page.")] = None,
+) -> None:
+    """Measure perplexity, tasks, MACs, parameters, speed and memory of models side by side.
+
+    Perplexity is exp(mean token NLL) over non-overlapping windows of the joined text. Points of a run are finished in
+    memory, as nas-llm export would, and measured on the text of their search, too. Without --perplexity, --text,
+    --tasks, --latency and --memory the text is a packaged model's own sample.
+
+    \b
+    Examples:
+      nas-llm evaluate runs/demo/exports/p05/hf --base smollm2-135m
+      nas-llm evaluate smollm2-135m exports/p05/hf --text my_text.txt --windows 64
+      nas-llm evaluate runs/demo --point knee,ratio=0.8 --perplexity wikitext2,ptb
+      nas-llm evaluate smollm2-135m exports/*/hf --tasks commonsense7,mmlu --json scores.json --html scores.html
+      nas-llm evaluate runs/demo --point knee --latency --memory
+    """
+    from nas_llm.cli.terminal import model_table, progress
+
+    if text is not None and not text.is_file():
+        raise DataError(f"text file {text} does not exist")
+    texts: list[str | Path] = [*split_names(perplexity or (), "--perplexity"), *([text] if text else [])]
+    points, suite = split_names(point or (), "--point"), split_names(tasks or (), "--tasks")
+    quiet_libraries()
+    import torch
+
+    from nas_llm.evaluation import Workload
+    from nas_llm.report import evaluation_notes, write_evaluation_page
+    from nas_llm.workflow import evaluate_models, measured_with
+
+    with progress() as on_event:
+        rows = evaluate_models(
+            models,
+            text=texts,
+            window=window,
+            windows=windows,
+            base=base,
+            points=points,
+            method=method,
+            samples=samples,
+            model=model,
+            tasks=suite,
+            include_path=include_path,
+            limit=limit,
+            latency=latency,
+            memory=memory,
+            workload=Workload(prompt_tokens=prompt_tokens, new_tokens=new_tokens, batch=batch, rounds=rounds),
+            device=device,
+            dtype=getattr(torch, dtype.value),
+            on_event=on_event,
+        )
+    versions = measured_with()
+    document = json.dumps({"versions": versions, "models": [asdict(row) for row in rows]}, indent=1)
+    if as_json == _STANDARD_OUTPUT:
+        typer.echo(document)
+    else:
+        console = output()
+        console.print(model_table(rows))
+        for note in evaluation_notes(rows):
+            line(console, f"  {note}", style="dim")
+    if as_json is not None and as_json != _STANDARD_OUTPUT:
+        write_atomic(as_json, document + "\n", parents=True)
+        line(output(), f"written: {as_json}")
+    if html is not None:
+        write_evaluation_page(html, rows, versions=versions)
+        if as_json != _STANDARD_OUTPUT:
+            line(output(), f"written: {html}")
+
+
+def split_names(texts: Sequence[str], option: str) -> list[str]:
+    """``["a,b", "b"]`` as ``["a", "b"]``.
+
+    Raises:
+        ConfigError: If a name is empty.
+    """
+    names = [name.strip() for text in texts for name in text.split(",")]
+    if not all(names):
+        raise ConfigError(f"{option} {','.join(texts)!r} has an empty name; leave the comma away")
+    return list(dict.fromkeys(names))

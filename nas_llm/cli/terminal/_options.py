@@ -1,0 +1,51 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from nas_llm.settings import FINISHING_METHODS
+
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run directory, or the name of one inside runs/.")]
+PointOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--point",
+        metavar="POINT",
+        help="An id such as p03, knee, best, smallest, all, or ratio=0.8 (nearest not chosen yet); may be repeated.",
+    ),
+]
+MaxMacsOption = Annotated[str | None, typer.Option("--max-macs", metavar="N", help="Most MACs per token, e.g. 100M.")]
+MaxParamsOption = Annotated[str | None, typer.Option("--max-params", metavar="N", help="Most parameters, e.g. 110M.")]
+MethodOption = Annotated[
+    str | None,
+    typer.Option(
+        "--method",
+        metavar="NAME",
+        help=f"How weights are refitted: {', '.join(FINISHING_METHODS)}, or your own as module:Class or file.py:Class; "
+        "default the problem's.",
+    ),
+]
+SamplesOption = Annotated[
+    int | None,
+    typer.Option("--samples", metavar="N", help="Calibration windows to refit on; default as the problem says."),
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model", metavar="PATH", help="Where the dense model of the run is now, if it was moved since the search."
+    ),
+]
+FinishMemoryOption = Annotated[
+    float | None,
+    typer.Option(
+        "--memory",
+        metavar="GB",
+        help="What the process may have while it refits by the sequential method: more saves time; default twice the "
+        "model in float32 plus 1 GB.",
+    ),
+]
+MaxRatioOption = Annotated[float | None, typer.Option("--max-ratio", help="Most inheriting ratio, in (0, 1].")]
+MinRatioOption = Annotated[float | None, typer.Option("--min-ratio", help="Least inheriting ratio, in (0, 1].")]

@@ -1,0 +1,134 @@
+"""GGUF files, which llama.cpp and what is built on it run unmodified."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from gguf import GGML_QUANT_SIZES, GGUFWriter
+from transformers import PreTrainedModel
+
+from nas_llm.errors import ExportError
+from nas_llm.export._card import Provenance
+from nas_llm.export._expressible import refuse_inexpressible
+from nas_llm.export._hf import GENOME_FILE
+from nas_llm.export._staging import staged_directory
+from nas_llm.export.gguf._layers import GgufBlock, is_uniform, plan_blocks, tensors
+from nas_llm.export.gguf._tokenizer import tokenizer_fields
+from nas_llm.export.gguf._types import GGUF_TYPES, GgufType, encode, file_type, tensor_type
+from nas_llm.models import PROVENANCE_FILE, DenseModel
+
+_F32 = np.dtype(np.float32)
+
+
+def export_gguf(
+    subnet: PreTrainedModel,
+    dense: DenseModel,
+    directory: Path,
+    *,
+    provenance: Provenance,
+    dtype: GgufType = "f16",
+    force: bool = False,
+) -> Path:
+    """Write a subnet as ``model-<dtype>.gguf``, with its genome and ``nas_llm.json`` beside it.
+
+    The architecture is ``deci``, whose head counts and FFN widths may differ from block to block, or plain ``llama``
+    if all blocks are alike. Removed sublayers cost nothing but where llama.cpp needs a stand-in of zero weights
+    (:func:`nas_llm.export.gguf._layers.plan_blocks`). The directory appears whole or not at all.
+
+    Args:
+        subnet: What :func:`nas_llm.subnet.build_subnet` returned.
+        dense: The model that it inherits from; a ``.gguf`` source hands its tokenizer on as it is.
+        directory: Where to; its parents are created.
+        provenance: For the metadata; its genome is the subnet's.
+        dtype: Type of the matrices. Under ``q8_0`` a matrix whose rows are no multiple of 32 is F16.
+        force: Replace an earlier export.
+
+    Returns:
+        The file.
+
+    Raises:
+        ExportError: If llama.cpp has no form for the subnet or its tokenizer, the directory exists and ``force`` is
+            not given, or it cannot be written.
+    """
+    if dtype not in GGUF_TYPES:
+        raise ExportError(f"gguf cannot be written in type '{dtype}'; types are {', '.join(GGUF_TYPES)}")
+    refuse_inexpressible("gguf", provenance.genome, dense.model.config)
+    vocabulary = tokenizer_fields(dense)
+    blocks = plan_blocks(provenance.genome, dense.architecture)
+    name = f"model-{dtype}.gguf"
+    with staged_directory(directory, force=force) as staging:
+        writer = GGUFWriter(staging / name, "llama" if is_uniform(blocks) else "deci")
+        _describe(writer, dense, provenance, dtype)
+        _size(writer, dense, blocks)
+        for field in vocabulary:
+            writer.add_key_value(field.key, field.value, field.kind, field.item_kind)
+        _weigh(writer, subnet, blocks, dense.architecture.head_dim, dtype)
+        (staging / GENOME_FILE).write_bytes(provenance.genome.to_bytes())
+        (staging / PROVENANCE_FILE).write_text(json.dumps(provenance.to_dict(), indent=2) + "\n", encoding="utf-8")
+    return directory / name
+
+
+def _describe(writer: GGUFWriter, dense: DenseModel, provenance: Provenance, dtype: GgufType) -> None:
+    ratio = provenance.cost.inheriting_ratio
+    base = _public_name(provenance.base_model)
+    writer.add_type("model")
+    writer.add_name(f"{base} {provenance.point} at {ratio:.3f}")
+    writer.add_description(
+        f"subnet of {base}, inheriting ratio {ratio:.3f}, genome {provenance.genome.digest()}, found by nas_llm"
+    )
+    writer.add_file_type(file_type(dtype))
+    writer.add_quantization_version(2)
+    writer.add_base_model_count(1)
+    writer.add_base_model_name(0, base)
+    writer.add_base_model_version(0, provenance.base_revision)
+    writer.add_string("nas_llm.genome", provenance.genome.digest())
+    writer.add_string("nas_llm.problem", provenance.problem)
+    writer.add_string("nas_llm.weights", provenance.weights)
+    writer.add_float32("nas_llm.inheriting_ratio", ratio)
+
+
+def _size(writer: GGUFWriter, dense: DenseModel, blocks: list[GgufBlock]) -> None:
+    architecture, config = dense.architecture, dense.model.config
+    writer.add_block_count(len(blocks))
+    writer.add_context_length(architecture.max_positions)
+    writer.add_embedding_length(architecture.hidden_size)
+    writer.add_vocab_size(architecture.vocab_size)
+    alike = is_uniform(blocks)
+    writer.add_head_count(blocks[0].heads if alike else [block.heads for block in blocks])
+    writer.add_head_count_kv(blocks[0].kv_heads if alike else [block.kv_heads for block in blocks])
+    writer.add_feed_forward_length(blocks[0].channels if alike else [block.channels for block in blocks])
+    writer.add_key_length(architecture.head_dim)
+    writer.add_value_length(architecture.head_dim)
+    writer.add_rope_dimension_count(architecture.head_dim)
+    writer.add_rope_freq_base(float(config.rope_parameters["rope_theta"]))
+    writer.add_layer_norm_rms_eps(float(config.rms_norm_eps))
+
+
+def _weigh(
+    writer: GGUFWriter, subnet: PreTrainedModel, blocks: list[GgufBlock], head_dim: int, dtype: GgufType
+) -> None:
+    kinds = []
+    # Types and sizes go before all weights; the weights then pass one by one, so that a second model is never held.
+    for name, weight in tensors(subnet, blocks, head_dim):
+        kind = tensor_type(name, weight, dtype)
+        kinds.append(kind)
+        block_weights, block_bytes = GGML_QUANT_SIZES[kind]
+        writer.add_tensor_info(name, tuple(weight.shape), _F32, weight.numel() // block_weights * block_bytes, kind)
+    try:
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        for (_, weight), kind in zip(tensors(subnet, blocks, head_dim), kinds, strict=True):
+            writer.write_tensor_data(encode(weight, kind))
+    finally:
+        writer.close()
+
+
+def _public_name(source: str) -> str:
+    """A model's name without the folders of the machine that it lay on."""
+    path = Path(source)
+    if path.suffix == ".gguf":
+        return path.stem
+    return path.name if path.is_absolute() or source.startswith((".", "~")) else source

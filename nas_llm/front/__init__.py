@@ -1,0 +1,20 @@
+"""Fronts as data: points, choosing among them, JSON, CSV. Numpy only: reading a front loads no tensor library."""
+
+from nas_llm.front._front import Front
+from nas_llm.front._genomes import load_genome, read_genomes
+from nas_llm.front._json import FRONT_FILE
+from nas_llm.front._point import FrontPoint
+from nas_llm.front._select import select_points
+from nas_llm.front._thin import knee, non_dominated, thin_front
+
+__all__ = [
+    "FRONT_FILE",
+    "Front",
+    "FrontPoint",
+    "knee",
+    "load_genome",
+    "non_dominated",
+    "read_genomes",
+    "select_points",
+    "thin_front",
+]

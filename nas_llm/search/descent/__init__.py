@@ -1,0 +1,9 @@
+"""The descent along the budget that a search may begin with."""
+
+from nas_llm.search.descent._descent import BudgetDescent, DescentStep, MarginalSource
+
+__all__ = [
+    "BudgetDescent",
+    "DescentStep",
+    "MarginalSource",
+]

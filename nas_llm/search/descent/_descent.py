@@ -1,0 +1,225 @@
+"""Descent along the budget: the first population of a search, from first-order marginals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+
+from nas_llm.search.descent._allocation import Allocation
+from nas_llm.search.operators import GenomeRepair, ImportanceSampling
+from nas_llm.settings import DescentDefaults
+from nas_llm.space import FloatArray, Genome, Marginals, resize_genome
+
+# FFN steps that the first look at a target exchanges.
+_FIRST_PAIRS = 8
+# Inheriting ratio that is given up between two looks on the way to the next target.
+_REDUCTION = 0.035
+# Turns of text from one step to the next; looks on the way to a target take those in between.
+_TURNS = 7
+# KV groups that go together in one proposal.
+_GROUPS = (1, 2, 3, 5, 7, 10)
+# Layers whose KV groups are tried at a target, the cheapest of the target above; at the first one all are.
+_TRIED = 15
+
+
+class MarginalSource(Protocol):
+    """Predicts what small changes of a subnet do to its loss."""
+
+    def __call__(self, genome: Genome, turn: int) -> Marginals:
+        """Marginals of one subnet on the text of one turn."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DescentStep:
+    """Where a descent stands.
+
+    Attributes:
+        target: The inheriting ratio that is being served.
+        genome: The best genome there so far.
+        quality: Its evaluated quality, smaller = better.
+        marginals: Of the genome, averaged over the looks so far.
+        pairs: FFN steps that the next look exchanges.
+        group_losses: ``L`` floats, what the quality lost when a layer alone gave a KV group; inf = not known.
+    """
+
+    target: float
+    genome: Genome
+    quality: float
+    marginals: Marginals
+    pairs: int
+    group_losses: tuple[float, ...]
+
+
+class BudgetDescent:
+    """Walks from the largest to the smallest target and improves the allocation at each by evaluated moves.
+
+    At every look the marginals of the current genome say, for all layers at once, what one FFN step more or less is
+    worth; steps go from where they are worth least to where they are worth most, and stay if that pays. KV groups
+    are too large a step for a prediction: half-way through a target, each layer's loss is evaluated with one group
+    less, and the cheapest ones leave together, as many as pays once the FFN has got their parameters. Units of a
+    layer leave and enter by importance.
+
+    Args:
+        repair: Knows space, scores and cost model.
+        marginals: Predicts the effect of FFN steps.
+        price: Evaluates genomes: smaller = better.
+        targets: Inheriting ratios to serve.
+        looks: Looks at each target.
+    """
+
+    def __init__(
+        self,
+        repair: GenomeRepair,
+        marginals: MarginalSource,
+        price: Callable[[Sequence[Genome]], Sequence[float]],
+        *,
+        targets: Iterable[float],
+        looks: int = DescentDefaults.looks,
+    ) -> None:
+        self._repair = repair
+        self._marginals = marginals
+        self._price = price
+        self._targets = sorted(targets, reverse=True)
+        self._looks = looks
+        self._anchors = ImportanceSampling(repair)
+
+    @property
+    def steps(self) -> int:
+        """Steps of a whole walk: at each target an entry, the looks, and a trial of KV groups."""
+        return len(self._targets) * (self._looks + 2)
+
+    def run(
+        self, done: Sequence[DescentStep] = (), *, on_step: Callable[[DescentStep], None] = lambda step: None
+    ) -> list[DescentStep]:
+        """Walk all the way.
+
+        Args:
+            done: Steps of an earlier, broken walk: it goes on after the last of them.
+            on_step: Called with each further step as soon as it is done.
+
+        Returns:
+            All steps; the last one of a target holds its best genome.
+        """
+        walked = list(done)
+        while len(walked) < self.steps:
+            turn = len(walked)
+            target = self._targets[turn // (self._looks + 2)]
+            place = turn % (self._looks + 2)
+            if place == 0:
+                step = self._enter(target, walked)
+            elif place == 1 + (self._looks + 1) // 2:
+                step = self._try_groups(walked[-1])
+            else:
+                step = self._look(walked[-1], turn)
+            walked.append(step)
+            on_step(step)
+        return walked
+
+    def _enter(self, target: float, walked: Sequence[DescentStep]) -> DescentStep:
+        """The first genome of a target: from the one above with the cheapest steps removed, or uniform."""
+        turn = len(walked) * _TURNS
+        if walked:
+            losses = walked[-1].group_losses
+            genome, marginals = self._reduced(walked[-1], target, turn)
+        else:
+            genome = self._repair(self._anchors.anchor(target), rng=np.random.default_rng(0))
+            marginals, losses = self._marginals(genome, turn), (np.inf,) * genome.num_layers
+        return DescentStep(
+            target=target,
+            genome=genome,
+            quality=self._price([genome])[0],
+            marginals=marginals,
+            pairs=_FIRST_PAIRS,
+            group_losses=losses,
+        )
+
+    def _reduced(self, step: DescentStep, target: float, turn: int) -> tuple[Genome, Marginals]:
+        genome, marginals = step.genome, step.marginals
+        ratio = self._repair.cost_model(genome).inheriting_ratio
+        looks = max(1, round((ratio - target) / _REDUCTION))
+        for look in range(1, looks + 1):
+            marginals = _averaged(marginals, self._marginals(genome, turn + look))
+            allocation = self._allocation(genome, marginals)
+            allocation.meet(ratio + (target - ratio) * look / looks)
+            allocation.exchange(step.pairs)
+            genome = self._genome(genome, allocation)
+        return self._repair(genome, rng=np.random.default_rng(turn)), marginals
+
+    def _look(self, step: DescentStep, turn: int) -> DescentStep:
+        """Exchange FFN steps; half as many next time if that did not pay."""
+        marginals = _averaged(step.marginals, self._marginals(step.genome, turn * _TURNS))
+        allocation = self._allocation(step.genome, marginals)
+        allocation.exchange(step.pairs)
+        child = self._met(step, allocation)
+        quality = step.quality if child == step.genome else self._price([child])[0]
+        if quality >= step.quality:
+            return replace(step, marginals=marginals, pairs=max(1, step.pairs // 2))
+        return replace(step, genome=child, quality=quality, marginals=marginals)
+
+    def _try_groups(self, step: DescentStep) -> DescentStep:
+        """Let the KV groups go that are missed less than the FFN steps that they pay for are worth."""
+        losses = list(step.group_losses)
+        start = self._allocation_of(step)
+        candidates = sorted(filter(start.may_lose_group, range(step.genome.num_layers)), key=losses.__getitem__)
+        if np.isfinite(losses).any():
+            candidates = candidates[:_TRIED]
+        if not candidates:
+            return step
+        priced = self._price([self._without_group(step, layer) for layer in candidates])
+        for layer, value in zip(candidates, priced, strict=True):
+            losses[layer] = float(value) - step.quality
+        candidates.sort(key=losses.__getitem__)
+        proposals: dict[str, Genome] = {}
+        for count in _GROUPS:
+            if count <= len(candidates):
+                allocation = self._allocation_of(step)
+                allocation.remove_groups(candidates[:count])
+                child = self._met(step, allocation)
+                proposals[child.digest()] = child
+        genome, quality = step.genome, step.quality
+        children = list(proposals.values())
+        for child, value in zip(children, self._price(children), strict=True):
+            if value < quality:
+                genome, quality = child, float(value)
+        return replace(step, genome=genome, quality=quality, group_losses=tuple(losses))
+
+    def _without_group(self, step: DescentStep, layer: int) -> Genome:
+        allocation = self._allocation_of(step)
+        allocation.remove_groups([layer])
+        return self._genome(step.genome, allocation)
+
+    def _met(self, step: DescentStep, allocation: Allocation) -> Genome:
+        """The genome of an allocation, at the target."""
+        allocation.meet(step.target)
+        return self._repair(self._genome(step.genome, allocation), rng=np.random.default_rng(0))
+
+    def _allocation_of(self, step: DescentStep) -> Allocation:
+        return self._allocation(step.genome, step.marginals)
+
+    def _allocation(self, genome: Genome, marginals: Marginals) -> Allocation:
+        return Allocation(self._repair.space, self._repair.cost_model, genome, marginals)
+
+    def _genome(self, genome: Genome, allocation: Allocation) -> Genome:
+        """The genome with other counts; its units by importance, so nothing is drawn."""
+        return resize_genome(
+            genome,
+            kv_groups=allocation.groups,
+            ffn_channels=allocation.channels,
+            scores=self._repair.scores,
+            temperature=0.0,
+            rng=np.random.default_rng(0),
+        )
+
+
+def _averaged(before: Marginals, now: Marginals) -> Marginals:
+    """Half of the new look, half of those before: a genome moves little between them, and text is noisy."""
+
+    def mean(old: FloatArray, new: FloatArray) -> FloatArray:
+        return np.where(np.isnan(old) | np.isnan(new), new, (old + new) / 2)
+
+    return Marginals(
+        mlp_less=mean(before.mlp_less, now.mlp_less), mlp_more=mean(before.mlp_more, now.mlp_more), step=now.step
+    )

@@ -1,0 +1,138 @@
+"""pymoo's multi-objective algorithms, with our operators in them."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from pymoo.core.termination import NoTermination
+from pymoo.termination.max_gen import MaximumGenerationTermination
+from pymoo.util.ref_dirs import get_reference_directions
+
+from nas_llm.config import SearchSection
+from nas_llm.errors import ConfigError
+from nas_llm.hints import did_you_mean
+from nas_llm.search.engine._duplicates import DigestDuplicates
+from nas_llm.search.engine._problem import SubnetProblem
+from nas_llm.search.engine._pymoo import PymooCrossover, PymooMutation, PymooRepair, PymooSampling
+from nas_llm.search.operators import AssortativeSelection, Operators
+from nas_llm.space import FloatArray
+
+
+class _Entry(NamedTuple):
+    module: str
+    name: str
+
+
+# Those that take sampling, crossover, mutation and repair, and whose state can be written to a checkpoint. MOEA/D
+# keeps a running generator and refuses constraints; C-TAEA does not end when a generation is cut short.
+_ALGORITHMS = {
+    "nsga2": _Entry("nsga2", "NSGA2"),
+    "nsga3": _Entry("nsga3", "NSGA3"),
+    "unsga3": _Entry("unsga3", "UNSGA3"),
+    "rvea": _Entry("rvea", "RVEA"),
+    "sms": _Entry("sms", "SMSEMOA"),
+    "spea2": _Entry("spea2", "SPEA2"),
+    "age": _Entry("age", "AGEMOEA"),
+    "age2": _Entry("age2", "AGEMOEA2"),
+}
+_ALIASES = {"smsemoa": "sms", "agemoea": "age", "agemoea2": "age2"}
+_OURS = ("pop_size", "sampling", "crossover", "mutation", "repair", "eliminate_duplicates", "ref_dirs", "seed")
+# Mating gives up after so many fruitless rounds; the runner asks again a few times before it calls a space exhausted.
+_MATING_ROUNDS = 10
+
+
+def algorithm_names() -> tuple[str, ...]:
+    """The algorithms that :func:`build_algorithm` knows."""
+    return tuple(_ALGORITHMS)
+
+
+def build_algorithm(section: SearchSection, operators: Operators, problem: SubnetProblem, *, seed: int) -> Any:
+    """Set an algorithm up for a problem; its random state depends on the seed alone.
+
+    Args:
+        section: Name, population, budget and further arguments of the algorithm.
+        operators: What makes and mends genomes.
+        problem: The problem.
+        seed: Seed of all randomness.
+
+    Returns:
+        The pymoo algorithm, ready for ``ask``.
+
+    Raises:
+        ConfigError: If the name or an argument is unknown, or a package that the algorithm needs is missing.
+    """
+    kind = _find(section.algorithm)
+    arguments = _arguments(kind, section)
+    ref_dirs = "ref_dirs" in inspect.signature(kind).parameters
+    if ref_dirs:
+        arguments["ref_dirs"] = _reference_directions(problem.n_obj, section.population)
+    if kind.__name__ == "SPEA2":
+        # pymoo's default is one object with state, shared by all runs of a process.
+        arguments["survival"] = importlib.import_module("pymoo.algorithms.moo.spea2").SPEA2Survival(normalize=True)
+    # Small generations: what one has taught guides the next.
+    arguments.setdefault("n_offsprings", -(-section.population // 4))
+    algorithm = kind(
+        pop_size=section.population,
+        sampling=PymooSampling(operators.sampling.draw),
+        crossover=PymooCrossover(operators.crossover, probability=operators.crossover_probability),
+        mutation=PymooMutation(operators.mutation),
+        repair=PymooRepair(operators.repair),
+        eliminate_duplicates=DigestDuplicates(),
+        **arguments,
+    )
+    algorithm.output = None
+    algorithm.mating.n_max_iterations = _MATING_ROUNDS
+    price = next(index for index, name in enumerate(problem.objectives) if name != problem.quality)
+    algorithm.mating.selection = AssortativeSelection(kind, objective=price)
+    generations = 1 - (section.population - section.evaluations) // arguments["n_offsprings"]
+    # The budget is the runner's business; RVEA alone schedules by the number of generations.
+    termination = MaximumGenerationTermination(generations) if section.algorithm == "rvea" else NoTermination()
+    return algorithm.setup(problem, seed=seed, termination=termination)
+
+
+def _find(name: str) -> Any:
+    entry = _ALGORITHMS.get(_ALIASES.get(name, name))
+    if entry is None:
+        hint = did_you_mean(name, [*_ALGORITHMS, *_ALIASES], 0.4, most=2, quote="", after=" ")
+        raise ConfigError(f"search.algorithm {name!r} is unknown; {hint}known are {', '.join(_ALGORITHMS)}")
+    try:
+        module = importlib.import_module(f"pymoo.algorithms.moo.{entry.module}")
+    except Exception as error:
+        # pymoo raises a bare Exception where numba is missing.
+        raise ConfigError(f"search.algorithm {name!r} cannot be used: {error}") from error
+    return getattr(module, entry.name)
+
+
+def _arguments(kind: Any, section: SearchSection) -> dict[str, Any]:
+    arguments: Mapping[str, Any] = section.algorithm_args
+    signature = inspect.signature(kind).parameters
+    allowed = {
+        name for name, parameter in signature.items() if isinstance(parameter.default, int | float | str | type(None))
+    }
+    allowed = (allowed | {"n_offsprings"}) - set(_OURS) - {"kwargs", "self"}
+    for name in arguments:
+        if name not in allowed:
+            raise ConfigError(
+                f"search.algorithm_args.{name} is unknown for {section.algorithm}; known are "
+                f"{', '.join(sorted(allowed))}"
+            )
+    return dict(arguments)
+
+
+def _reference_directions(objectives: int, population: int) -> FloatArray:
+    """As many evenly spaced directions as fit into the population (Das-Dennis)."""
+    partitions = 1
+    while _simplex_points(objectives, partitions + 1) <= population:
+        partitions += 1
+    return np.asarray(get_reference_directions("das-dennis", objectives, n_partitions=partitions), dtype=np.float64)
+
+
+def _simplex_points(objectives: int, partitions: int) -> int:
+    points = 1
+    for index in range(1, objectives):
+        points = points * (partitions + index) // index
+    return points

@@ -1,0 +1,84 @@
+"""What a variation operator is; a stranger's is a subclass of one of these, named in ``[search.operators]``."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from nas_llm.search.operators._repair import GenomeRepair
+from nas_llm.search.operators._sensitivity import SensitivityModel
+from nas_llm.space import Architecture, CostModel, Genome, SearchSpace, UnitScores
+
+
+class Mutation(ABC):
+    """Makes a genome from a genome; what lies outside of the space is repaired afterwards.
+
+    A subclass names what it needs of the search as arguments of its constructor, by the names of
+    :class:`OperatorContext` (``space``, ``scores``, ``cost_model``, ...); its other arguments are settings, given
+    beside ``use`` in the definition. All randomness comes from ``rng``, and an operator has no state that changes, or
+    resumed searches would differ from unbroken ones.
+
+    Attributes:
+        final: Whether a genome that it changed is left alone by the mutations behind it.
+    """
+
+    final: ClassVar[bool] = False
+
+    @abstractmethod
+    def __call__(self, genome: Genome, *, rng: np.random.Generator) -> Genome:
+        """The mutated genome; the same object where nothing was changed."""
+
+    def force(self, genome: Genome, *, rng: np.random.Generator) -> Genome:
+        """Change the genome whatever the probabilities say, if that is possible; by default nothing.
+
+        Asked when all mutations of a search have left a genome as it was, the last one first.
+        """
+        return genome
+
+
+class Crossover(ABC):
+    """Makes two genomes from two genomes of the same shape; see :class:`Mutation` for the rules."""
+
+    @abstractmethod
+    def __call__(self, first: Genome, second: Genome, *, rng: np.random.Generator) -> tuple[Genome, Genome]:
+        """The two children."""
+
+
+class Sampling(ABC):
+    """Draws the first population; see :class:`Mutation` for the rules."""
+
+    @abstractmethod
+    def draw(self, count: int, rng: np.random.Generator) -> list[Genome]:
+        """``count`` distinct genomes inside of the space, fewer only where it does not yield them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatorContext:
+    """What of a search an operator's constructor may ask for, by these names.
+
+    Attributes:
+        space: Where genomes have to lie.
+        scores: Importance of all units.
+        cost_model: Exact costs of genomes.
+        repair: Brings genomes into space and constraints.
+        sensitivities: What the evaluations so far have taught about each layer.
+        prices: Names of the cost objectives.
+        start: Genomes that the first population takes in.
+    """
+
+    space: SearchSpace
+    scores: UnitScores
+    cost_model: CostModel
+    repair: GenomeRepair
+    sensitivities: SensitivityModel
+    prices: Sequence[str] = ("macs_per_token",)
+    start: Sequence[Genome] = field(default=())
+
+    @property
+    def architecture(self) -> Architecture:
+        """Sizes of the dense model."""
+        return self.space.architecture

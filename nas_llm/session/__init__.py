@@ -1,0 +1,37 @@
+"""What a search needs, loaded: model, text, scores, space, workers; and the session that scripts work with."""
+
+from nas_llm.session._build_front import build_front
+from nas_llm.session._latency import check_same_device, run_latency, write_latency
+from nas_llm.session._prepare import prepare
+from nas_llm.session._prepared import Prepared, search_space
+from nas_llm.session._ray import RayEvaluator, RayPool
+from nas_llm.session._reopen import reopen
+from nas_llm.session._resources import Resources, check_memory
+from nas_llm.session._scores import scores_of_run
+from nas_llm.session._self_texts import self_texts
+from nas_llm.session._session import Session
+from nas_llm.session._workers import with_workers
+from nas_llm.session.subnets import ExportedSubnet, FinishedSubnet, SubnetMeasure, subnet_provenance
+
+__all__ = [
+    "ExportedSubnet",
+    "FinishedSubnet",
+    "Prepared",
+    "RayEvaluator",
+    "RayPool",
+    "Resources",
+    "Session",
+    "SubnetMeasure",
+    "build_front",
+    "check_memory",
+    "check_same_device",
+    "prepare",
+    "reopen",
+    "run_latency",
+    "scores_of_run",
+    "search_space",
+    "self_texts",
+    "subnet_provenance",
+    "with_workers",
+    "write_latency",
+]

@@ -1,0 +1,91 @@
+"""The latency table of a run: measured once, kept with it, and only of use on the same device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from nas_llm import display
+from nas_llm.cache import cache_dir
+from nas_llm.config import Problem
+from nas_llm.errors import RunError
+from nas_llm.evaluation import device_name, latency_table, read_latency_table, table_text
+from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted
+from nas_llm.files import write_atomic
+from nas_llm.models import DenseModel, resolve_device, resolve_dtype
+from nas_llm.runs import LATENCY_FILE
+from nas_llm.session._prepared import Prepared
+from nas_llm.space import Genome, LatencyTable
+
+
+def measured_latency(
+    dense: DenseModel,
+    problem: Problem,
+    device: torch.device,
+    dtype: torch.dtype,
+    on_event: EventHandler,
+    checkpoint: Callable[[], None],
+) -> LatencyTable:
+    """The table that the objective latency is looked up in: from the cache, or measured now.
+
+    Args:
+        dense: The model.
+        problem: The definition.
+        device: Where to measure.
+        dtype: Arithmetic of candidates.
+        on_event: Called with every event.
+        checkpoint: Called between rounds; may raise.
+    """
+    settings, stage = problem.latency, "latency"
+
+    def on_round(done: int) -> None:
+        on_event(StageAdvanced(stage, done))
+        checkpoint()
+
+    table = latency_table(
+        dense,
+        settings,
+        ffn_multiple=problem.space.ffn_multiple,
+        device=device,
+        dtype=dtype if settings.dtype == "auto" else resolve_dtype(settings.dtype, device),
+        cache_dir=cache_dir() / "latency",
+        on_start=lambda detail: on_event(StageStarted(stage, detail, settings.repeats)),
+        on_round=on_round,
+    )
+    seconds = table(Genome.dense(dense.architecture))
+    on_event(StageFinished(stage, f"{display.latency(seconds)} for the dense model on {table.device}, predicted"))
+    return table
+
+
+def write_latency(directory: Path, prepared: Prepared) -> None:
+    """Write ``latency.json``, the run's latency table, where it has one."""
+    table = prepared.cost_model.latency
+    if table is not None:
+        write_atomic(directory / LATENCY_FILE, table_text(table))
+
+
+def run_latency(directory: Path, problem: Problem) -> LatencyTable | None:
+    """The latency table that a run began with; None where no objective needs one.
+
+    Raises:
+        RunError: If it is missing or damaged.
+    """
+    return read_latency_table(directory / LATENCY_FILE) if problem.timed else None
+
+
+def check_same_device(directory: Path, problem: Problem, table: LatencyTable) -> None:
+    """Refuse to go on with a search for the latency of another device.
+
+    Raises:
+        RunError: If ``[latency]`` names another device here than the one the run's table was measured on.
+        ModelError: If the device is absent.
+    """
+    setting = problem.model.device if problem.latency.device == "auto" else problem.latency.device
+    here = device_name(resolve_device(setting))
+    if here != table.device:
+        raise RunError(
+            f"{directory} looks for subnets that are fast on {table.device}, this device is {here}; resume it there or "
+            f"start a new run"
+        )

@@ -1,0 +1,57 @@
+"""The dense model's own text, from the package, the cache, or sampled now."""
+
+from __future__ import annotations
+
+import torch
+
+from nas_llm.cache import cache_dir
+from nas_llm.config import SelfSampleSection
+from nas_llm.data import packaged_sample, read_texts
+from nas_llm.data.self_text import cached_self_texts
+from nas_llm.errors import DataError
+from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted
+from nas_llm.models import DenseModel, on_device
+
+
+def self_texts(
+    dense: DenseModel, tokens: int, *, settings: SelfSampleSection, device: torch.device, on_event: EventHandler
+) -> list[str]:
+    """The dense model's own text: the sample that ships with the package if it is long enough, else sampled now.
+
+    Args:
+        dense: The model.
+        tokens: How much of it, at least.
+        settings: How it is sampled.
+        device: Where.
+        on_event: Called with events of sampling.
+
+    Raises:
+        DataError: If it would have to be sampled by a model that stays on disk.
+    """
+    shipped = packaged_sample(dense.sample) if dense.sample else None
+    if shipped is not None and settings == type(settings)():
+        texts = read_texts(shipped)
+        ids = dense.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+        if sum(map(len, ids)) >= tokens:
+            return texts
+    if dense.files is not None:
+        raise DataError(
+            f"model '{dense.source}' stays on disk (model.offload) and cannot write its own text; give data.*.sources "
+            f"other than self"
+        )
+    on_event(StageStarted("sampling", f"{tokens:,} tokens of the model's own text; kept for later runs", tokens))
+    model = on_device(dense.model, device)
+    try:
+        texts = cached_self_texts(
+            model,
+            dense.tokenizer,
+            identity=dense.revision,
+            settings=settings,
+            min_tokens=tokens,
+            cache_dir=cache_dir() / "self",
+            on_progress=lambda done: on_event(StageAdvanced("sampling", min(done, tokens))),
+        )
+    finally:
+        on_device(model, torch.device("cpu"))
+    on_event(StageFinished("sampling"))
+    return texts

@@ -1,0 +1,136 @@
+"""Which totals of units a space reaches within the cost constraints, and whether there are any."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import chain, product
+from typing import NamedTuple
+
+import numpy as np
+
+from nas_llm.errors import SpaceError
+from nas_llm.space._constraints import CostConstraints
+from nas_llm.space._cost import CostModel
+from nas_llm.space._genome import IntArray
+from nas_llm.space._space import SearchSpace
+
+
+class Totals(NamedTuple):
+    """Sums over all layers that obey the constraints: KV groups, and a range of FFN channels (both ends included)."""
+
+    groups: int
+    first_channels: int
+    last_channels: int
+
+
+class FeasibleTotals:
+    """Finds totals that obey the constraints; every cost is linear in them, so this is exact and quick.
+
+    Args:
+        space: Bounds of the layers.
+        cost_model: Exact costs of totals.
+        constraints: Bounds on the cost.
+    """
+
+    def __init__(self, space: SearchSpace, cost_model: CostModel, constraints: CostConstraints) -> None:
+        self.space = space
+        self.cost_model = cost_model
+        self._limits = [_whole(cost_model, key, name, bound) for key, name, bound in constraints.bounds]
+        self._grain = int(np.gcd(space.ffn_multiple, space.architecture.intermediate_size))
+
+    def nearest(self, *, attention_layers: int, ffn_layers: int, groups: int) -> Totals | None:
+        """The feasible totals whose KV groups are nearest to ``groups``, given how many sublayers are present."""
+        space = self.space
+        low, high = (_present(bound, space, attention_layers) for bound in (space.attn_low, space.attn_high))
+        totals = np.arange(low, high + 1)
+        totals = totals[np.argsort(np.abs(totals - groups), kind="stable")]
+        first = np.full(len(totals), _present(space.mlp_low, space, ffn_layers))
+        last = np.full(len(totals), _present(space.mlp_high, space, ffn_layers))
+        sublayers = {"attention_layers": attention_layers, "ffn_layers": ffn_layers}
+        for name, limit, lower in self._limits:
+            base, a_group, a_channel = (
+                int(getattr(self.cost_model.from_counts(groups=g, channels=c, **sublayers), name))
+                for g, c in ((0, 0), (1, 0), (0, 1))
+            )
+            room = limit - base - totals * (a_group - base)
+            if a_channel == base:
+                last = np.where(room >= 0, last, -1)
+            elif lower:
+                first = np.maximum(first, -(-room // (a_channel - base)))
+            else:
+                last = np.minimum(last, room // (a_channel - base))
+        reached = np.flatnonzero(-(-first // self._grain) * self._grain <= last)
+        if not len(reached):
+            return None
+        index = int(reached[0])
+        return Totals(int(totals[index]), int(first[index]), int(last[index]))
+
+    def nearest_depth(self, *, attention_layers: int, ffn_layers: int, groups: int) -> tuple[int, int] | None:
+        """The numbers of present sublayers nearest to the given, allowed ones for which there are feasible totals."""
+
+        def distance(pair: tuple[int, int]) -> tuple[int, int]:
+            return abs(pair[0] - attention_layers) + abs(pair[1] - ffn_layers), pair[1]
+
+        here = (attention_layers, ffn_layers)
+        for attention, ffn in chain([here], self._depths(distance)):
+            if self.nearest(attention_layers=attention, ffn_layers=ffn, groups=groups) is not None:
+                return attention, ffn
+        return None
+
+    def _depths(self, distance: Callable[[tuple[int, int]], tuple[int, int]]) -> Iterator[tuple[int, int]]:
+        """All numbers of attention and FFN sublayers that the space allows, the nearest first."""
+        space, layers = self.space, self.space.architecture.num_layers
+        protected = len(space.protected_layers)
+        attention = range(max(space.min_attn_layers, protected), layers + 1)
+        ffn = range(max(space.min_mlp_layers, protected), layers + 1)
+        yield from sorted(product(attention, ffn), key=distance)
+
+
+def check_feasible(space: SearchSpace, cost_model: CostModel, constraints: CostConstraints) -> None:
+    """Refuse constraints that no genome of the space can meet.
+
+    Raises:
+        SpaceError: Names the constraint, its value and the range that the space reaches.
+    """
+    smallest = cost_model.from_counts(**space.extreme_counts(largest=False))
+    largest = cost_model.from_counts(**space.extreme_counts(largest=True))
+    for key, name, bound in constraints.bounds:
+        low, high = getattr(smallest, name), getattr(largest, name)
+        if bound > high if key == "min_ratio" else bound < low:
+            raise SpaceError(
+                f"constraints.{key} = {_number(bound)} cannot be met: the space reaches {name} from {_number(low)} "
+                f"to {_number(high)}; change the constraint or widen [space]"
+            )
+    layers = space.architecture.num_layers
+    totals = FeasibleTotals(space, cost_model, constraints)
+    if totals.nearest_depth(attention_layers=layers, ffn_layers=layers, groups=0) is None:
+        listed = ", ".join(f"{key} = {_number(bound)}" for key, _, bound in constraints.bounds)
+        raise SpaceError(
+            f"the constraints {listed} cannot be met together: no genome of the space obeys all of them; loosen one"
+        )
+
+
+def _whole(cost_model: CostModel, key: str, name: str, bound: float) -> tuple[str, int, bool]:
+    """A bound as cost name, whole limit and whether it is a lower one; ratios become block parameters."""
+    lower = key == "min_ratio"
+    if name != "inheriting_ratio":
+        return name, int(np.floor(bound)), lower
+    dense = cost_model.dense.block_params
+    limit = round(bound * dense)
+    # Divided exactly as the cost model does, so that no rounding puts a genome on the wrong side.
+    while limit / dense > bound:
+        limit -= 1
+    while (limit + 1) / dense <= bound:
+        limit += 1
+    return "block_params", limit + (lower and limit / dense < bound), lower
+
+
+def _present(bound: IntArray, space: SearchSpace, sublayers: int) -> int:
+    """Sum of a bound over present layers: the protected ones and any of the others, which are all alike."""
+    protected = sorted(space.protected_layers)
+    others = np.delete(bound, protected)
+    return int(bound[protected].sum() + others[: sublayers - len(protected)].sum())
+
+
+def _number(value: float) -> str:
+    return f"{value:.5g}" if abs(value) < 10 else f"{value:.0f}"

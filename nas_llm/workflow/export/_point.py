@@ -1,0 +1,138 @@
+"""One point of a front: reconstructed, measured, written in each format, checked, moved into place."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import PreTrainedModel
+
+from nas_llm.errors import ExportError
+from nas_llm.evaluation import check_reload
+from nas_llm.export import Provenance, cast_weights
+from nas_llm.files import write_atomic
+from nas_llm.finishing import Finished, residual_csv, residual_rows
+from nas_llm.runs import Run
+from nas_llm.session import Prepared, SubnetMeasure, subnet_provenance
+from nas_llm.subnet import build_subnet
+from nas_llm.workflow.export._record import ExportRecord
+from nas_llm.workflow.export._task import ExportTask, write_completion
+
+RESIDUALS_FILE = "reconstruction.csv"
+WORK_PREFIX = ".partial-"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A format has no form for a point."""
+
+    name: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}"
+
+
+def refusal(task: ExportTask, prepared: Prepared) -> str | None:
+    """Why a format has no form for a point; None if it has."""
+    return task.format.refusal(task.point.genome, prepared.dense.model.config)
+
+
+def export_point(
+    run: Run, tasks: Sequence[ExportTask], prepared: Prepared, finished: Finished | None
+) -> list[ExportRecord | Refusal]:
+    """Write one point in some formats.
+
+    Args:
+        run: The run.
+        tasks: Tasks of the same point.
+        prepared: The run's model and calibration.
+        finished: Its weights; None if no format takes it.
+
+    Returns:
+        One answer for each task, in their order.
+
+    Raises:
+        ExportError: If the disk does not take it, or an export does not reload to what was written.
+    """
+    answers: dict[str, ExportRecord | Refusal] = {}
+    for task in tasks:
+        reason = refusal(task, prepared)
+        if reason is not None:
+            answers[task.name] = Refusal(task.name, reason)
+    remaining = [task for task in tasks if task.name not in answers]
+    if remaining:
+        assert finished is not None
+        subnet = build_subnet(prepared.dense, remaining[0].point.genome, edit=finished.edit)
+        measure = SubnetMeasure(prepared)
+        residuals = None if finished.residuals is None else residual_csv(residual_rows(finished.residuals))
+        for task in remaining:
+            answers[task.name] = _write(run, task, subnet, prepared, measure, residuals)
+    return [answers[task.name] for task in tasks]
+
+
+def _write(
+    run: Run,
+    task: ExportTask,
+    subnet: PreTrainedModel,
+    prepared: Prepared,
+    measure: SubnetMeasure,
+    residuals: str | None,
+) -> ExportRecord | Refusal:
+    # Other formats have arithmetic of their own; what is stated for them is measured before their rounding.
+    written = cast_weights(subnet, task.settings.dtype) if task.format.name == "hf" else subnet
+    fitness, held_out = measure(written)
+    made_by = task.plan.describe(prepared.splits.finish)
+    provenance = _provenance(run, task, prepared, fitness, held_out)
+    folder = task.target.parent
+    work: Path | None = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(dir=folder, prefix=WORK_PREFIX))
+        finished = work / task.format.name
+        try:
+            task.format.write(subnet, prepared.dense, finished, provenance=provenance, settings=task.settings)
+        except ExportError as error:
+            if isinstance(error.__cause__, OSError):
+                # Named by the place that the user knows, not by our own folder.
+                raise error.__cause__ from error
+            return Refusal(task.name, str(error))
+        if task.format.name == "hf":
+            check_reload(written, finished, task.target, prepared.splits.held_out)
+        record = write_completion(task, finished, fitness=fitness, held_out=held_out, reconstruction=made_by)
+        if residuals is not None:
+            write_atomic(folder / RESIDUALS_FILE, residuals)
+        if os.path.lexists(task.target):
+            os.replace(task.target, work / "replaced")
+        os.replace(finished, task.target)
+    except OSError as error:
+        raise ExportError(f"cannot write {task.target}: {error.strerror or error}") from error
+    finally:
+        if work is not None:
+            shutil.rmtree(work, ignore_errors=True)
+    return record
+
+
+def _provenance(run: Run, task: ExportTask, prepared: Prepared, fitness: float, held_out: float) -> Provenance:
+    dense, point, name = run.front.dense, task.point, run.problem.name
+    options = f"--format {task.format.name} --dtype {task.settings.dtype} {task.plan.as_options()}"
+    return subnet_provenance(
+        prepared,
+        task.plan,
+        point.genome,
+        point=point.id,
+        texts=run.front.data,
+        perplexities={
+            "fitness": (dense.fitness_perplexity, fitness),
+            "held_out": (dense.held_out_perplexity, held_out),
+        },
+        reproduce=(
+            "# problem.toml is the file of that name in the run directory",
+            f"nas-llm search problem.toml --run runs/{name}",
+            f"nas-llm export runs/{name} --point {point.id} {options}",
+        ),
+    )
