@@ -25,6 +25,7 @@ from nas_llm.models._lazy import WeightFiles, available_bytes, load_skeleton
 from nas_llm.models._packaged import PACKAGED_MODELS
 from nas_llm.models._precision import bfloat16_is_faster
 from nas_llm.models.families import adapter_for
+from nas_llm.plugins import named_faults
 from nas_llm.settings import ModelDefaults
 
 logger = logging.getLogger(__name__)
@@ -80,7 +81,8 @@ def load_model(
     with quiet_transformers():
         config = read_config(source, where, **kwargs)
         adapter = adapter_for(config.model_type)
-        architecture = adapter.architecture(config)
+        with named_faults("family", adapter):
+            architecture = adapter.architecture(config)
         files = _offloaded(where, offload, kwargs.get("revision"))
         model: PreTrainedModel
         try:
