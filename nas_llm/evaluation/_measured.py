@@ -67,7 +67,8 @@ def load_weights(source: str, where: str, *, dtype: torch.dtype | None, **kwargs
             )
         except _FAULTS as error:
             raise ModelError(f"cannot load model '{source}': {first_line(error)}") from error
-    return model.eval()
+    model.eval()
+    return model
 
 
 def count_block_params(model: PreTrainedModel) -> int:

@@ -205,5 +205,3 @@ def test_a_text_of_ones_own_is_what_exports_carry(
     model, genome = load_model(dense.source), random_genome(dense, 2)
     export_hf(build_subnet(model, genome), model, tmp_path / "hf", provenance=provenance(model, genome))
     assert (tmp_path / "hf" / "modeling_nas_seed_oss.py").read_text().startswith("# By hand.\n")
-
-
