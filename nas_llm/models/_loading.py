@@ -28,6 +28,7 @@ from nas_llm.models._packaged import PACKAGED_MODELS
 from nas_llm.models._precision import bfloat16_is_faster
 from nas_llm.models._whole import load_whole, refuse_adapter
 from nas_llm.models.families import adapter_for, register_subnet_class
+from nas_llm.plugins import named_faults
 from nas_llm.settings import ModelDefaults
 
 logger = logging.getLogger(__name__)
@@ -109,7 +110,8 @@ def load_model(
         config = read_config(source, where, **kwargs)
         refuse_subnet(source, config, where)
         adapter = adapter_for(config.model_type)
-        adapter.architecture(config)
+        with named_faults("family", adapter):
+            adapter.architecture(config)
         files = _offloaded(where, offload, kwargs.get("revision"))
         if files is None:
             model = load_whole(where, source, config, dtype=None, **kwargs)
