@@ -59,7 +59,7 @@ class Sampling(ABC):
 
 
 def checked_genomes(kind: str, operator: object, work: Callable[[], Any], *, like: Genome | None = None) -> Any:
-    """What a mutation, crossover or sampling makes, refused with a clear word where it fails or gives something else than genomes.
+    """What a mutation, crossover or sampling makes, refused by name where it fails or gives no genomes.
 
     Args:
         kind: What it is, for messages.
