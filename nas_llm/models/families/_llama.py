@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any, ClassVar
 
 import torch
@@ -43,7 +44,7 @@ class LlamaAdapter(FamilyAdapter):
 
     def architecture(self, config: PretrainedConfig) -> Architecture:
         """Sizes of a dense Llama or Mistral."""
-        attention_bias = bool(getattr(config, "attention_bias", False))
+        attention_bias = _flag(config, "attention_bias")
         return Architecture(
             family=self.name,
             num_layers=config.num_hidden_layers,
@@ -57,7 +58,7 @@ class LlamaAdapter(FamilyAdapter):
             gated_mlp=True,
             qkv_bias=attention_bias,
             o_bias=attention_bias,
-            mlp_bias=bool(getattr(config, "mlp_bias", False)),
+            mlp_bias=_flag(config, "mlp_bias"),
             norm_parameters=config.hidden_size,
             norm_outside=False,
             final_norm=True,
@@ -114,3 +115,8 @@ class LlamaAdapter(FamilyAdapter):
     def modeling_source(self, model_type: str) -> str:
         """The modelling file of Llama, renamed."""
         return modeling_template("modeling_llama.py", self.renames[model_type])
+
+
+def _flag(config: PretrainedConfig, name: str) -> bool:
+    """A flag of the configuration, where its model asks for it: any ``config.json`` may hold any key."""
+    return name in {field.name for field in fields(config)} and bool(getattr(config, name))
