@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from nas_llm.export import export_hf, expressible
 from nas_llm.models import DenseModel, FamilyAdapter, LlamaAdapter, adapter_for, load_model, register_family
 from nas_llm.models.families import _registry, family_sources, family_use, known_adapter
 from nas_llm.space import CostModel
-from nas_llm.subnet import PopulationEvaluator, build_subnet, masked_copy
+from nas_llm.subnet import PopulationEvaluator, build_subnet, check_family, masked_copy
 
 SUPPORT = Path(__file__).parents[1] / "support"
 CPU = torch.device("cpu")
@@ -75,6 +76,41 @@ def test_candidates_are_evaluated_as_the_model_computes_them(dense: DenseModel) 
     evaluator = PopulationEvaluator(dense, windows(), metric="perplexity", device=CPU, dtype=torch.float32)
     expected = [model_perplexity(build_subnet(dense, genome), windows()) for genome in genomes]
     assert evaluator.evaluate(genomes) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_family_that_fits_is_let_through(dense: DenseModel) -> None:
+    check_family(dense)
+
+
+def _twice(self: Any, outer: nn.ModuleDict, ids: torch.Tensor) -> tuple[torch.Tensor, dict[str, Any]]:
+    hidden, context = LlamaAdapter.embed(self, outer, ids)
+    return 2 * hidden, context
+
+
+def _half(self: Any, model_type: str) -> str:
+    text: str = LlamaAdapter.modeling_source(self, model_type)
+    return text.replace("hidden_states + self.mlp", "hidden_states + 0.5 * self.mlp")
+
+
+def _without(self: Any, model_type: str) -> str:
+    text: str = LlamaAdapter.modeling_source(self, model_type)
+    return text.replace("        self.rotary_emb =", "        self.other =")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        ({"embed": _twice}, r"blocks one by one do not compute what the model does, logits differ by \d+\.\d%"),
+        ({"modeling_source": _half}, "blocks one by one do not compute what the model does"),
+        ({"modeling_source": _without}, "its modelling file does not run: AttributeError: .* no attribute .rotary_emb"),
+    ],
+)
+def test_a_family_that_computes_otherwise_is_refused(
+    dense: DenseModel, family: type[FamilyAdapter], wrong: dict[str, Any], expected: str
+) -> None:
+    found = replace(dense, adapter=type("Wrong", (family,), wrong)())
+    with pytest.raises(ModelError, match=f"family 'seed_oss' does not fit model '.*/dense': (its )?{expected}"):
+        check_family(found)
 
 
 def test_exports_load_here_and_without_the_package(dense: DenseModel, tmp_path: Path) -> None:
