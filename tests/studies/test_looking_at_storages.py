@@ -39,7 +39,7 @@ def test_a_storage_that_is_not_there_is_not_made(
     else:
         pytest.importorskip("optuna_dashboard", reason="optuna-dashboard is not installed")
         with pytest.raises(StudyError, match="holds no study"):
-            serve_dashboard(url, port=0)
+            serve_dashboard(url, port=0, on_ready=lambda address: pytest.fail(f"it is served at {address}"))
     assert list(tmp_path.iterdir()) == []
 
 
