@@ -28,6 +28,7 @@ from benchmarks._result import write_result
 from nas_llm.cache import cache_dir
 from nas_llm.config import Problem
 from nas_llm.search import (
+    CachedEvaluator,
     CostConstraints,
     EvaluationCache,
     GenomeRepair,
@@ -37,7 +38,7 @@ from nas_llm.search import (
     search_scale,
 )
 from nas_llm.space import Genome
-from nas_llm.subnet import PopulationEvaluator, keep_freed_memory
+from nas_llm.subnet import keep_freed_memory
 from nas_llm.workflow import Prepared, prepare
 
 OBJECTIVES = ("perplexity", "macs_per_token")
@@ -67,31 +68,7 @@ def definition(data: Path | None, *, seed: int, evaluations: int, population: in
     )
 
 
-class Pricer:
-    """Counts and prices genomes; a value that another run found already is not computed again."""
-
-    def __init__(self, evaluator: PopulationEvaluator) -> None:
-        self._evaluator = evaluator
-        self._cache = EvaluationCache(cache_dir() / "bench-evaluations.sqlite", identity=evaluator.identity)
-
-    def evaluate(self, genomes: list[Genome], *, on_result: Any = None) -> list[float]:
-        """Perplexities of genomes."""
-        known = self._cache.get([genome.digest() for genome in genomes])
-        fresh = [genome for genome in genomes if genome.digest() not in known]
-
-        def keep(index: int, value: float, seconds: float) -> None:
-            self._cache.put(fresh[index].digest(), value)
-
-        self._evaluator.evaluate(fresh, on_result=keep)
-        known = self._cache.get([genome.digest() for genome in genomes])
-        values = [known[genome.digest()] for genome in genomes]
-        for index, value in enumerate(values):
-            if on_result is not None:
-                on_result(index, value, 0.0)
-        return values
-
-
-def ours(prepared: Prepared, problem: Problem, pricer: Pricer) -> list[list[float]]:
+def ours(prepared: Prepared, problem: Problem, evaluator: CachedEvaluator) -> list[list[float]]:
     """NSGA-II with this package's operators."""
     with tempfile.TemporaryDirectory() as folder:
         result = Search(
@@ -99,13 +76,13 @@ def ours(prepared: Prepared, problem: Problem, pricer: Pricer) -> list[list[floa
             space=prepared.space,
             cost_model=prepared.cost_model,
             scores=prepared.calibration.scores,
-            evaluator=pricer,
+            evaluator=evaluator,
             directory=Path(folder),
         ).run(resume=False)
     return [[row.objectives[name] for name in OBJECTIVES] for row in result.evaluations]
 
 
-def random_search(prepared: Prepared, problem: Problem, pricer: Pricer) -> list[list[float]]:
+def random_search(prepared: Prepared, problem: Problem, evaluator: CachedEvaluator) -> list[list[float]]:
     """As many draws from the first population's own distribution."""
     operators = build_operators(
         problem.search.operators,
@@ -115,7 +92,7 @@ def random_search(prepared: Prepared, problem: Problem, pricer: Pricer) -> list[
         constraints=problem.constraints,
     )
     genomes = operators.sampling.draw(problem.search.evaluations, np.random.default_rng(problem.seed))
-    return _rows(prepared, genomes, pricer.evaluate(genomes))
+    return _rows(prepared, genomes, evaluator.evaluate(genomes))
 
 
 class _BitProblem(PymooProblem):
@@ -145,7 +122,7 @@ class _BitRepair(Repair):
         return np.stack([np.concatenate([g.attn_mask.ravel(), g.mlp_mask.ravel()]) for g in repaired])
 
 
-def pymoo_default(prepared: Prepared, problem: Problem, pricer: Pricer) -> list[list[float]]:
+def pymoo_default(prepared: Prepared, problem: Problem, evaluator: CachedEvaluator) -> list[list[float]]:
     """NSGA-II with pymoo's binary sampling, uniform crossover and bit-flip mutation, repaired to the same space."""
     shape = prepared.dense.architecture
     repair = _BitRepair(prepared, problem)
@@ -166,7 +143,7 @@ def pymoo_default(prepared: Prepared, problem: Problem, pricer: Pricer) -> list[
     while len(rows) < problem.search.evaluations:
         population = algorithm.ask()[: problem.search.evaluations - len(rows)]
         genomes = [repair.genome(individual.X) for individual in population]
-        found = _rows(prepared, genomes, pricer.evaluate(genomes))
+        found = _rows(prepared, genomes, evaluator.evaluate(genomes))
         for individual, row in zip(population, found, strict=True):
             individual.F = search_scale(dict(zip(OBJECTIVES, row, strict=True)), OBJECTIVES, dense)
         algorithm.tell(infills=population)
@@ -198,14 +175,15 @@ def main() -> None:
     evaluator = prepared.evaluator(prepared.splits.fitness, metric="perplexity")
     dense_perplexity = evaluator.evaluate([Genome.dense(prepared.dense.architecture)])[0]
     dense = {"perplexity": dense_perplexity, "macs_per_token": float(prepared.cost_model.dense.macs_per_token)}
-    pricer = Pricer(evaluator)
+    cache = EvaluationCache(cache_dir() / "bench-evaluations.sqlite", identity=evaluator.identity)
+    cached = CachedEvaluator(evaluator, cache)
     rows: list[dict[str, Any]] = []
     points: dict[tuple[int, str], np.ndarray] = {}
     for seed in arguments.seeds:
         problem = definition(arguments.data, seed=seed, **budget)
         for name in arguments.methods:
             started = time.perf_counter()
-            found = np.array(METHODS[name](prepared, problem, pricer))
+            found = np.array(METHODS[name](prepared, problem, cached))
             counts = [count for count in (40, 80, 120, 160, 200) if count <= len(found)]
             curve = {f"hv@{count}": normalised_hypervolume(found[:count], OBJECTIVES, dense) for count in counts}
             points[seed, name] = found

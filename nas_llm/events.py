@@ -43,7 +43,7 @@ class StageFinished:
 
 @dataclass(frozen=True)
 class CandidateEvaluated:
-    """One genome was priced.
+    """One genome was evaluated.
 
     Attributes:
         evaluations: Distinct genomes evaluated so far in this run, resumed ones included.

@@ -67,6 +67,11 @@ def test_light_packages_bring_nothing_heavy(name: str, heavy: set[str]) -> None:
     assert done.stdout.split() == []
 
 
+@pytest.mark.parametrize(("what", "where"), [("difflib", "nas_llm.hints"), ("NamedTemporaryFile", "nas_llm.files")])
+def test_one_thing_is_done_in_one_place(what: str, where: str) -> None:
+    assert [name for name, path in GRAPH.files.items() if what in path.read_text(encoding="utf-8")] == [where]
+
+
 @pytest.mark.parametrize(
     "back",
     [

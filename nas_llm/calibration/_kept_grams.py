@@ -10,9 +10,8 @@ from pathlib import Path
 
 import torch
 
-from nas_llm.cache import cache_dir
+from nas_llm.cache import cache_dir, keep_folder
 from nas_llm.calibration._gram import Gram, stream_grams
-from nas_llm.calibration._make_once import make_once
 from nas_llm.calibration._store import GramStore
 from nas_llm.data import WindowSet
 from nas_llm.models import DenseModel
@@ -67,5 +66,5 @@ def keep_grams(
             on_layer(layer)
 
     target, last = cache_dir() / "grams" / key, dense.architecture.num_layers - 1
-    make_once(target, make, witness=GramStore.file_name(last))
+    keep_folder(target, make, witness=GramStore.file_name(last))
     return KeptGrams(key, windows.num_tokens, GramStore(target))

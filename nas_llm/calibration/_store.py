@@ -27,9 +27,7 @@ class GramStore:
         tensors = {}
         for name, gram in (("o_in", o_in), ("fc2_in", fc2_in)):
             tensors[f"{name}.matrix"], tensors[f"{name}.total"] = gram.matrix.cpu(), gram.total.cpu()
-        partial = self._path(layer).with_suffix(".partial")
-        save_file(tensors, partial, metadata={"tokens": str(o_in.tokens)})
-        partial.replace(self._path(layer))
+        save_file(tensors, self._path(layer), metadata={"tokens": str(o_in.tokens)})
 
     def get(self, layer: int, tokens: int) -> tuple[Gram, Gram]:
         """One block's Grams of the inputs of o and of fc2."""

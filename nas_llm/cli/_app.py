@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Annotated, Any
 
 import typer
@@ -77,4 +78,8 @@ def _options(
 
 def main() -> None:
     """Run the command line; the process ends with its exit code."""
-    app(prog_name="nas-llm")
+    try:
+        app(prog_name="nas-llm")
+    finally:
+        # All is said; while threads and libraries end, a further Ctrl-C ends the process without a word.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)

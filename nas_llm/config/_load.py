@@ -17,7 +17,7 @@ from nas_llm.config._packaged import list_problems
 from nas_llm.config._plugins import import_plugins, load_plugins
 from nas_llm.config._problem import Problem
 from nas_llm.errors import ConfigError
-from nas_llm.hints import nearest
+from nas_llm.hints import did_you_mean
 
 _SHOWN_FAULTS = 3
 # A run's problem.toml is a definition with this table added; it can be searched again like any other.
@@ -76,13 +76,12 @@ def _find(name: str) -> tuple[Path, bool]:
         return path, False
     if path.is_dir():
         raise ConfigError(f"{name} is a directory; name a TOML file or one of {', '.join(packaged)}")
-    close = nearest(path.stem, packaged, cutoff=0.6)
-    if close:
-        hint = f'did you mean the packaged "{close}"?'
-    else:
-        siblings = [str(sibling) for sibling in path.parent.glob("*.toml")] if path.parent.is_dir() else []
-        sibling = nearest(str(path), siblings, cutoff=0.8)
-        hint = f'did you mean "{sibling}"?' if sibling else f"packaged are {', '.join(packaged)}"
+    siblings = [str(sibling) for sibling in path.parent.glob("*.toml")] if path.parent.is_dir() else []
+    hint = (
+        did_you_mean(path.stem, packaged, 0.6, what="the packaged ")
+        or did_you_mean(str(path), siblings, 0.8)
+        or f"packaged are {', '.join(packaged)}"
+    )
     what = "problem file" if path.suffix == ".toml" or path.parent != Path() else "problem"
     raise ConfigError(f'{what} "{name}" does not exist; {hint}')
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from nas_llm.hints import did_you_mean, nearest
+from nas_llm.hints import did_you_mean, meant
 
 
 class Fault(NamedTuple):
@@ -97,22 +97,19 @@ def _key_hint(location: Sequence[int | str], model: type[BaseModel]) -> str:
     names = list(section.model_fields)
     prefix = f"{_dotted(parents)}." if parents else ""
     elsewhere = [path for path in _all_keys(model) if path.rpartition(".")[2] == leaf]
-    close = nearest(str(leaf), names, cutoff=0.6)
-    if close is None and elsewhere:
-        return f'did you mean "{elsewhere[0]}"?'
-    close = close or nearest(str(leaf), names, cutoff=0.4)
-    if close is not None:
-        return f'did you mean "{prefix}{close}"?'
-    return f"known are {', '.join(prefix + name for name in names)}"
+    return (
+        did_you_mean(str(leaf), names, 0.6, prefix=prefix)
+        or (meant(elsewhere[0]) if elsewhere else "")
+        or did_you_mean(str(leaf), names, 0.4, prefix=prefix)
+        or f"known are {', '.join(prefix + name for name in names)}"
+    )
 
 
 def _choice_hint(value: str, location: Sequence[int | str], model: type[BaseModel]) -> str:
     *parents, leaf = [step for step in location if isinstance(step, str)]
     section = _model_at(parents, model)
     choices = [] if section is None else _strings(section.model_fields[leaf].annotation)
-    close = nearest(value, choices, cutoff=0.4)
-    hint = f'did you mean "{close}"? ' if close else ""
-    return f"{hint}known are {', '.join(choices)}"
+    return f"{did_you_mean(value, choices, 0.4, after=' ')}known are {', '.join(choices)}"
 
 
 def _strings(annotation: Any) -> list[str]:

@@ -209,7 +209,7 @@ class CalibrationSection(_Section):
 
 
 class FitnessSection(_Section):
-    """``[fitness]``: which weights a candidate is priced with."""
+    """``[fitness]``: which weights a candidate is evaluated with."""
 
     weights: Literal["inherited", "reconstructed"] = Field(
         "reconstructed", description="reconstructed = after the closed form; inherited = sliced dense weights."
@@ -390,7 +390,7 @@ class ReconstructionSection(_Section):
 
     @property
     def pricing_damping(self) -> float:
-        """The damping of the closed form that candidates are priced with: the middle finite one of a list."""
+        """The damping of the closed form that candidates are evaluated with: the middle finite one of a list."""
         return median_low(damping for damping in self.dampings if isfinite(damping))
 
 

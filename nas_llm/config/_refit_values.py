@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator
 
 from nas_llm.config._messages import shown
-from nas_llm.hints import nearest
-from nas_llm.plugins import is_reference, load_entry_points, registered
+from nas_llm.hints import did_you_mean
+from nas_llm.plugins import is_reference, load_entry_points, registered, unknown_name
 from nas_llm.settings import FINISHING_KIND, FINISHING_METHODS
 
 
@@ -23,13 +23,7 @@ def _method(value: Any) -> Any:
     names = (*FINISHING_METHODS, *(name for name in registered(FINISHING_KIND) if name not in FINISHING_METHODS))
     if value in names:
         return value
-    close = nearest(str(value), names, cutoff=0.4)
-    hint = f'did you mean "{close}"? ' if close else ""
-    lost = "".join(f"; plugin {entry} does not load: {reason}" for entry, reason in broken.items())
-    raise ValueError(
-        f"reconstruction.method = {shown(value)} is not known; {hint}known are {', '.join(names)}, and your own as "
-        f'"module:Class"{lost}'
-    )
+    raise ValueError(unknown_name(str(value), names, where="reconstruction.method", broken=broken))
 
 
 def _damping(value: Any) -> Any:
@@ -45,8 +39,7 @@ def _target(value: Any) -> Any:
     names = ("residual", "sublayer")
     if value in names or (type(value) in (int, float) and 0 <= value <= 1):
         return value
-    close = nearest(str(value), names, cutoff=0.4)
-    hint = f'did you mean "{close}"? ' if close else ""
+    hint = did_you_mean(str(value), names, 0.4, after=" ")
     raise ValueError(
         f"reconstruction.target = {shown(value)} is not known; "
         f"{hint}known are {', '.join(names)} and numbers from 0 to 1"

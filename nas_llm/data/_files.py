@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from nas_llm.data._rows import Row, RowTemplate, missing_column
 from nas_llm.errors import DataError
+from nas_llm.hints import did_you_mean
 from nas_llm.settings import SourceDefaults
 
 TEXT_SUFFIXES = (".txt", ".raw", ".md")
@@ -80,8 +80,8 @@ def _missing(path: Path) -> str:
     if not path.parent.is_dir():
         return f"{path} does not exist, nor does its folder {path.parent}; check the path"
     siblings = sorted(entry.name for entry in path.parent.iterdir() if entry.is_file())
-    close = difflib.get_close_matches(path.name, siblings, n=1)
-    return f"{path} does not exist; " + (f"did you mean {close[0]!r}?" if close else "check the path")
+    hint = did_you_mean(path.name, siblings, 0.6, quote="'") or "check the path"
+    return f"{path} does not exist; {hint}"
 
 
 def _read_utf8(path: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from nas_llm.data._files import FILE_SUFFIXES, read_texts
 from nas_llm.data._hub import hub_rows
 from nas_llm.errors import DataError
+from nas_llm.hints import did_you_mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +102,8 @@ def read_reporting_text(name: str | Path) -> ReportingText:
         return ReportingText(name=str(name), documents=(text,), windows=named.windows)
     path = Path(name).expanduser()
     if not path.exists() and path.suffix.lower() not in FILE_SUFFIXES:
-        near = difflib.get_close_matches(str(name), NAMED_TEXTS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise DataError(f"text {str(name)!r} is none of {', '.join(NAMED_TEXTS)} and no such file exists{hint}")
+        hint = did_you_mean(str(name), NAMED_TEXTS, 0.6, quote="")
+        raise DataError(
+            f"text {str(name)!r} is none of {', '.join(NAMED_TEXTS)} and no such file exists{hint and f'; {hint}'}"
+        )
     return ReportingText(name=str(name), documents=tuple(read_texts(path)))

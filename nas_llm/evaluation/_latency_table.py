@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +15,7 @@ import transformers
 from scipy.optimize import isotonic_regression
 from transformers import PreTrainedModel
 
+from nas_llm.cache import keep_file
 from nas_llm.config import LatencySection
 from nas_llm.errors import NasLlmError, RunError
 from nas_llm.evaluation._timed_pass import TimedPass, check_positions, device_name, interleaved_seconds
@@ -77,13 +76,7 @@ def latency_table(
         table = measure_latency_table(
             dense, settings, ffn_multiple=ffn_multiple, device=device, dtype=dtype, on_round=on_round
         )
-    try:
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=cache_dir, delete=False, encoding="utf-8") as file:
-            file.write(table_text(table))
-        os.replace(file.name, path)
-    except OSError as error:
-        raise RunError(f"cannot keep the latency table in {cache_dir}: {error}; set NAS_LLM_CACHE") from error
+    keep_file(path, table_text(table))
     return table
 
 

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from nas_llm.errors import ModelError, first_line
-from nas_llm.models import quiet_transformers, read_config, resolve_model
+from nas_llm.models import known_adapter, quiet_transformers, read_config, resolve_model
 from nas_llm.models.families import register_subnet_class
 from nas_llm.settings import EvaluationDefaults
 
@@ -72,6 +72,15 @@ def load_weights(source: str, where: str, *, dtype: torch.dtype | None, **kwargs
 
 def count_block_params(model: PreTrainedModel) -> int:
     """Parameters inside decoder blocks, norms excluded."""
+    adapter = known_adapter(model.config.model_type)
+    if adapter is not None:
+        norms = (adapter.names.attn_norm, adapter.names.mlp_norm)
+        return sum(
+            parameter.numel()
+            for block in adapter.layers(model)
+            for name, parameter in block.named_parameters()
+            if name.rpartition(".")[0] not in norms
+        )
     return sum(
         parameter.numel()
         for name, parameter in model.named_parameters()

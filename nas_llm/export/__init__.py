@@ -3,7 +3,8 @@
 from nas_llm.export._card import Provenance, model_card
 from nas_llm.export._decilm import export_decilm
 from nas_llm.export._expressible import Problem, expressible
-from nas_llm.export._formats import EXPORT_FORMATS, ExportFormat, WriteSettings, export_format
+from nas_llm.export._format import ExportFormat, Writer, WriteSettings
+from nas_llm.export._formats import EXPORT_FORMATS, FORMATS, export_format, register_format, servable
 from nas_llm.export._hf import (
     GENOME_FILE,
     HF_TYPES,
@@ -13,11 +14,9 @@ from nas_llm.export._hf import (
     export_hf,
     parse_size,
 )
-from nas_llm.export._servable import Hindrance, Servability, servable
+from nas_llm.export._servable import Hindrance, Servability
 from nas_llm.export._staging import staged_directory
 from nas_llm.export.gguf import GGUF_TYPES, GgufType, export_gguf
-
-FORMATS = tuple(EXPORT_FORMATS)
 
 __all__ = [
     "EXPORT_FORMATS",
@@ -34,6 +33,7 @@ __all__ = [
     "Provenance",
     "Servability",
     "WriteSettings",
+    "Writer",
     "cast_weights",
     "export_decilm",
     "export_format",
@@ -42,6 +42,7 @@ __all__ = [
     "expressible",
     "model_card",
     "parse_size",
+    "register_format",
     "servable",
     "staged_directory",
 ]

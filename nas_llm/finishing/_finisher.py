@@ -35,7 +35,7 @@ class Finisher:
         inputs: The problem, loaded.
         plan: How they are finished; default: as the problem says.
         memory_gb: What the process may have; of use to ``sequential`` alone, see :func:`finish_memory`.
-        on_event: Told what the method does to get ready.
+        on_event: Called with what the method does to get ready.
 
     Attributes:
         plan: How they are finished.
@@ -52,7 +52,7 @@ class Finisher:
         memory_gb: float | None = None,
         on_event: EventHandler = ignore,
     ) -> None:
-        self.plan = plan or finish_plan(inputs.problem)
+        self.plan = plan or finish_plan(inputs.problem, base_dir=inputs.base_dir)
         self._inputs = inputs
         self._method = self.plan.make()
         self._method.start(inputs, memory_gb=memory_gb, on_event=on_event)
@@ -65,7 +65,7 @@ class Finisher:
         Args:
             points: Points, or bare genomes.
             jobs: Processes that do this at the same time; each takes its share of the memory.
-            on_event: Told as layers go by.
+            on_event: Called as layers go by.
 
         Returns:
             One result a point; none depends on the other points.
@@ -86,7 +86,7 @@ class Finisher:
         )
         if self._method.refits and genomes:
             on_event(StageFinished(_STAGE, names))
-        return found if self.plan.code is None else [_checked(one, self.plan.code.reference) for one in found]
+        return found if self.plan.code is None else [_checked(one, self.plan.method) for one in found]
 
     def at_once(self) -> int:
         """How many points one pass should take, as far as memory allows; more than one only saves time."""

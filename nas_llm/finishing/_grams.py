@@ -21,7 +21,7 @@ def grams_of(inputs: FinishInputs, *, on_event: EventHandler = ignore) -> GramSo
 
     Args:
         inputs: The problem.
-        on_event: Told about it.
+        on_event: Called with its events.
 
     Raises:
         RunError: If the cache folder cannot be written.
@@ -39,7 +39,7 @@ def split_grams(
     Args:
         inputs: The problem.
         validation: Share of the windows that is held out.
-        on_event: Told about it.
+        on_event: Called with its events.
 
     Raises:
         ConfigError: If there are too few windows.

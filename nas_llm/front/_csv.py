@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from nas_llm.errors import RunError
+from nas_llm.files import write_atomic
 from nas_llm.front._point import FrontPoint
 from nas_llm.space import COST_NAMES
 
@@ -24,15 +26,13 @@ def write_front_csv(points: Sequence[FrontPoint], path: Path, *, quality: str, f
         RunError: If the file exists and ``force`` is not given, or it cannot be written.
     """
     rows = [_row(point, quality) for point in points]
-    try:
-        with path.open("w" if force else "x", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-    except FileExistsError as error:
-        raise RunError(f"{path} exists; name another file or say --force") from error
-    except OSError as error:
-        raise RunError(f"{path} cannot be written: {error.strerror}") from error
+    if path.exists() and not force:
+        raise RunError(f"{path} exists; name another file or say --force")
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomic(path, text.getvalue())
 
 
 def _row(point: FrontPoint, quality: str) -> dict[str, object]:

@@ -24,7 +24,7 @@ class Front:
         model: ``source`` and ``revision`` of the dense model.
         data: ``calibration``, ``fitness`` and ``held_out`` to the description of their windows.
         objectives: Names of the objectives, the measured one among them.
-        weights: Weights that candidates were priced with, ``inherited`` or ``reconstructed``.
+        weights: Weights that candidates were evaluated with, ``inherited`` or ``reconstructed``.
         hypervolume: Normalised hypervolume of all evaluated genomes, in [0, 1].
         dense: The model that the subnets come from.
         points: The non-dominated points.
@@ -72,7 +72,8 @@ class Front:
         known, said = objective(name), self.labels.get(name)
         if said is None:
             return known
-        return plain_cost(name, **said) if known.model is None else replace(known, **said)
+        plain = plain_cost(name, title=said["title"], unit=said["unit"])
+        return plain if known.model is None else replace(plain, show=known.show)
 
     def select(
         self,

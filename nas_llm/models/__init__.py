@@ -14,26 +14,46 @@ from nas_llm.models._loading import (
 )
 from nas_llm.models._packaged import PACKAGED_MODELS, PackagedModel
 from nas_llm.models._precision import fast_float32, matmul_rate
-from nas_llm.models.families import Block, FamilyAdapter, adapter_for, supported_model_types
+from nas_llm.models._threads import one_thread, steady_activations
+from nas_llm.models.families import (
+    Block,
+    BlockNames,
+    FamilyAdapter,
+    LlamaAdapter,
+    adapter_for,
+    family_use,
+    known_adapter,
+    modeling_template,
+    register_family,
+    supported_model_types,
+)
 
 __all__ = [
     "PACKAGED_MODELS",
     "Block",
+    "BlockNames",
     "DenseModel",
     "FamilyAdapter",
+    "LlamaAdapter",
     "PackagedModel",
     "WeightFiles",
     "adapter_for",
     "available_bytes",
     "blocked_causal_attention",
+    "family_use",
     "fast_float32",
+    "known_adapter",
     "load_model",
     "matmul_rate",
+    "modeling_template",
     "on_device",
+    "one_thread",
     "quiet_transformers",
     "read_config",
+    "register_family",
     "resolve_device",
     "resolve_dtype",
     "resolve_model",
+    "steady_activations",
     "supported_model_types",
 ]

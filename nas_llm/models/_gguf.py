@@ -5,15 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from nas_llm.cache import cache_dir
+from nas_llm.cache import cache_dir, keep_folder
 from nas_llm.errors import ModelError, first_line
 
 logger = logging.getLogger(__name__)
@@ -30,25 +27,13 @@ def convert_gguf(path: Path, revision: str) -> Path:
         ModelError: If transformers cannot read the file, or the cache folder cannot be written.
     """
     target = cache_dir() / "models" / revision.removeprefix("sha256:")
-    if target.is_dir():
-        return target
-    model, tokenizer = _read(path)
-    staging: str | None = None
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staging = tempfile.mkdtemp(dir=target.parent, prefix=".converting-")
-        model.save_pretrained(staging)
-        tokenizer.save_pretrained(staging)
-        os.replace(staging, target)
-    except OSError as error:
-        # Another process may have finished the same conversion in the meantime.
-        if not target.is_dir():
-            raise ModelError(
-                f"cannot keep the converted model in {target.parent}: {error}; set NAS_LLM_CACHE to a writable folder"
-            ) from error
-    finally:
-        if staging is not None:
-            shutil.rmtree(staging, ignore_errors=True)
+
+    def make(folder: Path) -> None:
+        model, tokenizer = _read(path)
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+    keep_folder(target, make, witness="config.json", error=ModelError)
     return target
 
 

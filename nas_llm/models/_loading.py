@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Pretra
 from transformers.utils import logging as transformers_logging
 
 from nas_llm.errors import ModelError, first_line
+from nas_llm.hints import did_you_mean
 from nas_llm.models._dense import DenseModel
 from nas_llm.models._gguf import convert_gguf
 from nas_llm.models._identity import directory_revision, file_revision
@@ -202,8 +202,7 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def _not_found(source: str, error: Exception) -> str:
-    near = difflib.get_close_matches(source, PACKAGED_MODELS, n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'? " if near else ""
+    hint = did_you_mean(source, PACKAGED_MODELS, quote="'", after=" ")
     return (
         f"cannot find model '{source}': {hint}it is no packaged model ({', '.join(PACKAGED_MODELS)}), no local "
         f"directory, no .gguf file, and no hub model in reach ({first_line(error)})"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar
 
 from nas_llm.errors import ConfigError
+from nas_llm.hints import did_you_mean
 from nas_llm.settings import LEARNING_RATES
 
 if TYPE_CHECKING:
@@ -104,9 +104,8 @@ def training_method(name: str) -> TrainingMethod:
         ConfigError: If there is none; names the nearest.
     """
     if name not in METHODS:
-        near = difflib.get_close_matches(name.lower(), METHODS, n=1, cutoff=0.5)
-        meant = f" did you mean '{near[0]}'?" if near else ""
-        raise ConfigError(f"unknown method '{name}';{meant} take {' or '.join(METHODS)}")
+        hint = did_you_mean(name.lower(), METHODS, quote="'", after=" ")
+        raise ConfigError(f"unknown method '{name}'; {hint}take {' or '.join(METHODS)}")
     return METHODS[name]
 
 

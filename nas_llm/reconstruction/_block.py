@@ -86,7 +86,7 @@ class BlockReconstructor:
         solve: The solver.
         label: What the solver is called, its settings included.
         device: Where to solve.
-        dtype: Arithmetic of the solve; float64 for models that are kept, float32 is enough to price candidates.
+        dtype: Arithmetic of the solve; float64 for models that are kept, float32 is enough to evaluate candidates.
         residuals: Whether to record residuals.
 
     Attributes:

@@ -165,12 +165,12 @@ class SequentialReconstructor:
         self._share = upstream_share(target)
         self._dampings = (float(damping),) if isinstance(damping, (int, float)) else tuple(map(float, damping))
         self._step_share, self._blend = step, blend
-        self._start = self._beginning(windows, start)
         self._scale = scale
         self._tokens = tokens or TokenWeights()
         self._refit_full = refit_full
         self._refit_inputs = refit_inputs
         self._device = device
+        self._start = self._beginning(windows, start)
         self._dtype = dtype
         self._hidden_dtype = hidden_dtype
         self._budget, self._device_budget = budget_bytes, device_budget_bytes

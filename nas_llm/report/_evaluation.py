@@ -8,10 +8,9 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nas_llm.errors import RunError
+from nas_llm.files import write_atomic
 from nas_llm.report._evaluation_columns import evaluation_columns, evaluation_notes
 from nas_llm.report._page import PAGE
-from nas_llm.report._write import write_page
 
 if TYPE_CHECKING:
     from nas_llm.evaluation import ModelRow
@@ -63,8 +62,4 @@ def write_evaluation_page(path: Path, rows: Sequence[ModelRow], *, versions: Map
 </body>
 </html>
 """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"{path} cannot be written: {error.strerror}") from error
-    write_page(path, head + body)
+    write_atomic(path, head + body, parents=True)

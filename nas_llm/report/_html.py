@@ -12,10 +12,10 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from nas_llm import display
+from nas_llm.files import write_atomic
 from nas_llm.report._figures import convergence_figure, front_figure
 from nas_llm.report._history_row import HistoryRow
 from nas_llm.report._page import PAGE
-from nas_llm.report._write import write_page
 
 if TYPE_CHECKING:
     from nas_llm.front import Front, FrontPoint
@@ -56,7 +56,7 @@ def write_report(path: Path, front: Front, history_rows: Sequence[HistoryRow]) -
     # Not str.format, because the page holds CSS and JavaScript; plotly's source comes last, so it is never searched.
     for name, text in fields.items():
         page = page.replace(f"<!--{name}-->", text)
-    write_page(path, page)
+    write_atomic(path, page)
 
 
 def _figure(figure: go.Figure, name: str, height: int) -> str:
@@ -91,7 +91,7 @@ def _facts(front: Front) -> str:
         "Dense model": model,
         "Seed": str(front.seed),
         "Objectives": ", ".join(front.objectives),
-        "Candidates priced with": f"{front.weights} weights",
+        "Candidates evaluated with": f"{front.weights} weights",
         "Hypervolume": f"{front.hypervolume:.4f}",
     }
     return "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts.items())

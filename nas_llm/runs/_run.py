@@ -9,7 +9,7 @@ from pathlib import Path
 import tomli_w
 from pydantic import ValidationError
 
-from nas_llm.config import Problem, import_plugins, load_plugins
+from nas_llm.config import Problem, faults, import_plugins, load_plugins
 from nas_llm.errors import RunError
 from nas_llm.files import write_atomic
 from nas_llm.front import Front
@@ -32,20 +32,26 @@ def read_problem(directory: Path) -> tuple[Problem, Resolved]:
     """Read ``problem.toml`` back: the definition and what it was resolved to.
 
     Raises:
-        RunError: If the directory holds no run, or the file was damaged.
+        RunError: If the directory holds no run, the file was damaged, or something that it names is not known.
         ConfigError: If code of one's own that it names is not there any more.
     """
     path = directory / PROBLEM_FILE
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
         resolved = Resolved.from_dict(document.pop(RESOLVED))
-        import_plugins(document, Path(resolved.base_dir))
-        problem = Problem.model_validate(document)
     except FileNotFoundError as error:
         raise RunError(f"{directory} holds no run: it has no {PROBLEM_FILE}") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError, ValidationError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
         raise RunError(f"{path} is damaged and cannot be read; start the run anew in another directory") from error
-    load_plugins(problem, Path(resolved.base_dir))
+    base_dir = Path(resolved.base_dir)
+    import_plugins(document, base_dir)
+    try:
+        problem = Problem.model_validate(document)
+    except ValidationError as error:
+        # Written well once: by a plugin that is not there now, or by another version.
+        raise RunError(f"{path} cannot be used: {faults(error, Problem, document)[0].message}") from error
+    # A run can be looked at where its finishing method is not, and without torch.
+    load_plugins(problem, base_dir, finish=False)
     return problem, resolved
 
 

@@ -6,6 +6,7 @@ from nas_llm.search.descent import BudgetDescent, DescentStep, MarginalSource
 from nas_llm.search.engine import (
     WORST_COST,
     WORST_QUALITY,
+    CachedEvaluator,
     CheckpointStore,
     DigestDuplicates,
     EvaluationCache,
@@ -61,6 +62,7 @@ __all__ = [
     "WORST_QUALITY",
     "AssortativeSelection",
     "BudgetDescent",
+    "CachedEvaluator",
     "CheckpointStore",
     "CostConstraints",
     "Crossover",

@@ -19,7 +19,7 @@ def build_front(prepared: Prepared, result: SearchResult, *, on_event: EventHand
     Args:
         prepared: The problem that was searched.
         result: What the search found.
-        on_event: Told what happens.
+        on_event: Called with every event.
     """
     problem, names = prepared.problem, prepared.problem.objective_names
     chosen = thin_front(_scaled(result.front, names, result.dense), problem.front.size)

@@ -35,7 +35,7 @@ def measured_latency(
         problem: The definition.
         device: Where to measure.
         dtype: Arithmetic of candidates.
-        on_event: Told what happens.
+        on_event: Called with every event.
         checkpoint: Called between rounds; may raise.
     """
     settings, stage = problem.latency, "latency"

@@ -38,7 +38,7 @@ def prepare(
     Args:
         problem: The definition.
         base_dir: Folder that its relative paths start from.
-        on_event: Told what happens.
+        on_event: Called with every event.
         should_stop: Polled between steps.
         resources: What may be used; the workers themselves are started by :func:`with_workers`.
         dtype: Arithmetic that an earlier run was resolved to; default: what the problem says.

@@ -24,7 +24,7 @@ Host = Any
 
 
 class _Actor:
-    """Runs in a worker process: loads once, then prices genomes."""
+    """Runs in a worker process: loads once, then evaluates genomes."""
 
     def __init__(self, load: Callable[[], Host]) -> None:
         self._host = load()
@@ -62,7 +62,7 @@ class _Actor:
 
 
 class RayPool:
-    """Ray actors that price genomes; only genomes and values travel once they are loaded.
+    """Ray actors that evaluate genomes; only genomes and values travel once they are loaded.
 
     An actor that dies is replaced and its work is done again elsewhere. Values do not depend on the number of workers.
 
@@ -109,7 +109,7 @@ class RayPool:
             raise RunError(f"a worker did not start: {first_line(cause or error)}") from error
 
     def evaluator(self, key: str, build: Callable[[Host], RacingEvaluator]) -> RayEvaluator:
-        """An evaluator whose genomes are priced by the pool.
+        """An evaluator whose genomes are evaluated by the pool.
 
         Args:
             key: Names the evaluator; each actor builds one for each key.
@@ -145,7 +145,7 @@ class RayPool:
         Args:
             method: The actor method.
             calls: Its arguments, one tuple a call.
-            on_done: Told of each call's place and result as it comes in.
+            on_done: Called with each call's place and result as it comes in.
             retry: Whether calls of a dead actor are made again.
 
         Returns:
@@ -214,7 +214,7 @@ class RayPool:
 
 
 class RayEvaluator:
-    """Prices genomes with the actors of a pool; see :class:`nas_llm.search.Evaluator`.
+    """Evaluates genomes with the actors of a pool; see :class:`nas_llm.search.Evaluator`.
 
     Args:
         pool: The actors.
@@ -231,7 +231,7 @@ class RayEvaluator:
     def evaluate(
         self, genomes: Sequence[Genome], *, on_result: OnResult | None = None, bars: Sequence[float] | None = None
     ) -> list[float]:
-        """Price genomes; those with equal first blocks go to the same actor."""
+        """Evaluate genomes; those with equal first blocks go to the same actor."""
         values = [0.0] * len(genomes)
         order = sorted(
             range(len(genomes)), key=lambda i: [genomes[i].layer_key(n) for n in range(genomes[i].num_layers)]

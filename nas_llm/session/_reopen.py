@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nas_llm.events import EventHandler
-from nas_llm.runs import Run, read_problem
+from nas_llm.runs import Run, free_plugins, read_problem
 from nas_llm.session._latency import run_latency
 from nas_llm.session._prepare import prepare
 from nas_llm.session._prepared import Prepared
@@ -16,7 +16,7 @@ def reopen(run: Run, *, on_event: EventHandler) -> Prepared:
 
     Args:
         run: The run.
-        on_event: Told what happens.
+        on_event: Called with every event.
 
     Raises:
         NasLlmError: If any part of the definition cannot be met any more.
@@ -32,5 +32,5 @@ def reopen(run: Run, *, on_event: EventHandler) -> Prepared:
         latency=run_latency(run.directory, run.problem),
         to_search=False,
     )
-    resolved.check(prepared.resolved(), run.directory)
+    resolved.check(prepared.resolved(), run.directory, free=free_plugins(run.problem))
     return prepared

@@ -29,7 +29,7 @@ class Resources:
     """Limits and helpers of one call.
 
     Attributes:
-        workers: Ray actors that price candidates; 0 = this process.
+        workers: Ray actors that evaluate candidates; 0 = this process.
         ray_address: A running Ray cluster; None starts Ray on this machine.
         threads: CPU threads of this process, or of each worker; None = all cores, shared among the workers.
         memory_gb: Memory for sliced blocks and hidden states of one evaluator, GB (10^9 bytes); None = what is of use,

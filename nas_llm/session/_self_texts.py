@@ -23,7 +23,7 @@ def self_texts(
         tokens: How much of it, at least.
         settings: How it is sampled.
         device: Where.
-        on_event: Told about sampling.
+        on_event: Called with events of sampling.
 
     Raises:
         DataError: If it would have to be sampled by a model that stays on disk.

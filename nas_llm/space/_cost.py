@@ -63,7 +63,7 @@ COST_NAMES = ("block_params", "params", "macs_per_token", "kv_cache_bytes", "inh
 
 
 class CostModel:
-    """Prices genomes of one architecture; no cost falls with an inherited unit.
+    """Computes what genomes of one architecture cost; no cost falls with an inherited unit.
 
     MACs are those that ``torch.utils.flop_counter`` counts for a prefill of ``sequence_length`` tokens with eager
     attention: every weight matrix, LM head included, full (not causal-halved) score and value products.
@@ -112,11 +112,14 @@ class CostModel:
         self.params_per_ffn_channel = self._channel_weights + (matrices - 1) * a.mlp_bias
         self.params_per_attention = a.hidden_size * a.o_bias
         self.params_per_ffn = a.hidden_size * a.mlp_bias
-        self._further = {cost.name: cost for cost in (FurtherCost(given, architecture) for given in further)}
+        own = [FurtherCost(given, architecture) for given in further]
+        self._further = {cost.name: cost for cost in own}
+        if len(self._further) < len(own):
+            raise SpaceError(f"further costs need different names, got {', '.join(cost.name for cost in own)}")
         self.dense = self(Genome.dense(architecture))
 
     def __call__(self, genome: Genome) -> Cost:
-        """Price a genome.
+        """The cost of a genome.
 
         Raises:
             SpaceError: If the masks do not have the architecture's shape.
@@ -161,7 +164,7 @@ class CostModel:
         return group - base, channel - base
 
     def from_counts(self, *, groups: int, channels: int, attention_layers: int, ffn_layers: int) -> Cost:
-        """Price totals over all layers: all costs but the optional ones, left out here, are linear in them."""
+        """The cost of totals over all layers: all costs but the optional ones, left out here, are linear in them."""
         a = self.architecture
         block = (
             groups * self.params_per_kv_group

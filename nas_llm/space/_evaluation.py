@@ -11,7 +11,7 @@ from nas_llm.space._genome import Genome
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """One priced genome.
+    """One evaluated genome.
 
     Attributes:
         ordinal: 1, 2, ... in the order in which the algorithm asked.

@@ -28,7 +28,7 @@ class FeasibleTotals:
 
     Args:
         space: Bounds of the layers.
-        cost_model: Prices totals.
+        cost_model: Exact costs of totals.
         constraints: Bounds on the cost.
     """
 

@@ -10,7 +10,12 @@ from nas_llm.space._weighted_choice import weighted_choice
 
 
 def resize_mask(
-    mask: BoolArray, ranks: FloatArray, count: int, *, temperature: float, rng: np.random.Generator
+    mask: BoolArray,
+    ranks: FloatArray,
+    count: int,
+    *,
+    temperature: float = 0.0,
+    rng: np.random.Generator | None = None,
 ) -> BoolArray:
     """A mask of ``count`` units that contains, or is contained in, the old one.
 
@@ -20,8 +25,8 @@ def resize_mask(
         mask: ``N`` bool, the old mask.
         ranks: ``N`` ranks in (0, 1], 1 = most important.
         count: Units of the new mask, 0..N.
-        temperature: Softness of the choice, see :func:`weighted_choice`.
-        rng: Source of randomness.
+        temperature: Softness of the choice, see :func:`weighted_choice`; 0 = by rank alone.
+        rng: Source of randomness; not needed at temperature 0.
     """
     kept = np.flatnonzero(mask)
     new = np.zeros_like(mask)

@@ -140,7 +140,7 @@ def make_objective(
         study: A packaged study, a TOML file, or what :func:`load_study` or :func:`resolve_study` gave.
         suggest: Asks a trial for settings, dotted key of the problem to value, e.g.
             ``{"search.population": trial.suggest_int("population", 8, 32)}``; default: the study's parameters.
-        on_event: Told what is prepared.
+        on_event: Called with every event of the preparation.
         should_stop: Polled between candidates.
         resources: Threads and memory.
         shared_cache: Whether evaluations are shared with other processes and runs.

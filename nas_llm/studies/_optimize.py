@@ -130,7 +130,7 @@ def optimize(
         slots: The study's trials.
         objective: Runs one.
         definition: The study.
-        on_event: Told of each finished trial, those of other processes included.
+        on_event: Called with each finished trial, those of other processes included.
         should_stop: True ends the present trial and returns; its slot is open again.
         deadline: On ``time.monotonic``'s clock: no trial begins after it.
 

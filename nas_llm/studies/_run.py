@@ -109,7 +109,7 @@ def run_study(
         trials: Trials in all, over all processes and calls; default: what the definition says.
         workers: Processes on this machine, this one included.
         timeout: Seconds after which no trial begins.
-        on_event: Told what happens.
+        on_event: Called with every event.
         should_stop: Polled; True ends the present trial and returns.
         resources: Threads and memory of each process.
         shared_cache: Whether evaluations are shared with other processes and runs.

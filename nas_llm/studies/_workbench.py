@@ -12,7 +12,7 @@ from nas_llm.config import Problem
 from nas_llm.data import WindowSet
 from nas_llm.events import EventHandler, ignore
 from nas_llm.front import non_dominated
-from nas_llm.search.engine import EvaluationCache, Search, normalised_hypervolume
+from nas_llm.search.engine import CachedEvaluator, EvaluationCache, Search, normalised_hypervolume
 from nas_llm.session import Prepared, RayEvaluator, Resources, prepare
 from nas_llm.space import OBJECTIVES, Evaluation, Genome
 from nas_llm.studies.definition import LoadedStudy
@@ -26,7 +26,7 @@ class Workbench:
 
     Args:
         loaded: The study.
-        on_event: Told what is prepared.
+        on_event: Called with every event of the preparation.
         should_stop: Polled between steps.
         resources: Threads and memory.
         shared_cache: Whether evaluations are shared with other processes and runs. With the objective ``seconds``
@@ -80,7 +80,7 @@ class Workbench:
         Args:
             problem: This study's problem with other settings.
             directory: Where the search keeps its state.
-            on_event: Told what happens.
+            on_event: Called with every event.
             should_stop: Polled between candidates.
 
         Returns:
@@ -105,8 +105,8 @@ class Workbench:
     def hypervolume(self, problem: Problem, rows: Sequence[Evaluation]) -> float:
         """Normalised hypervolume of evaluations against the study's reference point.
 
-        What was priced on less text, with other weights or only in part (racing) is priced again as the study's own
-        problem does it, as far as it is on the front.
+        What was evaluated on less text, with other weights or only in part (racing) is evaluated again as the study's
+        own problem does it, as far as it is on the front.
 
         Args:
             problem: What the rows were searched with.
@@ -132,14 +132,8 @@ class Workbench:
         """The quality objective of genomes on the study's own fitness text."""
         missing = {genome.digest(): genome for genome in genomes if genome.digest() not in self._known}
         with self._cache(self._judge) as cache:
-            if cache is not None and missing:
-                self._known |= cache.get(missing)
-            rest = [genome for digest, genome in missing.items() if digest not in self._known]
-            values = self._judge.evaluate(rest, on_result=_nobody) if rest else []
-            for genome, value in zip(rest, values, strict=True):
-                self._known[genome.digest()] = value
-                if cache is not None and value == value:
-                    cache.put(genome.digest(), value)
+            values = CachedEvaluator(self._judge, cache).evaluate(list(missing.values()))
+        self._known |= zip(missing, values, strict=True)
         return [self._known[genome.digest()] for genome in genomes]
 
     def forget(self) -> None:
@@ -180,7 +174,3 @@ class Workbench:
     def _kind(problem: Problem) -> tuple[object, ...]:
         """What values depend on, as far as settings of a study can change it."""
         return (problem.data.fitness.tokens // problem.data.window, problem.fitness.weights)
-
-
-def _nobody(index: int, value: float, seconds: float, fidelity: float = 1.0) -> None:
-    """Results are taken from the return value."""

@@ -1,4 +1,4 @@
-"""Subnets: real smaller models, and the evaluator that prices a population of them."""
+"""Subnets: real smaller models, and the evaluator that evaluates a population of them."""
 
 from nas_llm.subnet._allocator import keep_freed_memory
 from nas_llm.subnet._blocks import BlockCache, Reconstructor

@@ -15,7 +15,7 @@ from nas_llm.space import BoolArray, Genome
 
 
 class Reconstructor(Protocol):
-    """Refits the weights of a sliced block before it is priced."""
+    """Refits the weights of a sliced block before it is evaluated."""
 
     @property
     def identity(self) -> str:

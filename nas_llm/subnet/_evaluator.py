@@ -29,7 +29,7 @@ from nas_llm.subnet._walk import DepthFirstWalk, LayerMajorWalk, Walked, Windows
 
 
 class OnResult(Protocol):
-    """Told of each priced genome."""
+    """Called with each evaluated genome."""
 
     def __call__(self, index: int, value: float, seconds: float, fidelity: float = 1.0) -> None:
         """Take a result.
@@ -51,7 +51,7 @@ class WalkStatistics:
     """What an evaluator has done so far.
 
     Attributes:
-        candidates: Genomes priced.
+        candidates: Genomes evaluated.
         blocks: Blocks that they have, for all windows: candidates x L.
         blocks_run: Of these, blocks that were run; the others were shared with another genome.
         tokens: Tokens that were scored.
@@ -69,7 +69,7 @@ class WalkStatistics:
 
 
 class PopulationEvaluator:
-    """Prices genomes by ``perplexity`` or ``kl``, slicing and never masking.
+    """Evaluates genomes by ``perplexity`` or ``kl``, slicing and never masking.
 
     Where the dense blocks fit on the device, genomes are walked one by one, each from the deepest hidden state that
     is known for a prefix of its genes: its neighbour's in the sorted population, or one kept from earlier calls.
@@ -89,7 +89,7 @@ class PopulationEvaluator:
             distribution; both over all but the first token of each window.
         device: Where to compute.
         dtype: Arithmetic of the blocks and the LM head, accumulated in float32; the loss is float32.
-        reconstructor: Refits each sliced block before it is priced; None prices inherited weights.
+        reconstructor: Refits each sliced block before it is evaluated; None evaluates inherited weights.
         memory_bytes: Budget; None takes what is of use, at most half of the free memory, or four fifths of a GPU's.
         stream: Stream the blocks' weights even if they would fit.
         racing: Give candidates up that are clearly beaten (not when blocks are streamed); None scores all on all text.
@@ -166,7 +166,7 @@ class PopulationEvaluator:
         else:
             self._walk = LayerMajorWalk(self.blocks, self.states, self._windows, batch_windows=batch_windows)
         weights = reconstructor.identity if reconstructor else "inherited"
-        self.identity = "|".join(("v3", dense.revision, windows.digest(), metric, str(dtype), device.type, weights))
+        self.identity = "|".join(("v4", dense.revision, windows.digest(), metric, str(dtype), device.type, weights))
 
     def evaluate(
         self,
@@ -175,11 +175,11 @@ class PopulationEvaluator:
         on_result: OnResult | None = None,
         bars: Sequence[float] | None = None,
     ) -> list[float]:
-        """Price genomes.
+        """Evaluate genomes.
 
         Args:
             genomes: The population; any order.
-            on_result: Called as soon as a genome is priced; may raise to stop.
+            on_result: Called as soon as a genome is evaluated; may raise to stop.
             bars: For racing: what each genome has to beat to be of use, inf = nothing.
 
         Returns:

@@ -16,7 +16,7 @@ from torch.nn import functional
 from nas_llm.data import WindowSet
 from nas_llm.models import DenseModel, fast_float32, on_device
 from nas_llm.settings import DescentDefaults
-from nas_llm.space import BoolArray, Genome, Marginals, UnitScores
+from nas_llm.space import BoolArray, Genome, Marginals, UnitScores, resize_mask
 from nas_llm.subnet._blocks import Reconstructor
 from nas_llm.subnet._metric import metric_named
 
@@ -196,7 +196,7 @@ class TaylorMarginals:
             if not kept or count == kept:
                 yield np.nan
             else:
-                other = _resized(mask, ranks, count)
+                other = resize_mask(mask, ranks, count)
                 yield self._value(gradient, self._fc2(layer, other), other, reach) - own
 
     def _value(self, gradient: _Gradient, projection: _Projection, kept: BoolArray, reach: BoolArray) -> float:
@@ -216,7 +216,7 @@ class TaylorMarginals:
         """Channels of a layer after one step more; a removed FFN stays removed."""
         mask = genome.mlp_mask[layer]
         kept = int(mask.sum())
-        return _resized(mask, self._scores.mlp_ranks(layer), min(len(mask), kept + self._step)) if kept else mask
+        return resize_mask(mask, self._scores.mlp_ranks(layer), min(len(mask), kept + self._step)) if kept else mask
 
     def _state(self, genome: Genome, layer: int, reach: BoolArray) -> dict[str, Tensor]:
         """State of a block that computes what the subnet's does, with all channels within reach."""
@@ -271,14 +271,6 @@ class TaylorMarginals:
 
     def _placed(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: weight.to(self._device, self._dtype) for name, weight in state.items()}
-
-
-def _resized(mask: BoolArray, ranks: np.ndarray[Any, np.dtype[np.float64]], count: int) -> BoolArray:
-    """The mask with its least important units less, or the most important absent ones more."""
-    order = np.lexsort((-ranks, ~mask))
-    result = np.zeros_like(mask)
-    result[order[:count]] = True
-    return result
 
 
 def _adder(gradient: _Gradient) -> Any:

@@ -7,7 +7,7 @@ import pytest
 from fake_workflow import FakeWorkflow, Outcome
 from typer.testing import CliRunner
 
-from nas_llm import runs, workflow
+from nas_llm import runs, studies, workflow
 from nas_llm.cli import app
 from nas_llm.studies import mirror
 
@@ -28,6 +28,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeWorkflow:
     for name in ("open_front", "open_run"):
         monkeypatch.setattr(runs, name, getattr(replaced, name))
     monkeypatch.setattr(mirror, "SearchMirror", replaced.mirror)
+    monkeypatch.setattr(studies, "serve_dashboard", replaced.serve_dashboard, raising=False)
     return replaced
 
 

@@ -200,6 +200,14 @@ def test_checkpoints_keep_the_last_three_and_leave_shared_objects_out(tmp_path: 
     assert not loaded.algorithm["genome"].mlp_mask.flags.writeable
 
 
+def test_what_a_killed_search_left_half_written_is_swept_away(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, shared={})
+    store.save(state(1, {}))
+    (store.directory / ".gen-00002.ckpt-killed").write_bytes(b"half")
+    store.save(state(2, {}))
+    assert sorted(path.name for path in store.directory.iterdir()) == ["gen-00001.ckpt", "gen-00002.ckpt"]
+
+
 def test_checkpoints_of_other_versions_are_passed_over(tmp_path: Path) -> None:
     store, events = CheckpointStore(tmp_path, shared={"a": (1, 2)}), list[Event]()
     store.save(state(1, "old"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from small_studies import small_study
 from nas_llm.errors import ConfigError
 from nas_llm.events import ignore
 from nas_llm.search import normalised_hypervolume
+from nas_llm.space import Genome
 from nas_llm.studies import Interrupted, SearchObjective, Workbench, make_objective, with_settings
 from nas_llm.studies._lockstep import LockstepSearches
 
@@ -143,3 +146,24 @@ def test_the_reference_point_is_the_studys(bench: Workbench, tmp_path: Path) -> 
     expected = normalised_hypervolume(values, names, bench.dense, worst_quality=2.0, worst_cost=1.0)
     assert tight.hypervolume(tight.problem, rows) == pytest.approx(expected, rel=1e-12)
     assert expected != pytest.approx(bench.hypervolume(bench.problem, rows), rel=1e-3)
+
+
+def test_a_broken_subnet_is_the_worst_there_is_in_a_study_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Workbench(small_study(), shared_cache=False)
+    subnets = [Genome.dense(bench._prepared.dense.architecture), example_genome(bench)]
+
+    def broken(genomes: Sequence[Genome], *, on_result: Any) -> list[float]:
+        for index in range(len(genomes)):
+            on_result(index, math.nan, 0.1)
+        return [math.nan] * len(genomes)
+
+    monkeypatch.setattr(bench._judge, "evaluate", broken)
+    assert bench.qualities(subnets) == [bench.dense["perplexity"], math.inf]
+
+
+def example_genome(bench: Workbench) -> Genome:
+    """The dense model without its first FFN channel."""
+    genome = Genome.dense(bench._prepared.dense.architecture)
+    mask = genome.mlp_mask.copy()
+    mask[:, 0] = False
+    return Genome(genome.attn_mask, mask)

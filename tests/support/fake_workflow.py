@@ -67,6 +67,7 @@ class FakeWorkflow:
     mirrors: list[FakeMirror] = field(default_factory=list)
     during_search: Callable[[], None] = lambda: None
     during_reconstruction: Callable[[], None] = lambda: None
+    during_others: Callable[[], None] = lambda: None
     refused: tuple[str, ...] = ()
     servable: dict[str, Any] = field(default_factory=dict)
     measured: dict[str, Any] = field(default_factory=dict)
@@ -103,8 +104,13 @@ class FakeWorkflow:
         self.mirrors.append(FakeMirror(problem, directory, url, on_event))
         return self.mirrors[-1]
 
+    def serve_dashboard(self, source: str, **options: Any) -> None:
+        self.calls.append({"source": source} | options)
+        self.during_others()
+
     def open_front(self, run_dir: Path) -> Front:
         self.calls.append({"run_dir": run_dir})
+        self.during_others()
         return example_front()
 
     def open_run(self, run_dir: Path) -> Run:
@@ -121,6 +127,7 @@ class FakeWorkflow:
         **options: Any,
     ) -> list[ExportRecord]:
         self.calls.append({"points": [point.id for point in points], "out": out} | options)
+        self.during_others()
         target = out or run.directory / "exports"
         records = [
             ExportRecord(
@@ -165,6 +172,7 @@ class FakeWorkflow:
 
     def what_is_servable(self, problem: Problem) -> dict[str, Any]:
         self.calls.append({"problem": problem})
+        self.during_others()
         return self.servable
 
     def measured_with(self) -> dict[str, str]:
@@ -172,6 +180,7 @@ class FakeWorkflow:
 
     def evaluate_models(self, models: Sequence[str], **options: Any) -> list[ModelRow]:
         self.calls.append({"models": list(models)} | options)
+        self.during_others()
         text = TextScore(text="text.txt", perplexity=29.2, window=1024, windows=8, tokens=8192, digest="d" * 32)
         rows = [
             ModelRow(

@@ -277,7 +277,7 @@ def _write_flat(subnet: Any, dense: Any, directory: Path, *, provenance: Any, se
 def test_a_refused_point_is_reported_and_the_others_are_done(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(EXPORT_FORMATS, "flat", _flat(_write_flat))
+    monkeypatch.setitem(EXPORT_FORMATS._named, "flat", _flat(_write_flat))
     out = tmp_path / "models"
     options: dict[str, Any] = {"out": out, "formats": ["hf", "flat"], "dtype": {"flat": "Q8_0"}}
     with pytest.raises(ExportRefused) as caught:
@@ -407,6 +407,38 @@ def test_a_call_killed_again_and_again_ends_as_the_unbroken_one(
     assert killed >= 2
     again(run, out)
     assert contents(out) == contents(whole)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_all_processes_and_leaves_only_what_is_finished(
+    run: Run, tmp_path: Path, number: signal.Signals
+) -> None:
+    """Ctrl-C reaches the processes of ``--jobs`` too; SIGTERM does not."""
+    words = ["export", str(run.directory), "--point", "all", "--out", str(tmp_path / "models"), "--jobs", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from nas_llm.cli import main; main()", *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        if list((tmp_path / "models").glob("*/.partial-*")):
+            break
+        time.sleep(0.01)
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert said.endswith("\nerror: interrupted\n")
+    assert "Traceback" not in said
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+    assert not list(tmp_path.glob("models/*/.*"))
+    check_finished(tmp_path / "models")
 
 
 def test_leftovers_of_a_killed_call_are_swept_away(run: Run, part: Path) -> None:

@@ -12,7 +12,8 @@ from typing import Annotated
 import typer
 
 from nas_llm.cli.terminal import MethodOption, SamplesOption, line, output, quiet_libraries
-from nas_llm.errors import ConfigError, DataError, RunError
+from nas_llm.errors import ConfigError, DataError
+from nas_llm.files import write_atomic
 from nas_llm.settings import EvaluationDefaults, WorkloadDefaults
 
 _STANDARD_OUTPUT = Path("-")
@@ -157,7 +158,7 @@ def evaluate(
         for note in evaluation_notes(rows):
             line(console, f"  {note}", style="dim")
     if as_json is not None and as_json != _STANDARD_OUTPUT:
-        write_text(as_json, document + "\n")
+        write_atomic(as_json, document + "\n", parents=True)
         line(output(), f"written: {as_json}")
     if html is not None:
         write_evaluation_page(html, rows, versions=versions)
@@ -175,16 +176,3 @@ def split_names(texts: Sequence[str], option: str) -> list[str]:
     if not all(names):
         raise ConfigError(f"{option} {','.join(texts)!r} has an empty name; leave the comma away")
     return list(dict.fromkeys(names))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole.
-
-    Raises:
-        RunError: If it cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise RunError(f"{path} cannot be written: {error.strerror}") from error

@@ -43,7 +43,8 @@ def export(
         typer.Option(
             "--format",
             metavar="FORMAT",
-            help=f"hf, gguf, decilm; several with commas or by repeating. Default {','.join(ExportDefaults.formats)}.",
+            help="hf, gguf, decilm, or one of your own; several with commas or by repeating. Default "
+            f"{','.join(ExportDefaults.formats)}.",
         ),
     ] = None,
     dtype: Annotated[

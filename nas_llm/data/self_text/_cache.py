@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nas_llm.cache import keep_file
 from nas_llm.config import SelfSampleSection
 from nas_llm.data._tokens import end_of_text_id
 from nas_llm.data.self_text._sample import BATCH_SIZE, sample_batches
@@ -47,7 +46,7 @@ def cached_self_texts(
         on_progress: Told the number of tokens drawn in this call, after every step.
 
     Raises:
-        DataError: If the model writes nothing, or the cache file is damaged.
+        DataError: If the model writes nothing, or the cache file is damaged or cannot be written.
     """
     path = cache_dir / f"{_cache_key(identity, settings)}.jsonl"
     batches = _read(path)
@@ -106,16 +105,7 @@ def _read(path: Path) -> list[list[str]]:
 
 
 def _write(path: Path, batches: Sequence[Sequence[str]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", newline="\n", dir=path.parent, prefix=path.stem, suffix=".partial", delete=False
-    ) as file:
-        try:
-            for number, batch in enumerate(batches):
-                file.writelines(json.dumps({"batch": number, "text": text}) + "\n" for text in batch)
-            file.flush()
-            os.fsync(file.fileno())
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+    lines = (
+        json.dumps({"batch": number, "text": text}) + "\n" for number, batch in enumerate(batches) for text in batch
+    )
+    keep_file(path, "".join(lines), sync=True, error=DataError)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from nas_llm.errors import ConfigError
+from nas_llm.hints import did_you_mean
 
 INSTALL = "pip install 'nas-llm[eval]'"
 
@@ -87,6 +87,6 @@ def _declared(folders: Iterable[Path]) -> Mapping[str, list[Path]]:
 
 
 def _unknown(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, ["commonsense7", *known], n=3, cutoff=0.6)
-    hint = f"; did you mean {' or '.join(near)}?" if near else "; lm-eval's tasks are listed by lm-eval ls tasks"
-    return f"no task, group or tag {name!r} in lm-eval or --include-path{hint}"
+    near = did_you_mean(name, ["commonsense7", *known], 0.6, most=3, quote="")
+    hint = near or "lm-eval's tasks are listed by lm-eval ls tasks"
+    return f"no task, group or tag {name!r} in lm-eval or --include-path; {hint}"

@@ -80,7 +80,7 @@ class FinishingMethod(ABC):
         Args:
             inputs: The problem, loaded.
             memory_gb: What the process may have, as ``--memory`` says.
-            on_event: Told about what takes time.
+            on_event: Called with events of what takes time.
         """
 
     def at_once(self, inputs: FinishInputs) -> int:

@@ -22,7 +22,7 @@ class Allocation:
 
     Args:
         space: Bounds and alignment.
-        cost_model: Prices units, by decoder-block parameters.
+        cost_model: Costs of units, by decoder-block parameters.
         genome: Where the counts start.
         marginals: Of this genome.
 

@@ -39,7 +39,7 @@ class DescentStep:
     Attributes:
         target: The inheriting ratio that is being served.
         genome: The best genome there so far.
-        quality: Its priced quality, smaller = better.
+        quality: Its evaluated quality, smaller = better.
         marginals: Of the genome, averaged over the looks so far.
         pairs: FFN steps that the next look exchanges.
         group_losses: ``L`` floats, what the quality lost when a layer alone gave a KV group; inf = not known.
@@ -54,18 +54,18 @@ class DescentStep:
 
 
 class BudgetDescent:
-    """Walks from the largest to the smallest target and improves the allocation at each by priced moves.
+    """Walks from the largest to the smallest target and improves the allocation at each by evaluated moves.
 
     At every look the marginals of the current genome say, for all layers at once, what one FFN step more or less is
     worth; steps go from where they are worth least to where they are worth most, and stay if that pays. KV groups
-    are too large a step for a prediction: half-way through a target, each layer's loss is priced with one group
+    are too large a step for a prediction: half-way through a target, each layer's loss is evaluated with one group
     less, and the cheapest ones leave together, as many as pays once the FFN has got their parameters. Units of a
     layer leave and enter by importance.
 
     Args:
         repair: Knows space, scores and cost model.
         marginals: Predicts the effect of FFN steps.
-        price: Prices genomes: smaller = better.
+        price: Evaluates genomes: smaller = better.
         targets: Inheriting ratios to serve.
         looks: Looks at each target.
     """
@@ -98,7 +98,7 @@ class BudgetDescent:
 
         Args:
             done: Steps of an earlier, broken walk: it goes on after the last of them.
-            on_step: Told of each further step as soon as it is done.
+            on_step: Called with each further step as soon as it is done.
 
         Returns:
             All steps; the last one of a target holds its best genome.

@@ -1,7 +1,7 @@
 """The engine of a search: pymoo problem and algorithms, the loop, history, cache and checkpoints."""
 
 from nas_llm.search.engine._algorithm import algorithm_names, build_algorithm
-from nas_llm.search.engine._cache import EvaluationCache
+from nas_llm.search.engine._cache import CachedEvaluator, EvaluationCache
 from nas_llm.search.engine._checkpoint import CheckpointStore, SearchState
 from nas_llm.search.engine._duplicates import DigestDuplicates
 from nas_llm.search.engine._evaluator import Evaluator, OnResult, RacingEvaluator
@@ -17,6 +17,7 @@ from nas_llm.search.engine._runner import Search
 __all__ = [
     "WORST_COST",
     "WORST_QUALITY",
+    "CachedEvaluator",
     "CheckpointStore",
     "DigestDuplicates",
     "EvaluationCache",

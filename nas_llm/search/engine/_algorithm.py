@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from pymoo.util.ref_dirs import get_reference_directions
 
 from nas_llm.config import SearchSection
 from nas_llm.errors import ConfigError
+from nas_llm.hints import did_you_mean
 from nas_llm.search.engine._duplicates import DigestDuplicates
 from nas_llm.search.engine._problem import SubnetProblem
 from nas_llm.search.engine._pymoo import PymooCrossover, PymooMutation, PymooRepair, PymooSampling
@@ -97,9 +97,7 @@ def build_algorithm(section: SearchSection, operators: Operators, problem: Subne
 def _find(name: str) -> Any:
     entry = _ALGORITHMS.get(_ALIASES.get(name, name))
     if entry is None:
-        known = [*_ALGORITHMS, *_ALIASES]
-        near = difflib.get_close_matches(name, known, n=2, cutoff=0.4)
-        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        hint = did_you_mean(name, [*_ALGORITHMS, *_ALIASES], 0.4, most=2, quote="", after=" ")
         raise ConfigError(f"search.algorithm {name!r} is unknown; {hint}known are {', '.join(_ALGORITHMS)}")
     try:
         module = importlib.import_module(f"pymoo.algorithms.moo.{entry.module}")

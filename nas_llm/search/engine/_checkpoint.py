@@ -9,7 +9,6 @@ from __future__ import annotations
 import copyreg
 import hashlib
 import io
-import os
 import pickle
 import struct
 from collections.abc import Mapping
@@ -17,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nas_llm.errors import RunError
 from nas_llm.events import EventHandler, Notice
+from nas_llm.files import write_atomic
 from nas_llm.space import Genome
 
 _MAGIC = b"NASLLMCK"
@@ -72,20 +71,10 @@ class CheckpointStore:
         payload = buffer.getvalue()
         header = _HEADER.pack(_MAGIC, _VERSION, len(payload), hashlib.sha256(payload).digest())
         path = self.directory / f"gen-{state.generation:05d}.ckpt"
-        partial = path.with_suffix(".partial")
-        try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
-                file.write(header)
-                file.write(payload)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-            self._sync_directory()
-            for old in self.files()[_KEEP:]:
-                old.unlink(missing_ok=True)
-        except OSError as error:
-            raise RunError(f"checkpoint {path} cannot be written: {error.strerror}") from error
+        write_atomic(path, header + payload, parents=True, sync=True)
+        # What a killed search left half-written goes with the old ones: the run's lock is held.
+        for old in (*self.files()[_KEEP:], *self.directory.glob(".gen-*")):
+            old.unlink(missing_ok=True)
 
     def load_latest(self, on_event: EventHandler) -> SearchState | None:
         """The latest readable state, or None; every file that had to be passed over is told as a notice."""
@@ -119,13 +108,6 @@ class CheckpointStore:
         if not isinstance(state, SearchState):
             raise _DamagedError("holds no search")
         return state
-
-    def _sync_directory(self) -> None:
-        descriptor = os.open(self.directory, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 class _DamagedError(Exception):

@@ -1,7 +1,8 @@
-"""What a search needs of whoever prices its genomes."""
+"""What a search needs of whoever evaluates its genomes."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -9,7 +10,7 @@ from nas_llm.space import Genome
 
 
 class OnResult(Protocol):
-    """Told of each priced genome."""
+    """Called with each evaluated genome."""
 
     def __call__(self, index: int, value: float, seconds: float, fidelity: float = 1.0) -> None:
         """Take a result.
@@ -29,11 +30,11 @@ class Evaluator(Protocol):
     """
 
     def evaluate(self, genomes: Sequence[Genome], *, on_result: OnResult) -> list[float]:
-        """Price genomes.
+        """Evaluate genomes.
 
         Args:
-            genomes: What to price, all different.
-            on_result: Called as soon as a genome is priced, in any order; an exception that it raises must be let
+            genomes: What to evaluate, all different.
+            on_result: Called as soon as a genome is evaluated, in any order; an exception that it raises must be let
                 through.
 
         Returns:
@@ -48,11 +49,20 @@ class RacingEvaluator(Evaluator, Protocol):
     def evaluate(
         self, genomes: Sequence[Genome], *, on_result: OnResult, bars: Sequence[float] | None = None
     ) -> list[float]:
-        """Price genomes; see :meth:`Evaluator.evaluate`.
+        """Evaluate genomes; see :meth:`Evaluator.evaluate`.
 
         Args:
-            genomes: What to price, all different.
-            on_result: Called as soon as a genome is priced.
+            genomes: What to evaluate, all different.
+            on_result: Called as soon as a genome is evaluated.
             bars: The best quality so far at no more than each genome's cost, inf = none.
         """
         ...
+
+
+def unheard(index: int, value: float, seconds: float, fidelity: float = 1.0) -> None:
+    """For callers that take results from the returned values alone."""
+
+
+def comparable(value: float) -> float:
+    """Broken subnets may score NaN, which neither compares nor fits into a database: infinity, the worst there is."""
+    return math.inf if math.isnan(value) else float(value)

@@ -1,15 +1,13 @@
-"""Prices every genome once: from the history, from the shared cache, or by the evaluator."""
+"""Evaluates every genome once: from the history, from the shared cache, or by the evaluator."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import cast
 
 from nas_llm.errors import Interrupted, RunError
 from nas_llm.events import CandidateEvaluated, EventHandler
-from nas_llm.search.engine._cache import EvaluationCache
-from nas_llm.search.engine._evaluator import RacingEvaluator
+from nas_llm.search.engine._cache import CachedEvaluator, EvaluationCache
 from nas_llm.search.engine._history import History
 from nas_llm.search.engine._problem import SubnetProblem
 from nas_llm.space import Evaluation, Genome, objective
@@ -22,7 +20,7 @@ class Ledger:
         history: Where they are kept.
         problem: Costs, objectives and the evaluator.
         cache: Evaluations shared with other runs.
-        on_event: Told of each new evaluation.
+        on_event: Called with each new evaluation.
         should_stop: Polled between candidates.
         budget: Evaluations allowed, for the events.
         racing: Tell the evaluator what each genome has to beat, so that it may give up early.
@@ -56,8 +54,8 @@ class Ledger:
         """All evaluations by ascending ordinal."""
         return sorted(self._known.values(), key=lambda row: row.ordinal)
 
-    def price(self, genomes: Sequence[Genome], *, first_ordinal: int, generation: int) -> None:
-        """Make sure that genomes are priced; each new value is committed as soon as it is known.
+    def evaluate(self, genomes: Sequence[Genome], *, first_ordinal: int, generation: int) -> None:
+        """Make sure that genomes are evaluated; each new value is committed as soon as it is known.
 
         Args:
             genomes: Distinct feasible genomes in the order of asking.
@@ -72,12 +70,13 @@ class Ledger:
         self._check(places)
         missing = [genome for genome in genomes if genome.digest() not in self._known]
 
-        def record(genome: Genome, value: float, seconds: float, fidelity: float) -> None:
+        def record(index: int, value: float, seconds: float, fidelity: float = 1.0) -> None:
+            genome = missing[index]
             row = self._history.record(
                 ordinal=places[genome.digest()],
                 generation=generation,
                 genome=genome,
-                quality=_comparable(value),
+                quality=value,
                 cost=self.problem.cost_model(genome),
                 seconds=seconds,
                 fidelity=fidelity,
@@ -92,12 +91,12 @@ class Ledger:
                     evaluation=row,
                 )
             )
-            if self._should_stop():
-                raise Interrupted
 
         # Bars from finished generations alone: a generation that was cut off and resumed races as an unbroken one.
         earlier = [row for row in self._known.values() if row.ordinal < first_ordinal]
-        self._measure(missing, record, [self._bar(genome, earlier) for genome in missing] if self._racing else None)
+        bars = [self._bar(genome, earlier) for genome in missing] if self._racing else None
+        evaluator = CachedEvaluator(self.problem.evaluator, self._cache, should_stop=self._should_stop)
+        evaluator.evaluate(missing, on_result=record, bars=bars)
 
     def _bar(self, genome: Genome, rows: Sequence[Evaluation]) -> float:
         """The best quality among rows that cost no more in any objective."""
@@ -125,40 +124,12 @@ class Ledger:
         if known is not None:
             quality = known.objectives[self.problem.quality]
         elif measure:
-            found: list[float] = []
-            self._measure([genome], lambda _, value, *__: found.append(_comparable(value)))
-            quality = found[0]
+            if self._should_stop():
+                raise Interrupted
+            quality = CachedEvaluator(self.problem.evaluator, self._cache).evaluate([genome])[0]
         if quality is not None:
             self._history.record_dense_quality(quality)
         return quality
-
-    def _measure(
-        self,
-        genomes: Sequence[Genome],
-        record: Callable[[Genome, float, float, float], None],
-        bars: Sequence[float] | None = None,
-    ) -> None:
-        if genomes and self._should_stop():
-            raise Interrupted
-        cached = {} if self._cache is None else self._cache.get(genome.digest() for genome in genomes)
-        for genome in genomes:
-            if genome.digest() in cached:
-                record(genome, cached[genome.digest()], 0.0, 1.0)
-        places = [place for place, genome in enumerate(genomes) if genome.digest() not in cached]
-        rest = [genomes[place] for place in places]
-        if not rest:
-            return
-
-        def on_result(index: int, value: float, seconds: float, fidelity: float = 1.0) -> None:
-            if self._cache is not None and fidelity == 1.0:
-                self._cache.put(rest[index].digest(), _comparable(value))
-            record(rest[index], value, seconds, fidelity)
-
-        if bars is None:
-            self.problem.evaluator.evaluate(rest, on_result=on_result)
-        else:
-            racing = cast(RacingEvaluator, self.problem.evaluator)
-            racing.evaluate(rest, on_result=on_result, bars=[bars[place] for place in places])
 
     def _check(self, places: dict[str, int]) -> None:
         """Refuse a history that another problem or seed has written, before anything is spent on it."""
@@ -171,8 +142,3 @@ class Ledger:
                     f"{self._history.path} has another genome as evaluation {row.ordinal} than this problem and seed "
                     f"ask for; start over with another directory"
                 )
-
-
-def _comparable(value: float) -> float:
-    """Broken subnets may score NaN, which neither compares nor fits into a database."""
-    return math.inf if math.isnan(value) else float(value)

@@ -1,4 +1,4 @@
-"""The search loop: ask, price, tell, checkpoint."""
+"""The search loop: ask, evaluate, tell, checkpoint."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class SearchResult:
     """What came of a search.
 
     Attributes:
-        evaluations: All priced genomes by ascending ordinal.
+        evaluations: All evaluated genomes by ascending ordinal.
         front: The non-dominated ones among them, by ascending ordinal.
         generations: Generations that were completed, one that the budget cut short included.
-        hypervolume: Normalised hypervolume of all priced genomes; 0 while the dense model's quality is not known.
+        hypervolume: Normalised hypervolume of all evaluated genomes; 0 while the dense model's quality is not known.
         dense: Objectives of the dense model; without the quality objective while that is not known.
         interrupted: Whether it was stopped before the budget was spent.
     """
@@ -48,7 +48,7 @@ class SearchResult:
 
 @dataclass(frozen=True, kw_only=True)
 class _Plan:
-    """What of a generation is to be priced, and whether the budget ends within it."""
+    """What of a generation is to be evaluated, and whether the budget ends within it."""
 
     fresh: list[Genome]
     cut_short: bool
@@ -58,11 +58,11 @@ class SearchLoop:
     """Drives one algorithm through its generations.
 
     Args:
-        ledger: Prices genomes.
+        ledger: Evaluates genomes.
         checkpoints: Where states go after each generation.
         sensitivities: What the operators have learned; fitted before each generation.
-        on_event: Told what happens.
-        budget: Distinct genomes to price.
+        on_event: Called with every event.
+        budget: Distinct genomes to evaluate.
         dense: Objectives of the dense model, where the caller knows them.
     """
 
@@ -115,7 +115,7 @@ class SearchLoop:
         rows = np.stack([self._problem.constraint_row(genome) for genome in genomes])
         plan = self._plan(genomes, rows, state)
         generation = state.generation + 1
-        self._ledger.price(plan.fresh, first_ordinal=state.evaluations + 1, generation=generation)
+        self._ledger.evaluate(plan.fresh, first_ordinal=state.evaluations + 1, generation=generation)
         following = SearchState(
             generation=generation,
             evaluations=state.evaluations + len(plan.fresh),
@@ -134,7 +134,7 @@ class SearchLoop:
         learn(self._sensitivities, rows, self._problem)
 
     def _plan(self, genomes: Sequence[Genome], rows: Any, state: SearchState) -> _Plan:
-        """Pick what is to be priced: feasible, not priced in an earlier generation, within the budget."""
+        """Pick what is to be evaluated: feasible, not evaluated in an earlier generation, within the budget."""
         fresh: dict[str, Genome] = {}
         for genome, row in zip(genomes, rows, strict=True):
             known = self._ledger.get(genome.digest())

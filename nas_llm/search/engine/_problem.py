@@ -9,7 +9,7 @@ import numpy as np
 from pymoo.core.problem import Problem
 
 from nas_llm.errors import ConfigError
-from nas_llm.search.engine._evaluator import Evaluator
+from nas_llm.search.engine._evaluator import Evaluator, comparable, unheard
 from nas_llm.search.engine._hypervolume import search_scale
 from nas_llm.space import CostConstraints, CostModel, FloatArray, Genome, SearchSpace, objective, the_quality
 
@@ -18,12 +18,12 @@ class SubnetProblem(Problem):  # type: ignore[misc]
     """One variable that holds a genome; all objectives are minimised, on the scale of :func:`search_scale`.
 
     Inequality constraints: how often the genome lies outside of the space, then the cost bounds, as fractions. A
-    search prices genomes itself; ``_evaluate`` is for pymoo's own ``minimize``.
+    search evaluates genomes itself; ``_evaluate`` is for pymoo's own ``minimize``.
 
     Args:
         objectives: Names, exactly one of them a quality objective.
         space: Where genomes have to lie.
-        cost_model: Prices genomes.
+        cost_model: Exact costs of genomes.
         constraints: Bounds on the cost.
         evaluator: Measures the quality objective.
 
@@ -78,7 +78,7 @@ class SubnetProblem(Problem):  # type: ignore[misc]
         genomes: list[Genome] = list(np.asarray(X, dtype=object).reshape(-1))
         rows = np.stack([self.constraint_row(genome) for genome in genomes])
         feasible = [genome for genome, row in zip(genomes, rows, strict=True) if (row <= 0.0).all()]
-        values = iter(self.evaluator.evaluate(feasible, on_result=_unheard))
+        values = map(comparable, self.evaluator.evaluate(feasible, on_result=unheard))
         out["G"] = rows
         out["F"] = np.stack(
             [
@@ -88,7 +88,3 @@ class SubnetProblem(Problem):  # type: ignore[misc]
                 for genome, row in zip(genomes, rows, strict=True)
             ]
         )
-
-
-def _unheard(index: int, value: float, seconds: float, fidelity: float = 1.0) -> None:
-    """Nobody listens inside of ``minimize``."""

@@ -26,18 +26,18 @@ class Search:
     """One search in one run directory; killed anywhere and resumed, it ends where an unbroken one does.
 
     All randomness lives in the algorithm, which is checkpointed after every generation. A generation that was cut
-    off is asked for again, identically, and what it had priced already is taken from the history. A generation that
+    off is asked for again, identically, and what it had evaluated already is taken from the history. A generation that
     the budget cuts short is not checkpointed, so a resumption with a larger budget also goes on as if never stopped.
 
     Args:
         problem: Objectives, constraints, algorithm, budget, seed.
         space: Where genomes have to lie.
-        cost_model: Prices genomes.
+        cost_model: Exact costs of genomes.
         scores: Importance of all units.
         evaluator: Measures the quality objective.
         directory: The run directory; ``history.sqlite`` and ``checkpoint/`` are written there.
         cache: Evaluations shared with other runs.
-        on_event: Told what happens.
+        on_event: Called with every event.
         should_stop: Polled between candidates; True ends the search cleanly, to be resumed.
         dense: Objectives of the dense model; measured once (outside of the budget, unless the dense model is itself a
             candidate) when not given.

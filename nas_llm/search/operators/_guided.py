@@ -24,7 +24,7 @@ class GuidedMutation(Mutation):
     Args:
         space: Bounds and alignment.
         scores: Importance of all units.
-        cost_model: Prices units.
+        cost_model: Costs of units.
         sensitivities: What was learned.
         prices: The costs that are objectives, by name. One is kept; of several, a mix that is drawn for each move, so
             that no objective is the only one that moves are made for.

@@ -31,7 +31,7 @@ class GenomeRepair:
     Args:
         space: Where genomes have to lie.
         scores: Importance of all units.
-        cost_model: Prices genomes.
+        cost_model: Exact costs of genomes.
         constraints: Bounds on the cost.
 
     Attributes:

@@ -21,7 +21,7 @@ class TargetRepair(GenomeRepair):
         targets: Inheriting ratios, in (0, 1].
         space: Where genomes have to lie.
         scores: Importance of all units.
-        cost_model: Prices genomes.
+        cost_model: Exact costs of genomes.
         constraints: Bounds on the cost; no target may contradict them.
 
     Raises:

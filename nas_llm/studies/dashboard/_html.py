@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from nas_llm.errors import StudyError
+from nas_llm.files import write_atomic
 from nas_llm.studies._optuna import dashboard_plots
 from nas_llm.studies._storage import open_storage, shown
 from nas_llm.studies.dashboard._html_page import PAGE
@@ -57,13 +58,7 @@ def export_html(source: str, *, path: Path, force: bool = False) -> None:
     }
     for name, text in fields.items():
         page = page.replace(f"<!--{name}-->", text)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.part")
-        partial.write_text(page, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise StudyError(f"{path} cannot be written: {error.strerror}") from error
+    write_atomic(path, page, parents=True, error=StudyError)
 
 
 def _section(study: Study, index: int) -> str:

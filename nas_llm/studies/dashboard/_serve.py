@@ -79,7 +79,7 @@ def serve_dashboard(
         artifacts: Folder of artifacts.
         host: Address to listen on.
         port: Port to listen on; 0 = any free one.
-        on_ready: Told the address once requests are answered.
+        on_ready: Called with the address once requests are answered.
 
     Raises:
         StudyError: If there is no such study, the port is taken, or optuna-dashboard is not installed.

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from nas_llm.config import LoadedProblem, Problem, apply_override, faults, load_problem, parse_override, read_toml
 from nas_llm.errors import ConfigError
 from nas_llm.files import packaged_folder
-from nas_llm.hints import nearest
+from nas_llm.hints import did_you_mean
 from nas_llm.studies.definition._definition import ParameterSection, StudyDefinition
 from nas_llm.studies.definition._parameters import ARGUMENTS, check_parameters, tunable_keys
 from nas_llm.studies.definition._settings import with_settings
@@ -106,8 +106,7 @@ def _find(name: str) -> Path:
         return packaged[name]
     if path.is_file():
         return path
-    close = nearest(path.stem, packaged, cutoff=0.6)
-    hint = f'did you mean the packaged "{close}"?' if close else f"packaged are {', '.join(packaged)}"
+    hint = did_you_mean(path.stem, packaged, 0.6, what="the packaged ") or f"packaged are {', '.join(packaged)}"
     raise ConfigError(f'study "{name}" does not exist; {hint}')
 
 
@@ -137,8 +136,7 @@ def _flat(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
             )
         for field in value:
             if field not in fields:
-                close = nearest(field, fields, cutoff=0.5)
-                hint = f'did you mean "{close}"?' if close else f"known are {', '.join(fields)}"
+                hint = did_you_mean(field, fields) or f"known are {', '.join(fields)}"
                 raise ConfigError(f'unknown key "{field}" in parameters.{key}; {hint}')
         flat[key] = value
     return flat

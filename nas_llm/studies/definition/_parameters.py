@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from nas_llm.config import FitnessSection, OperatorSection, Problem, SearchSection
 from nas_llm.errors import ConfigError
-from nas_llm.hints import nearest
+from nas_llm.hints import meant, nearest
 from nas_llm.studies.definition._definition import ParameterSection
 from nas_llm.studies.definition._settings import with_settings
 
@@ -135,4 +135,4 @@ def _hint(key: str) -> str:
     known = tunable_keys()
     by_leaf = {name.rpartition(".")[2]: name for name in known}
     close = nearest(key, known, cutoff=0.75) or by_leaf.get(nearest(key.rpartition(".")[2], by_leaf, cutoff=0.6) or "")
-    return f'did you mean "{close}"?' if close else f"known are {', '.join(known)}, {ARGUMENTS}*"
+    return meant(close) if close else f"known are {', '.join(known)}, {ARGUMENTS}*"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nas_llm.errors import StudyError, first_line
-from nas_llm.hints import nearest
+from nas_llm.hints import did_you_mean
 from nas_llm.studies._optuna import late_imports
 from nas_llm.studies.definition._definition import ParameterSection, StudyDefinition
 from nas_llm.studies.definition._parameters import is_integer
@@ -158,8 +158,7 @@ def _kinds(module: Any, base: type, suffix: str) -> dict[str, Any]:
 def _find(what: str, name: str, kinds: Mapping[str, Any]) -> Any:
     plain = name.lower().replace("_", "").replace("-", "").removesuffix(what)
     if plain not in kinds:
-        close = nearest(plain, kinds, cutoff=0.5)
-        hint = f'did you mean "{close}"? ' if close else ""
+        hint = did_you_mean(plain, kinds, after=" ")
         raise StudyError(f'{what} "{name}" is unknown; {hint}known are {", ".join(sorted(kinds))}')
     return kinds[plain]
 
@@ -171,8 +170,7 @@ def _build(what: str, name: str, kind: Any, arguments: Mapping[str, Any]) -> Any
     known = [key for key in inspect.signature(kind).parameters if key != "kwargs"]
     for key in arguments:
         if key not in known:
-            close = nearest(key, known, cutoff=0.5)
-            hint = f'did you mean "{close}"?' if close else f"known are {', '.join(known)}"
+            hint = did_you_mean(key, known) or f"known are {', '.join(known)}"
             raise StudyError(f'{what}.args.{key} is no argument of "{name}"; {hint}')
         _check_type(f"{what}.args.{key}", arguments[key], inspect.signature(kind).parameters[key].annotation)
     try:

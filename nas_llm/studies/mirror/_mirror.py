@@ -43,7 +43,7 @@ class SearchMirror:
         problem: The problem.
         run_dir: The run directory; artifacts are kept there, and the journal file where no ``url`` is given.
         url: The storage, opened at once; None = ``study.journal`` in the run directory, made when the search begins.
-        on_event: Told everything first.
+        on_event: Called with every event first.
         clock: Seconds that only grow.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 from nas_llm import display
@@ -149,16 +149,17 @@ def _export(
     groups = [[task for task in todo if task.point.id == point.id] for point in points]
     answered = 0
     try:
-        for tasks, answers in export_all(
-            run, [group for group in groups if group], prepared, finisher, jobs=jobs, on_event=on_event
-        ):
-            for task, answer in zip(tasks, answers, strict=True):
-                if isinstance(answer, Refusal):
-                    refusals[task.name] = str(answer)
-                else:
-                    done[task.name] = answer
-            answered += len(answers)
-            on_event(StageAdvanced("export", answered))
+        with closing(
+            export_all(run, [group for group in groups if group], prepared, finisher, jobs=jobs, on_event=on_event)
+        ) as exported:
+            for tasks, answers in exported:
+                for task, answer in zip(tasks, answers, strict=True):
+                    if isinstance(answer, Refusal):
+                        refusals[task.name] = str(answer)
+                    else:
+                        done[task.name] = answer
+                answered += len(answers)
+                on_event(StageAdvanced("export", answered))
     except ExportError as error:
         if not done:
             raise

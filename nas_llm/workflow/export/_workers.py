@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 
@@ -35,8 +35,8 @@ def export_all(
     *,
     jobs: int,
     on_event: EventHandler,
-) -> Iterator[tuple[Sequence[ExportTask], list[Answer]]]:
-    """Export groups of tasks, one point a group.
+) -> Generator[tuple[Sequence[ExportTask], list[Answer]], None, None]:
+    """Export groups of tasks, one point a group. To be closed when it is left early: then its processes end.
 
     Args:
         run: The run.
@@ -74,6 +74,7 @@ def export_all(
     # Forked, not spawned: the children see the loaded model and calibration without loading or copying them.
     global _work
     _work = work
+    others = set(multiprocessing.active_children())
     executor = ProcessPoolExecutor(
         jobs, mp_context=multiprocessing.get_context("fork"), initializer=_begin, initargs=(os.getpid(),)
     )
@@ -86,6 +87,11 @@ def export_all(
             "an export process was killed, most likely for want of memory; say the same again with fewer --jobs, "
             "finished exports are kept"
         ) from error
+    except (KeyboardInterrupt, GeneratorExit):
+        # A point may take minutes; what they leave half-written is swept away by whoever holds the folder.
+        for child in set(multiprocessing.active_children()) - others:
+            child.kill()
+        raise
     finally:
         executor.shutdown(cancel_futures=True)
         _work = None
@@ -100,8 +106,13 @@ def _do(index: int) -> list[Answer]:
 
 
 def _begin(parent: int) -> None:
-    """In a fresh child: no thread pools over a fork, and no life after the parent, who holds the folder's lock."""
+    """In a fresh child: no thread pools over a fork, and no life after the parent, who holds the folder's lock.
+
+    Ctrl-C reaches the children, too; it is the parent who answers, and ends them.
+    """
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:

@@ -14,7 +14,7 @@ from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStar
 from nas_llm.files import write_atomic
 from nas_llm.runs import DESCENT_FILE, checkpoint_folder
 from nas_llm.search.descent import BudgetDescent, DescentStep
-from nas_llm.search.engine import EvaluationCache, Evaluator
+from nas_llm.search.engine import CachedEvaluator, EvaluationCache, Evaluator
 from nas_llm.search.operators import GenomeRepair, ImportanceSampling, build_repair
 from nas_llm.session import Prepared
 from nas_llm.space import Genome, Marginals, UnitScores
@@ -42,9 +42,9 @@ def descend(
         prepared: The problem.
         run_dir: Keeps the steps under ``checkpoint/``.
         scores: Importance of all units.
-        evaluator: Prices proposals, as it prices candidates.
-        cache: Takes what was priced, and knows what was priced before.
-        on_event: Told what happens.
+        evaluator: Evaluates proposals, as it evaluates candidates.
+        cache: Takes what was evaluated, and knows what was evaluated before.
+        on_event: Called with every event.
         should_stop: Polled between proposals.
 
     Raises:
@@ -64,7 +64,7 @@ def descend(
     descent = BudgetDescent(
         repair,
         prepared.marginals(scores),
-        _Pricing(evaluator, cache, should_stop),
+        CachedEvaluator(evaluator, cache, should_stop=should_stop).evaluate,
         targets=repair.targets or _spread_targets(repair),
         looks=problem.search.descent.looks,
     )
@@ -78,39 +78,11 @@ def descend(
         if should_stop():
             raise Interrupted
 
-    on_event(StageStarted("descent", "marginals and priced exchanges, down the budget", descent.steps))
+    on_event(StageStarted("descent", "marginals and evaluated exchanges, down the budget", descent.steps))
     walked = descent.run(steps.copy(), on_step=keep)
     found = ", ".join(f"{step.target:.2f}: {step.quality:.4g}" for step in _last(walked))
     on_event(StageFinished("descent", f"{problem.quality} at ratio {found}"))
     return _genomes(walked)
-
-
-class _Pricing:
-    """Prices proposals once: what the cache knows is taken from there."""
-
-    def __init__(self, evaluator: Evaluator, cache: EvaluationCache | None, should_stop: Callable[[], bool]) -> None:
-        self._evaluator = evaluator
-        self._cache = cache
-        self._should_stop = should_stop
-
-    def __call__(self, genomes: Sequence[Genome]) -> list[float]:
-        """One value a genome, smaller = better."""
-        digests = [genome.digest() for genome in genomes]
-        known = {} if self._cache is None else self._cache.get(digests)
-        missing = [genome for genome, digest in zip(genomes, digests, strict=True) if digest not in known]
-
-        def record(index: int, value: float, seconds: float, fidelity: float = 1.0) -> None:
-            known[missing[index].digest()] = value
-            if self._cache is not None:
-                self._cache.put(missing[index].digest(), value)
-            if self._should_stop():
-                raise Interrupted
-
-        if self._should_stop():
-            raise Interrupted
-        if missing:
-            self._evaluator.evaluate(missing, on_result=record)
-        return [known[digest] for digest in digests]
 
 
 def _spread_targets(repair: GenomeRepair) -> list[float]:
