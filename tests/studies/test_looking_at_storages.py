@@ -25,7 +25,7 @@ def command(*arguments: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize(
-    "url", ["sqlite:///new.db", "sqlite:///deep/new.db", "journal:///new.journal", "journal://new"]
+    "url", ["sqlite:///new.db", "sqlite:///deep/new.db", "journal://new.journal", "journal://deep/new"]
 )
 @pytest.mark.parametrize("export", [True, False])
 def test_a_storage_that_is_not_there_is_not_made(
