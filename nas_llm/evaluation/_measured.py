@@ -5,17 +5,19 @@ from __future__ import annotations
 from contextlib import suppress
 
 import torch
-from safetensors import SafetensorError
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from nas_llm.errors import ModelError, first_line
-from nas_llm.models import known_adapter, quiet_transformers, read_config, resolve_model
-from nas_llm.models.families import register_subnet_class
+from nas_llm.models import (
+    hold_in_memory,
+    known_adapter,
+    load_tokenizer,
+    load_whole,
+    quiet_transformers,
+    read_config,
+    resolve_model,
+)
 from nas_llm.settings import EvaluationDefaults
-
-# What transformers raises for files that it cannot read.
-_FAULTS = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
 
 _DTYPE: torch.dtype = getattr(torch, EvaluationDefaults.dtype)
 
@@ -33,17 +35,13 @@ def load_any(
         dtype: Arithmetic; None = as it was saved.
 
     Raises:
-        ModelError: If it cannot be found or read.
+        ModelError: If it cannot be found or read, or not whole.
     """
     where, identity = resolve_model(source)
     kwargs = {"revision": revision} if identity is None and revision else {}
     model = load_weights(source, where, dtype=dtype, **kwargs)
-    try:
-        with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(where, **kwargs)
-    except _FAULTS as error:
-        raise ModelError(f"cannot load model '{source}': {first_line(error)}") from error
-    return model, tokenizer
+    with quiet_transformers():
+        return model, load_tokenizer(where, source, **kwargs)
 
 
 def load_weights(source: str, where: str, *, dtype: torch.dtype | None, **kwargs: str) -> PreTrainedModel:
@@ -56,18 +54,12 @@ def load_weights(source: str, where: str, *, dtype: torch.dtype | None, **kwargs
         kwargs: ``revision``, if any.
 
     Raises:
-        ModelError: If it cannot be found or read.
+        ModelError: If it cannot be found or read, or not whole.
     """
     with quiet_transformers():
-        register_subnet_class(where, **kwargs)
-        config = read_config(source, where, **kwargs)
-        try:
-            model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-                where, config=config, dtype=dtype or "auto", attn_implementation="sdpa", **kwargs
-            )
-        except _FAULTS as error:
-            raise ModelError(f"cannot load model '{source}': {first_line(error)}") from error
-    return model.eval()
+        model = load_whole(where, source, read_config(source, where, **kwargs), dtype=dtype, **kwargs)
+    hold_in_memory(model)
+    return model
 
 
 def count_block_params(model: PreTrainedModel) -> int:

@@ -9,7 +9,6 @@ from nas_llm.export._hf import (
     GENOME_FILE,
     HF_TYPES,
     MAX_SHARD_SIZE,
-    PROVENANCE_FILE,
     cast_weights,
     export_hf,
     parse_size,
@@ -17,6 +16,7 @@ from nas_llm.export._hf import (
 from nas_llm.export._servable import Hindrance, Servability
 from nas_llm.export._staging import staged_directory
 from nas_llm.export.gguf import GGUF_TYPES, GgufType, export_gguf
+from nas_llm.models import PROVENANCE_FILE
 
 __all__ = [
     "EXPORT_FORMATS",

@@ -2,9 +2,10 @@
 
 from nas_llm.models._attention import blocked_causal_attention
 from nas_llm.models._dense import DenseModel
-from nas_llm.models._lazy import WeightFiles, available_bytes
+from nas_llm.models._lazy import WeightFiles
 from nas_llm.models._loading import (
     load_model,
+    load_tokenizer,
     on_device,
     quiet_transformers,
     read_config,
@@ -12,9 +13,12 @@ from nas_llm.models._loading import (
     resolve_dtype,
     resolve_model,
 )
+from nas_llm.models._memory import available_bytes, hold_in_memory
+from nas_llm.models._own_exports import PROVENANCE_FILE, provenance
 from nas_llm.models._packaged import PACKAGED_MODELS, PackagedModel
 from nas_llm.models._precision import fast_float32, matmul_rate
 from nas_llm.models._threads import one_thread, steady_activations
+from nas_llm.models._whole import load_whole
 from nas_llm.models.families import (
     Block,
     BlockNames,
@@ -30,6 +34,7 @@ from nas_llm.models.families import (
 
 __all__ = [
     "PACKAGED_MODELS",
+    "PROVENANCE_FILE",
     "Block",
     "BlockNames",
     "DenseModel",
@@ -42,12 +47,16 @@ __all__ = [
     "blocked_causal_attention",
     "family_use",
     "fast_float32",
+    "hold_in_memory",
     "known_adapter",
     "load_model",
+    "load_tokenizer",
+    "load_whole",
     "matmul_rate",
     "modeling_template",
     "on_device",
     "one_thread",
+    "provenance",
     "quiet_transformers",
     "read_config",
     "register_family",

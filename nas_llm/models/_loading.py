@@ -11,20 +11,24 @@ from typing import Literal, TypeVar
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.utils import logging as hub_logging
-from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from nas_llm.errors import ModelError, first_line
 from nas_llm.hints import did_you_mean
+from nas_llm.models._consumed import check_consumed
 from nas_llm.models._dense import DenseModel
 from nas_llm.models._gguf import convert_gguf
-from nas_llm.models._identity import directory_revision, file_revision
-from nas_llm.models._lazy import WeightFiles, available_bytes, load_skeleton
+from nas_llm.models._identity import FileStamps, directory_revision, file_revision
+from nas_llm.models._lazy import WeightFiles, load_skeleton
+from nas_llm.models._memory import available_bytes, hold_in_memory
+from nas_llm.models._own_exports import refuse_decilm, refuse_subnet
 from nas_llm.models._packaged import PACKAGED_MODELS
 from nas_llm.models._precision import bfloat16_is_faster
-from nas_llm.models.families import adapter_for
+from nas_llm.models._whole import load_whole, refuse_adapter
+from nas_llm.models.families import adapter_for, register_subnet_class
+from nas_llm.plugins import named_faults
 from nas_llm.settings import ModelDefaults
 
 logger = logging.getLogger(__name__)
@@ -43,22 +47,44 @@ def resolve_model(source: str) -> tuple[str, str | None]:
     Raises:
         ModelError: If a file or package is missing or unreadable.
     """
+    path = _local(source)
+    if path is None:
+        return source, None
+    if path.suffix == ".gguf":
+        revision = file_revision(path)
+        with quiet_transformers():
+            return str(convert_gguf(path, revision)), revision
+    return str(path), directory_revision(path)
+
+
+def _local(source: str) -> Path | None:
+    """The directory or GGUF file that a source stands for; None for a hub name.
+
+    Raises:
+        ModelError: If a file or package is missing, or a directory holds no model.
+    """
     path = Path(source).expanduser()
     if source in PACKAGED_MODELS:
         path = PACKAGED_MODELS[source].locate()
     if path.suffix == ".gguf":
         if not path.is_file():
             raise ModelError(f"no such GGUF file: {path}")
-        revision = file_revision(path)
-        with quiet_transformers():
-            return str(convert_gguf(path, revision)), revision
+        return path
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise ModelError(f"{path} is no model directory: it has no config.json")
-        return str(path), directory_revision(path)
+            raise ModelError(f"{path} is no model directory: it has no config.json{_instead_of_a_model(path)}")
+        return path
     if path.is_absolute() or source.startswith(".") or source.count("/") > 1:
         raise ModelError(f"no such model directory: {source}")
-    return source, None
+    return None
+
+
+def _instead_of_a_model(directory: Path) -> str:
+    """What a directory without a model holds, where that says what to name instead."""
+    if (directory / "adapter_config.json").is_file():
+        return "; it holds an adapter without its model: merge them (peft: merge_and_unload(), then save_pretrained)"
+    file = next(iter(sorted(directory.glob("*.gguf"))), None)
+    return "" if file is None else f"; did you mean {file}?"
 
 
 def load_model(
@@ -75,26 +101,32 @@ def load_model(
     Raises:
         ModelError: If it cannot be found or read, or its family is not supported.
     """
+    local = _local(source)
+    # Before the weights are hashed: what they are told apart by is what was loaded.
+    stamps = None if local is None or not local.is_dir() else FileStamps(local)
     where, identity = resolve_model(source)
     kwargs = {"revision": revision} if identity is None and revision else {}
     with quiet_transformers():
         config = read_config(source, where, **kwargs)
+        refuse_subnet(source, config, where)
         adapter = adapter_for(config.model_type)
-        architecture = adapter.architecture(config)
+        with named_faults("family", adapter):
+            adapter.architecture(config)
         files = _offloaded(where, offload, kwargs.get("revision"))
-        model: PreTrainedModel
-        try:
-            if files is None:
-                model = AutoModelForCausalLM.from_pretrained(where, dtype="auto", attn_implementation="sdpa", **kwargs)
-            else:
-                model = load_skeleton(files, config, adapter)
-            tokenizer = AutoTokenizer.from_pretrained(where, **kwargs)
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            raise ModelError(f"cannot load model '{source}': {first_line(error)}") from error
-    if files is None and any(parameter.device.type == "meta" for parameter in model.parameters()):
-        raise ModelError(f"model '{source}' did not load whole: some weights are missing")
+        if files is None:
+            model = load_whole(where, source, config, dtype=None, **kwargs)
+            held = hold_in_memory(model)
+        else:
+            refuse_adapter(where, source, **kwargs)
+            model, held = load_skeleton(files, config, adapter, source), True
+        tokenizer = load_tokenizer(where, source, **kwargs)
+    if stamps is not None:
+        stamps.check()
+    # Once more: where configuration and weights disagree, the loaded model's says what the weights are.
+    architecture = adapter.architecture(model.config)
+    check_consumed(adapter, model, architecture, source)
     return DenseModel(
-        model=model.eval().requires_grad_(False),
+        model=model.requires_grad_(False),
         tokenizer=tokenizer,
         adapter=adapter,
         architecture=architecture,
@@ -102,7 +134,26 @@ def load_model(
         revision=identity or getattr(config, "_commit_hash", None) or revision or "unknown",
         sample=source if source in PACKAGED_MODELS else None,
         files=files,
+        stamps=None if held else stamps,
     )
+
+
+def load_tokenizer(where: str, source: str, **kwargs: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model.
+
+    Args:
+        where: What the source stands for, from :func:`resolve_model`.
+        source: What the user named.
+        kwargs: ``revision``, if any.
+
+    Raises:
+        ModelError: If it has none that can be read.
+    """
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(where, trust_remote_code=False, **kwargs)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(f"cannot load the tokenizer of model '{source}': {first_line(error)}") from error
+    return tokenizer
 
 
 def read_config(source: str, where: str, **kwargs: str) -> PretrainedConfig:
@@ -114,11 +165,15 @@ def read_config(source: str, where: str, **kwargs: str) -> PretrainedConfig:
         kwargs: ``revision``, if any.
 
     Raises:
-        ModelError: If there is none.
+        ModelError: If there is none, or none that can be read without running code that the model carries.
     """
+    refuse_decilm(source, where)
+    register_subnet_class(where, **kwargs)
     try:
-        config: PretrainedConfig = AutoConfig.from_pretrained(where, **kwargs)
+        config: PretrainedConfig = AutoConfig.from_pretrained(where, trust_remote_code=False, **kwargs)
     except (OSError, ValueError, KeyError) as error:
+        if Path(where).is_dir():
+            raise ModelError(f"cannot read the configuration of model '{source}': {first_line(error)}") from error
         raise ModelError(_not_found(source, error)) from error
     return config
 

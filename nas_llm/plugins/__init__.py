@@ -1,6 +1,7 @@
 """Doors for strangers: things found by name, by ``"module:Class"``, or through the entry points of other packages."""
 
 from nas_llm.plugins._entry_points import GROUP, load_entry_points
+from nas_llm.plugins._faults import named_faults
 from nas_llm.plugins._reference import (
     PluginUse,
     anchored,
@@ -23,6 +24,7 @@ __all__ = [
     "load_entry_points",
     "load_module",
     "load_reference",
+    "named_faults",
     "registered",
     "short_reference",
     "source_of",

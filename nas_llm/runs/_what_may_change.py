@@ -7,10 +7,10 @@ from typing import Any
 
 from nas_llm.config import Problem, ReconstructionSection
 
-# More budget, another way to report and to finish, the same model read in another way. Candidates may be evaluated with
-# reconstruction.damping.
+# More budget, another way to report and to finish, the same model in another place or read in another way (its revision
+# is compared once it is loaded). Candidates may be evaluated with reconstruction.damping.
 _FINISH = tuple(f"reconstruction.{key}" for key in ReconstructionSection.model_fields if key != "damping")
-_FREE = ("description", "search.evaluations", "front", "model.offload", *_FINISH)
+_FREE = ("description", "search.evaluations", "front", "model.source", "model.offload", *_FINISH)
 
 
 def may_change(key: str) -> bool:

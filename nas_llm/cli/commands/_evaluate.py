@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from nas_llm.cli.terminal import MethodOption, SamplesOption, line, output, quiet_libraries
+from nas_llm.cli.terminal import MethodOption, ModelOption, SamplesOption, line, output, quiet_libraries
 from nas_llm.errors import ConfigError, DataError
 from nas_llm.files import write_atomic
 from nas_llm.settings import EvaluationDefaults, WorkloadDefaults
@@ -92,6 +92,7 @@ def evaluate(
     ] = None,
     method: MethodOption = None,
     samples: SamplesOption = None,
+    model: ModelOption = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = EvaluationDefaults.device,
     dtype: Annotated[Arithmetic, typer.Option("--dtype", help="Arithmetic and type of the weights.")] = Arithmetic[
         EvaluationDefaults.dtype
@@ -138,6 +139,7 @@ def evaluate(
             points=points,
             method=method,
             samples=samples,
+            model=model,
             tasks=suite,
             include_path=include_path,
             limit=limit,

@@ -2,7 +2,7 @@
 
 from nas_llm.models.families._base import Block, BlockNames, FamilyAdapter
 from nas_llm.models.families._llama import LlamaAdapter
-from nas_llm.models.families._modeling import modeling_template
+from nas_llm.models.families._modeling import SUBNET_PREFIX, modeling_template
 from nas_llm.models.families._registry import (
     adapter_for,
     family_sources,
@@ -14,6 +14,7 @@ from nas_llm.models.families._registry import (
 )
 
 __all__ = [
+    "SUBNET_PREFIX",
     "Block",
     "BlockNames",
     "FamilyAdapter",

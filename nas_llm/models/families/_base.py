@@ -132,6 +132,14 @@ class FamilyAdapter(ABC):
         """
         return modeling_module(model_type, self.modeling_source(model_type))
 
+    def auto_classes(self, model_type: str) -> dict[str, type[PreTrainedModel]]:
+        """Name of an Auto class of transformers to the class that it loads a subnet with.
+
+        The causal LM, and what the modelling file names under ``AUTO_CLASSES`` (the trunk, a classifier).
+        """
+        modeling = self.modeling(model_type)
+        return {"AutoModelForCausalLM": modeling.MODEL_CLASS, **getattr(modeling, "AUTO_CLASSES", {})}
+
     def layer_overrides(self, architecture: Architecture, kv_groups: int, ffn_channels: int) -> dict[str, Any]:
         """One layer's entry of ``per_layer_config``; removed sublayers are named under ``skip``."""
         skip = [name for name, count in (("attention", kv_groups), ("mlp", ffn_channels)) if not count]

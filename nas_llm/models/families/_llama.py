@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any, ClassVar
 
 import torch
@@ -43,20 +44,21 @@ class LlamaAdapter(FamilyAdapter):
 
     def architecture(self, config: PretrainedConfig) -> Architecture:
         """Sizes of a dense Llama or Mistral."""
-        attention_bias = bool(getattr(config, "attention_bias", False))
+        attention_bias = _flag(config, "attention_bias")
         return Architecture(
             family=self.name,
             num_layers=config.num_hidden_layers,
             hidden_size=config.hidden_size,
             num_heads=config.num_attention_heads,
             num_kv_heads=config.num_key_value_heads,
+            # Configurations of sister families may leave it to be computed.
             head_dim=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
             intermediate_size=config.intermediate_size,
             vocab_size=config.vocab_size,
             gated_mlp=True,
             qkv_bias=attention_bias,
             o_bias=attention_bias,
-            mlp_bias=bool(getattr(config, "mlp_bias", False)),
+            mlp_bias=_flag(config, "mlp_bias"),
             norm_parameters=config.hidden_size,
             norm_outside=False,
             final_norm=True,
@@ -113,3 +115,8 @@ class LlamaAdapter(FamilyAdapter):
     def modeling_source(self, model_type: str) -> str:
         """The modelling file of Llama, renamed."""
         return modeling_template("modeling_llama.py", self.renames[model_type])
+
+
+def _flag(config: PretrainedConfig, name: str) -> bool:
+    """A flag of the configuration, where its model asks for it: any ``config.json`` may hold any key."""
+    return name in {field.name for field in fields(config)} and bool(getattr(config, name))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
+import transformers
+from transformers import AutoConfig, PretrainedConfig
 
 from nas_llm.errors import ConfigError, ModelError
 from nas_llm.hints import did_you_mean
@@ -124,9 +125,10 @@ def register_subnet_class(where: str, **kwargs: str) -> None:
             f"{where} is an export of a model of type '{model_type}', whose family is not known here; import the "
             "module that registers it, or load the export by transformers alone, with trust_remote_code=True"
         )
-    modeling = adapter.modeling(model_type)
-    AutoConfig.register(subnet_type, modeling.CONFIG_CLASS, exist_ok=True)
-    AutoModelForCausalLM.register(modeling.CONFIG_CLASS, modeling.MODEL_CLASS, exist_ok=True)
+    config_class = adapter.modeling(model_type).CONFIG_CLASS
+    AutoConfig.register(subnet_type, config_class, exist_ok=True)
+    for name, model_class in adapter.auto_classes(model_type).items():
+        getattr(transformers, name).register(config_class, model_class, exist_ok=True)
 
 
 def _made(kind: Any) -> FamilyAdapter:

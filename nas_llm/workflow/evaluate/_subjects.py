@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,10 +16,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from nas_llm.errors import ConfigError
 from nas_llm.evaluation import load_any
 from nas_llm.events import EventHandler
-from nas_llm.export import PROVENANCE_FILE
 from nas_llm.finishing import Finisher, plan_of_run, with_reconstruction
 from nas_llm.front import FrontPoint
-from nas_llm.models import PACKAGED_MODELS, on_device, quiet_transformers, read_config, resolve_model
+from nas_llm.models import PACKAGED_MODELS, on_device, provenance, quiet_transformers, read_config, resolve_model
 from nas_llm.runs import Run, named_run, open_run
 from nas_llm.session import Prepared, reopen
 from nas_llm.subnet import build_subnet
@@ -168,10 +166,7 @@ def provenance_of(source: str) -> dict[str, Any]:
     Args:
         source: A name, a directory or a file.
     """
-    with suppress(OSError, ValueError):
-        found = json.loads((Path(source) / PROVENANCE_FILE).read_text(encoding="utf-8"))
-        return found if isinstance(found, dict) else {}
-    return {}
+    return dict(provenance(Path(source)))
 
 
 def find_subjects(
@@ -180,6 +175,7 @@ def find_subjects(
     points: Sequence[str] = (),
     method: str | None = None,
     samples: int | None = None,
+    model: str | None = None,
     on_event: EventHandler,
 ) -> list[Named | RunPoints]:
     """What some names stand for; nothing is loaded yet.
@@ -190,6 +186,7 @@ def find_subjects(
         points: Points of each run, as :func:`nas_llm.workflow.select_points` takes them; default: its knee.
         method: How points are finished; default: the run's own.
         samples: Calibration windows of the finish; default: as the run says.
+        model: Where the dense model of the runs is now, if it was moved.
         on_event: Told when a run is loaded.
 
     Raises:
@@ -204,10 +201,10 @@ def find_subjects(
         if directory is None:
             found.append(Named(name))
             continue
-        run = with_reconstruction(open_run(directory), method=method, samples=samples)
+        run = with_reconstruction(open_run(directory, model=model), method=method, samples=samples)
         found.append(RunPoints(run, run.front.select(points), on_event=on_event))
     if not any(isinstance(subject, RunPoints) for subject in found):
-        for option, value in (("--point", points), ("--method", method), ("--samples", samples)):
+        for option, value in (("--point", points), ("--method", method), ("--samples", samples), ("--model", model)):
             if value:
                 raise ConfigError(f"{option} is for points of a run, and none of {', '.join(models)} is a run")
     names = [name for subject in found for name in subject.names]
