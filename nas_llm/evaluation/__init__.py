@@ -7,6 +7,7 @@ from nas_llm.evaluation._latency_table import (
     read_latency_table,
     table_text,
 )
+from nas_llm.evaluation._lm_eval import TaskSuite
 from nas_llm.evaluation._load import load
 from nas_llm.evaluation._measured import count_block_params, count_macs_per_token, load_any
 from nas_llm.evaluation._model_row import ModelRow
@@ -16,7 +17,7 @@ from nas_llm.evaluation._reload import check_reload
 from nas_llm.evaluation._scores import HeldOutGap, MemoryScore, SpeedScore, TaskScore, TextScore, Workload
 from nas_llm.evaluation._speed import Times, alternating_times, speed_score
 from nas_llm.evaluation._timed_pass import TimedPass, device_name, interleaved_seconds
-from nas_llm.evaluation.tasks import COMMONSENSE7_METRICS, TaskSuite
+from nas_llm.evaluation.tasks import COMMONSENSE7_METRICS
 
 __all__ = [
     "COMMONSENSE7_METRICS",

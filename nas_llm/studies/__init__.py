@@ -27,10 +27,11 @@ from nas_llm.studies.definition import (
 
 if TYPE_CHECKING:
     from nas_llm.studies._apply import write_best
+    from nas_llm.studies._html import export_html
     from nas_llm.studies._objective import SearchObjective, make_objective
     from nas_llm.studies._run import StudySummary, TrialSummary, run_study, study_summary
     from nas_llm.studies._workbench import Workbench
-    from nas_llm.studies.dashboard import export_html, serve_dashboard
+    from nas_llm.studies.dashboard import serve_dashboard
     from nas_llm.studies.mirror import SearchMirror
 
 __all__ = [
@@ -72,7 +73,7 @@ _LATE = {
     "StudySummary": "_run",
     "TrialSummary": "_run",
     "Workbench": "_workbench",
-    "export_html": "dashboard",
+    "export_html": "_html",
     "make_objective": "_objective",
     "run_study": "_run",
     "serve_dashboard": "dashboard",

@@ -14,9 +14,10 @@ from nas_llm.events import EventHandler, Notice, TrialFinished
 from nas_llm.runs import may_change
 from nas_llm.studies._objective import SearchObjective
 from nas_llm.studies._optuna import id_of_trial
+from nas_llm.studies._samplers import build_pruner, build_sampler
 from nas_llm.studies._slots import ERROR, INTERRUPTED, SETTING, Slots, objective_values, wait
 from nas_llm.studies._storage import shown
-from nas_llm.studies.definition import LoadedStudy, StudyDefinition, build_pruner, build_sampler
+from nas_llm.studies.definition import LoadedStudy, StudyDefinition
 
 if TYPE_CHECKING:
     from optuna import Study, Trial

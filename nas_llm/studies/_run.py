@@ -21,10 +21,11 @@ from nas_llm.studies._liveness import BEAT_SECONDS, Watch
 from nas_llm.studies._objective import SETTINGS, SearchObjective
 from nas_llm.studies._optimize import check_identity, name_in, open_study, optimize
 from nas_llm.studies._optuna import is_there, require_optuna
+from nas_llm.studies._samplers import build_pruner, build_sampler, every_point
 from nas_llm.studies._slots import SETTING, Slots
 from nas_llm.studies._storage import open_storage, shown
 from nas_llm.studies._workbench import Workbench
-from nas_llm.studies.definition import BASELINES, LoadedStudy, build_pruner, build_sampler, every_point
+from nas_llm.studies.definition import BASELINES, LoadedStudy
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial

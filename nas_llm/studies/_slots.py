@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from nas_llm.studies._liveness import Watch
 from nas_llm.studies._optuna import FIXED_PARAMS, id_of_trial, running_trial
+from nas_llm.studies._samplers import build_sampler, every_point
 from nas_llm.studies.definition import (
     BASELINES,
     DEFAULT,
     PAPER,
     StudyDefinition,
-    build_sampler,
-    every_point,
     nearest_inside,
     paper_settings,
     setting_of,

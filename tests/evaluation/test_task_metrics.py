@@ -130,7 +130,7 @@ def test_tables_and_pages_show_each_metric_in_its_own_unit(scores: list[TaskScor
 def test_metrics_of_a_task_alone_are_shares_by_what_they_count(name: str, summed_up: str | None, share: bool) -> None:
     from lm_eval.api.registry import get_aggregation
 
-    from nas_llm.evaluation._task_metrics import metric_kinds
+    from nas_llm.evaluation.tasks._task_metrics import metric_kinds
 
     class Task:
         def aggregation(self) -> dict[str, object]:
@@ -175,7 +175,7 @@ def test_close_answers_of_a_bfloat16_model_do_not_tie(tmp_path: Path) -> None:
 
 
 def test_answers_summed_in_another_type_are_not_mixed_in() -> None:
-    from nas_llm.evaluation.tasks._lm_eval import _cache_file
+    from nas_llm.evaluation._lm_eval import _cache_file
 
     def before(dtype: str) -> str:
         parts = {

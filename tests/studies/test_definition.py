@@ -11,8 +11,8 @@ from small_studies import small_study
 from nas_llm.config import OperatorSection, Problem, SearchSection, load_problem
 from nas_llm.errors import ConfigError, NasLlmError
 from nas_llm.studies import StudyDefinition, list_studies, load_study, paper_settings, tunable_keys, with_settings
+from nas_llm.studies._samplers import build_pruner, build_sampler
 from nas_llm.studies._slots import baseline_params
-from nas_llm.studies.definition._samplers import build_pruner, build_sampler
 
 Write = Callable[..., Path]
 RANGE = "search.population = { low = 4, high = 8 }"

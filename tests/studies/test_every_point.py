@@ -17,8 +17,9 @@ from nas_llm.events import ignore
 from nas_llm.studies import LoadedStudy, open_storage, run_study
 from nas_llm.studies._liveness import OWNER, this_process
 from nas_llm.studies._optimize import open_study, optimize
+from nas_llm.studies._samplers import build_sampler, every_point
 from nas_llm.studies._slots import REASON, SETTING, STALE, Slots
-from nas_llm.studies.definition import build_sampler, every_point, suggest
+from nas_llm.studies.definition import suggest
 
 SIX = {
     "search.operators.mask_probability": {"low": 0.0, "high": 1.0, "step": 0.5},

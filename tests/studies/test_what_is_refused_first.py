@@ -14,7 +14,7 @@ from small_studies import small_study
 from nas_llm.errors import StudyError
 from nas_llm.studies import LoadedStudy, open_storage, run_study, study_summary
 from nas_llm.studies._optuna import late_imports
-from nas_llm.studies.definition import build_pruner, build_sampler
+from nas_llm.studies._samplers import build_pruner, build_sampler
 
 MODULES = {
     "sampler": (optuna.samplers, optuna.samplers.BaseSampler, build_sampler),

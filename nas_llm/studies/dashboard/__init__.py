@@ -1,9 +1,10 @@
-"""Studies in a browser, live or as one page."""
+"""Studies in a browser: the server, and the page that is written instead."""
 
-from nas_llm.studies.dashboard._html import export_html
-from nas_llm.studies.dashboard._serve import serve_dashboard
+from nas_llm.studies.dashboard._html_page import PAGE
+from nas_llm.studies.dashboard._serve import find_studies, serve_dashboard
 
 __all__ = [
-    "export_html",
+    "PAGE",
+    "find_studies",
     "serve_dashboard",
 ]

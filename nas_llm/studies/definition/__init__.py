@@ -1,4 +1,4 @@
-"""Study definitions: what is tuned, over which ranges, by which sampler and pruner."""
+"""Study definitions: what is tuned, and over which ranges."""
 
 from nas_llm.studies.definition._definition import (
     ParameterSection,
@@ -8,8 +8,7 @@ from nas_llm.studies.definition._definition import (
     StudyDefinition,
 )
 from nas_llm.studies.definition._load import LoadedStudy, PackagedStudy, list_studies, load_study, resolve_study
-from nas_llm.studies.definition._parameters import nearest_inside, suggest, tunable_keys
-from nas_llm.studies.definition._samplers import build_pruner, build_sampler, every_point
+from nas_llm.studies.definition._parameters import is_integer, nearest_inside, suggest, tunable_keys
 from nas_llm.studies.definition._settings import BASELINES, DEFAULT, PAPER, paper_settings, setting_of, with_settings
 
 __all__ = [
@@ -23,9 +22,7 @@ __all__ = [
     "ReferenceSection",
     "SamplerSection",
     "StudyDefinition",
-    "build_pruner",
-    "build_sampler",
-    "every_point",
+    "is_integer",
     "list_studies",
     "load_study",
     "nearest_inside",

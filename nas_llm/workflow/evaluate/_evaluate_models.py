@@ -12,8 +12,7 @@ import torch
 
 from nas_llm.data import ReportingText, packaged_sample, read_reporting_text
 from nas_llm.errors import DataError, ModelError
-from nas_llm.evaluation import ModelRow, Workload, count_block_params
-from nas_llm.evaluation.tasks import TaskSuite
+from nas_llm.evaluation import ModelRow, TaskSuite, Workload, count_block_params
 from nas_llm.events import EventHandler, ignore
 from nas_llm.models import PACKAGED_MODELS, resolve_device, resolve_model
 from nas_llm.runs import package_versions

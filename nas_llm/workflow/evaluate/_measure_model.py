@@ -15,6 +15,7 @@ from nas_llm.evaluation import (
     ModelRow,
     SpeedScore,
     TaskScore,
+    TaskSuite,
     TextScore,
     Times,
     Workload,
@@ -28,7 +29,6 @@ from nas_llm.evaluation import (
     saved_memory,
     speed_score,
 )
-from nas_llm.evaluation.tasks import TaskSuite
 from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted
 from nas_llm.workflow.evaluate._held_out_gap import SplitPerplexities, held_out_gap, split_perplexities
 from nas_llm.workflow.evaluate._subjects import Loaded, provenance_of

@@ -16,8 +16,7 @@ from nas_llm.errors import StudyError
 from nas_llm.files import write_atomic
 from nas_llm.studies._optuna import dashboard_plots
 from nas_llm.studies._storage import open_storage, shown
-from nas_llm.studies.dashboard._html_page import PAGE
-from nas_llm.studies.dashboard._serve import find_studies
+from nas_llm.studies.dashboard import PAGE, find_studies
 from nas_llm.studies.mirror import PLOTS
 
 if TYPE_CHECKING:

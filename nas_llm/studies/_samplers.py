@@ -15,8 +15,7 @@ import numpy as np
 from nas_llm.errors import StudyError, first_line
 from nas_llm.hints import did_you_mean
 from nas_llm.studies._optuna import late_imports
-from nas_llm.studies.definition._definition import ParameterSection, StudyDefinition
-from nas_llm.studies.definition._parameters import is_integer
+from nas_llm.studies.definition import ParameterSection, StudyDefinition, is_integer
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner

@@ -14,11 +14,22 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nas_llm.cache import cache_dir
 from nas_llm.errors import ConfigError, DataError, NasLlmError, first_line
-from nas_llm.evaluation._contained import OnRequests, contained, without_git
 from nas_llm.evaluation._scores import TaskScore
-from nas_llm.evaluation._task_metrics import UNKNOWN, MetricKind, metric_kinds
-from nas_llm.evaluation.tasks._task_groups import COMMONSENSE7, COMMONSENSE7_METRICS, commonsense7_mean, expand
-from nas_llm.evaluation.tasks._task_index import builtin_folder, require_lm_eval, task_folders
+from nas_llm.evaluation.tasks import (
+    COMMONSENSE7,
+    COMMONSENSE7_METRICS,
+    UNKNOWN,
+    MetricKind,
+    OnRequests,
+    builtin_folder,
+    commonsense7_mean,
+    contained,
+    expand,
+    metric_kinds,
+    require_lm_eval,
+    task_folders,
+    without_git,
+)
 from nas_llm.models import available_bytes
 
 if TYPE_CHECKING:
