@@ -72,7 +72,8 @@ class Front:
         known, said = objective(name), self.labels.get(name)
         if said is None:
             return known
-        return plain_cost(name, **said) if known.model is None else replace(known, **said)
+        plain = plain_cost(name, title=said["title"], unit=said["unit"])
+        return plain if known.model is None else replace(plain, show=known.show)
 
     def select(
         self,

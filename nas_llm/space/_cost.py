@@ -111,7 +111,10 @@ class CostModel:
         self.params_per_ffn_channel = self._channel_weights + (matrices - 1) * a.mlp_bias
         self.params_per_attention = a.hidden_size * a.o_bias
         self.params_per_ffn = a.hidden_size * a.mlp_bias
-        self._further = {cost.name: cost for cost in (FurtherCost(given, architecture) for given in further)}
+        own = [FurtherCost(given, architecture) for given in further]
+        self._further = {cost.name: cost for cost in own}
+        if len(self._further) < len(own):
+            raise SpaceError(f"further costs need different names, got {', '.join(cost.name for cost in own)}")
         self.dense = self(Genome.dense(architecture))
 
     def __call__(self, genome: Genome) -> Cost:

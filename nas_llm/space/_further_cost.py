@@ -11,7 +11,7 @@ import numpy as np
 from nas_llm.errors import NasLlmError, SpaceError, first_line
 from nas_llm.space._architecture import Architecture
 from nas_llm.space._genome import BoolArray, Genome
-from nas_llm.space.objectives import CostObjective
+from nas_llm.space.objectives import CostObjective, record_of
 
 # Costs that are remembered: a search asks for the same genome several times, and others' code may be slow.
 _MOST_KNOWN = 4096
@@ -25,11 +25,15 @@ class FurtherCost:
         architecture: The dense model.
 
     Raises:
-        SpaceError: If it cannot be made, or does not give a number above 0 for the dense model.
+        SpaceError: If it is no objective, cannot be made, or does not give a number above 0 for the dense model.
     """
 
     def __init__(self, given: CostObjective | type[CostObjective], architecture: Architecture) -> None:
-        self.name = given.name
+        kind = given if isinstance(given, type) else type(given)
+        try:
+            self.name = record_of(kind).name
+        except TypeError as error:
+            raise SpaceError(f"objective {kind.__name__} {error}") from error
         self._known: dict[str, float] = {}
         try:
             self._objective = given(architecture) if isinstance(given, type) else given

@@ -172,8 +172,12 @@ BUILT_IN = (
 _TAKEN = {"inheriting_ratio", "further"}.union(*({known.name, *known.aliases} for known in BUILT_IN))
 
 
-def _accepted(found: object) -> Objective:
-    """What a registry keeps of a class; ``TypeError`` says what is wrong with it."""
+def record_of(found: object) -> Objective:
+    """The record of a class that computes a cost.
+
+    Raises:
+        TypeError: If it is none; the rest of a sentence about it.
+    """
     if any(found is known for known in BUILT_IN):
         assert isinstance(found, Objective)
         return found
@@ -197,7 +201,7 @@ def _accepted(found: object) -> Objective:
     return found.record()
 
 
-OBJECTIVES: Registry[Objective] = Registry("objective", _accepted)
+OBJECTIVES: Registry[Objective] = Registry("objective", record_of)
 """All objectives by name."""
 
 for _known in BUILT_IN:

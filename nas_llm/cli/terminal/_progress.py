@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
@@ -116,5 +117,5 @@ def _best(monitor: SearchMonitor) -> RenderableType:
     for name in points[0]:
         table.add_column(name, justify="right")
     for point in points:
-        table.add_row(*(_shown(name, value) for name, value in point.items()))
+        table.add_row(*(escape(_shown(name, value)) for name, value in point.items()))
     return table

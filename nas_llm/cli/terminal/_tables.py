@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 from nas_llm import display
@@ -26,7 +27,8 @@ def front_table(front: Front, points: Sequence[FrontPoint]) -> Table:
     costs_shown, measured = front.optional_costs, front.record(front.quality)
     # Perplexities have columns of their own.
     seen = () if measured.reported else (measured,)
-    heads = [record.head for record in (*costs_shown, *seen)]
+    # Escaped, as titles and units of others may hold square brackets, which are markup here.
+    heads = [escape(record.head) for record in (*costs_shown, *seen)]
     table = plain_table("point", "ratio", "MACs/token", "params", "KV bytes/token", *heads)
     for name in ("fitness ppl", "held-out ppl", "attention", "FFN"):
         table.add_column(name, justify="right")
@@ -38,8 +40,8 @@ def front_table(front: Front, points: Sequence[FrontPoint]) -> Table:
             point.id,
             *costs(point),
             display.count(point.cost.kv_cache_bytes),
-            *(record.show(point.cost.value(record.name)) for record in costs_shown),
-            *(record.show(point.objectives[record.name]) for record in seen),
+            *(escape(record.show(point.cost.value(record.name))) for record in costs_shown),
+            *(escape(record.show(point.objectives[record.name])) for record in seen),
             display.perplexity(point.fitness_perplexity),
             display.perplexity(point.held_out_perplexity),
             f"{attention}/{len(point.layers)}",

@@ -12,8 +12,9 @@ from nas_llm.errors import RunError
 from nas_llm.space import COST_NAMES, Cost, Evaluation, Genome, is_quality
 
 _SCHEMA_VERSION = 4
-# Older schemas and the columns that they lack: read as they are, and brought up to date when written.
-_MISSING: dict[object, tuple[str, ...]] = {2: ("latency REAL", "further TEXT"), 3: ("further TEXT",)}
+# Older schemas that differ in some of these columns; they are read as they are, and brought up to date when written.
+_OLDER = (2, 3)
+_ADDED = {"latency": "REAL", "further": "TEXT"}
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS evaluations (
     ordinal INTEGER PRIMARY KEY,
@@ -77,15 +78,17 @@ class History:
             self._database.execute("INSERT OR IGNORE INTO meta VALUES ('schema', ?)", (_SCHEMA_VERSION,))
             self._database.execute("INSERT OR IGNORE INTO meta VALUES ('objectives', ?)", (",".join(objectives),))
         version = self._meta("schema")
-        if version in _MISSING:
+        if version in _OLDER:
             with self._database:
-                # All of it or nothing; sqlite3 opens no transaction for ALTER by itself.
-                self._database.execute("BEGIN")
-                for column in _MISSING[version]:
-                    self._database.execute(f"ALTER TABLE evaluations ADD COLUMN {column}")
+                for column in self._lacking():
+                    self._database.execute(f"ALTER TABLE evaluations ADD COLUMN {column} {_ADDED[column]}")
                 self._database.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (_SCHEMA_VERSION,))
         elif version != _SCHEMA_VERSION:
             raise RunError(f"{self.path} has schema {version}, this version of nas-llm writes {_SCHEMA_VERSION}")
+
+    def _lacking(self) -> list[str]:
+        there = {row[1] for row in self._database.execute("PRAGMA table_info(evaluations)")}
+        return [column for column in _ADDED if column not in there]
 
     def _meta(self, key: str) -> object:
         row = self._database.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
@@ -153,13 +156,13 @@ class History:
         Args:
             up_to: Last ordinal to yield; None = all.
         """
-        missing = {column.partition(" ")[0]: "NULL" for column in _MISSING.get(self._meta("schema"), ())}
-        columns = ", ".join(missing.get(name, name) for name in _COLUMNS)
+        lacking = self._lacking()
+        columns = ", ".join("NULL" if name in lacking else name for name in _COLUMNS)
         query = f"SELECT {columns} FROM evaluations WHERE ordinal <= ? ORDER BY ordinal"
         limit = (1 << 62) if up_to is None else up_to
         for row in self._database.execute(query, (limit,)):
             ordinal, generation, digest, genome, quality, *costs, seconds, fidelity, further = row
-            cost = Cost(*costs, further=self._further(further))
+            cost = Cost(**dict(zip(COST_NAMES, costs, strict=True)), further=self._further(further))
             yield Evaluation(
                 ordinal=ordinal,
                 generation=generation,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -58,8 +58,9 @@ def live_front(problem: Problem, rows: Sequence[Evaluation], dense: Mapping[str,
     whole = Genome(np.ones_like(shape.attn_mask), np.ones_like(shape.mlp_mask))
     # Of the dense model's costs only those that are objectives are known here, and the figures ask for no others.
     known = {name: dense[name] for name in problem.prices if name in dense}
+    own: dict[str, Any] = {name: value for name, value in known.items() if name in COST_NAMES}
     further = {name: value for name, value in known.items() if name not in COST_NAMES}
-    cost = replace(Cost(0, 0, 0, 0, 1.0), further=further, **{name: known[name] for name in known.keys() - further})
+    cost = replace(Cost(0, 0, 0, 0, 1.0), **own, further=further)
     points = tuple(_point(f"#{row.ordinal}", row.genome, row.objectives, row.cost, row.generation) for row in best)
     return Front(
         problem=problem.name,
