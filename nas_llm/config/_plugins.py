@@ -78,7 +78,7 @@ def named_operators(
     section: OperatorSection,
 ) -> list[tuple[str, str | OperatorEntry, str, tuple[str, ...]]]:
     """The operators of a section: key, entry, kind and the package's own names; the default mutations by name."""
-    mutations = MUTATION_NAMES if section.mutations is None else section.mutations
+    mutations: tuple[str | OperatorEntry, ...] = MUTATION_NAMES if section.mutations is None else section.mutations
     return [
         (f"{_OPERATORS}.sampling", section.sampling, "sampling", SAMPLING_NAMES),
         (f"{_OPERATORS}.crossover", section.crossover, "crossover", CROSSOVER_NAMES),

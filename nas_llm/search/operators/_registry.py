@@ -27,7 +27,7 @@ def _of(base: type) -> Callable[[Any], Any]:
         if not (isinstance(kind, type) and issubclass(kind, base)):
             raise TypeError(f"is no subclass of nas_llm.search.{base.__name__}")
         if inspect.isabstract(kind):
-            missing = ", ".join(sorted(kind.__abstractmethods__))
+            missing = ", ".join(sorted(getattr(kind, "__abstractmethods__", ())))
             raise TypeError(f"does not say how it works: it lacks {missing}")
         return found
 
