@@ -25,7 +25,7 @@ def command(*arguments: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize(
-    "url", ["sqlite:///new.db", "sqlite:///deep/new.db", "journal:///new.journal", "journal://new"]
+    "url", ["sqlite:///new.db", "sqlite:///deep/new.db", "journal://new.journal", "journal://deep/new"]
 )
 @pytest.mark.parametrize("export", [True, False])
 def test_a_storage_that_is_not_there_is_not_made(
@@ -39,7 +39,7 @@ def test_a_storage_that_is_not_there_is_not_made(
     else:
         pytest.importorskip("optuna_dashboard", reason="optuna-dashboard is not installed")
         with pytest.raises(StudyError, match="holds no study"):
-            serve_dashboard(url, port=0)
+            serve_dashboard(url, port=0, on_ready=lambda address: pytest.fail(f"it is served at {address}"))
     assert list(tmp_path.iterdir()) == []
 
 

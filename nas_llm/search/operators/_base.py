@@ -59,13 +59,13 @@ class Sampling(ABC):
 
 
 def checked_genomes(kind: str, operator: object, work: Callable[[], Any], *, like: Genome | None = None) -> Any:
-    """What an operator makes, refused with a clear word where it fails or gives something else than genomes.
+    """What a mutation, crossover or sampling makes, refused by name where it fails or gives no genomes.
 
     Args:
         kind: What it is, for messages.
         operator: The operator.
         work: Calls it.
-        like: A genome of the shape that all have to have; then one or two are expected, else a list.
+        like: A genome of the shape that all have to have; default: any shape.
 
     Raises:
         ConfigError: Names the operator.
@@ -77,7 +77,9 @@ def checked_genomes(kind: str, operator: object, work: Callable[[], Any], *, lik
     fits = isinstance(made, list | tuple) and all(isinstance(genome, Genome) for genome in made)
     if not fits or (kind == "crossover" and len(made) != 2):
         raise ConfigError(f"{kind} {type(operator).__name__} returned {_shown(found)}; it should return {wanted}")
-    for genome in made if like is not None else ():
+    if like is None:
+        return found
+    for genome in made:
         if (genome.attn_mask.shape, genome.mlp_mask.shape) != (like.attn_mask.shape, like.mlp_mask.shape):
             raise ConfigError(
                 f"{kind} {type(operator).__name__} returned masks of {genome.attn_mask.shape} and "
