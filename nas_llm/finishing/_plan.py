@@ -17,7 +17,7 @@ from nas_llm.errors import ConfigError, NasLlmError, first_line
 from nas_llm.finishing.methods import FINISHING, FinishingMethod
 from nas_llm.hints import did_you_mean
 from nas_llm.plugins import PluginUse, short_reference
-from nas_llm.runs import Run, read_problem
+from nas_llm.runs import Run, read_resolved
 
 _SECTION = "reconstruction"
 
@@ -153,7 +153,7 @@ def plan_of_run(run: Run) -> FinishPlan:
         ConfigError: If the method cannot be found, or its arguments are not usable.
         RunError: If the run cannot be read.
     """
-    return finish_plan(run.problem, base_dir=Path(read_problem(run.directory)[1].base_dir))
+    return finish_plan(run.problem, base_dir=Path(read_resolved(run.directory).base_dir))
 
 
 def _plain(value: Any) -> Any:

@@ -56,4 +56,4 @@ def with_reconstruction(
     if method is not None and section.method_args:
         values["method_args"] = {}
     changed = {f"reconstruction.{key}": value for key, value in values.items() if value is not None}
-    return replace(run, problem=override_problem(run.problem, changed))
+    return replace(run, problem=override_problem(run.problem, changed)) if changed else run

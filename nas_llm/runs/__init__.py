@@ -31,7 +31,7 @@ from nas_llm.runs._resolved import Resolved
 from nas_llm.runs._versions import package_versions
 
 if TYPE_CHECKING:
-    from nas_llm.runs._run import Run, check_same_problem, open_run, read_problem, write_problem
+    from nas_llm.runs._run import Run, check_same_problem, open_run, read_problem, read_resolved, write_problem
     from nas_llm.runs._what_may_change import fixed_part, free_plugins, may_change, what_changed
 
 __all__ = [
@@ -66,6 +66,7 @@ __all__ = [
     "open_run",
     "package_versions",
     "read_problem",
+    "read_resolved",
     "what_changed",
     "write_problem",
 ]
@@ -73,7 +74,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Fetch what needs the definition when it is asked for."""
-    if name in ("Run", "check_same_problem", "open_run", "read_problem", "write_problem"):
+    if name in ("Run", "check_same_problem", "open_run", "read_problem", "read_resolved", "write_problem"):
         from nas_llm.runs import _run
 
         return getattr(_run, name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import tomli_w
 from pydantic import ValidationError
@@ -36,13 +37,7 @@ def read_problem(directory: Path) -> tuple[Problem, Resolved]:
         ConfigError: If code of one's own that it names is not there any more.
     """
     path = directory / PROBLEM_FILE
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-        resolved = Resolved.from_dict(document.pop(RESOLVED))
-    except FileNotFoundError as error:
-        raise RunError(f"{directory} holds no run: it has no {PROBLEM_FILE}") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
-        raise RunError(f"{path} is damaged and cannot be read; start the run anew in another directory") from error
+    document, resolved = _read(directory)
     base_dir = Path(resolved.base_dir)
     import_plugins(document, base_dir)
     try:
@@ -53,6 +48,26 @@ def read_problem(directory: Path) -> tuple[Problem, Resolved]:
     # A run can be looked at where its finishing method is not, and without torch.
     load_plugins(problem, base_dir, finish=False)
     return problem, resolved
+
+
+def read_resolved(directory: Path) -> Resolved:
+    """As :func:`read_problem`, but only what the definition was resolved to: for a run whose definition is at hand.
+
+    Raises:
+        RunError: If the directory holds no run, or the file was damaged.
+    """
+    return _read(directory)[1]
+
+
+def _read(directory: Path) -> tuple[dict[str, Any], Resolved]:
+    path = directory / PROBLEM_FILE
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        return document, Resolved.from_dict(document.pop(RESOLVED))
+    except FileNotFoundError as error:
+        raise RunError(f"{directory} holds no run: it has no {PROBLEM_FILE}") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+        raise RunError(f"{path} is damaged and cannot be read; start the run anew in another directory") from error
 
 
 def write_problem(directory: Path, problem: Problem, resolved: Resolved) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nas_llm.errors import ModelError
 from nas_llm.events import EventHandler
-from nas_llm.runs import Run, free_plugins, read_problem
+from nas_llm.runs import Run, free_plugins, read_resolved
 from nas_llm.session._latency import run_latency
 from nas_llm.session._prepare import prepare
 from nas_llm.session._prepared import Prepared
@@ -23,7 +23,7 @@ def reopen(run: Run, *, on_event: EventHandler) -> Prepared:
         NasLlmError: If any part of the definition cannot be met any more.
         RunError: If the run's model or text changed.
     """
-    _, resolved = read_problem(run.directory)
+    resolved = read_resolved(run.directory)
     source = run.problem.model.source
     if Path(source).is_absolute() and not Path(source).exists():
         raise ModelError(

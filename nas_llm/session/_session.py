@@ -28,7 +28,7 @@ from nas_llm.runs import (
     check_same_problem,
     free_plugins,
     is_run,
-    read_problem,
+    read_resolved,
     write_problem,
 )
 from nas_llm.search import (
@@ -146,7 +146,7 @@ class Session:
         before = latency = None
         if is_run(directory):
             check_same_problem(directory, problem)
-            before, latency = read_problem(directory)[1], run_latency(directory, problem)
+            before, latency = read_resolved(directory), run_latency(directory, problem)
             plugins = load_plugins(problem, base_dir)
             before.check_plugins(
                 {name: use.to_dict() for name, use in plugins.items()}, directory, free=free_plugins(problem)

@@ -21,7 +21,7 @@ from nas_llm.runs import (
     RunLock,
     check_same_problem,
     free_plugins,
-    read_problem,
+    read_resolved,
     write_problem,
 )
 from nas_llm.search import EvaluationCache, History, Search, check_operators
@@ -106,7 +106,7 @@ def _search(
     before = latency = None
     if resume:
         check_same_problem(run_dir, problem)
-        before, latency = read_problem(run_dir)[1], run_latency(run_dir, problem)
+        before, latency = read_resolved(run_dir), run_latency(run_dir, problem)
         before.check_plugins(
             {name: use.to_dict() for name, use in plugins.items()}, run_dir, free=free_plugins(problem)
         )
