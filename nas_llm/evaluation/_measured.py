@@ -5,23 +5,21 @@ from __future__ import annotations
 from contextlib import suppress
 
 import torch
-from safetensors import SafetensorError
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from nas_llm.errors import ModelError, first_line
-from nas_llm.models import quiet_transformers, read_config, resolve_model
-from nas_llm.models.families import register_subnet_class
+from nas_llm.models import LOAD_FAULTS, hub_options, load_fault, locate_model, quiet_transformers, read_config
 from nas_llm.settings import EvaluationDefaults
-
-# What transformers raises for files that it cannot read.
-_FAULTS = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
 
 _DTYPE: torch.dtype = getattr(torch, EvaluationDefaults.dtype)
 
 
 def load_any(
-    source: str, *, revision: str | None = None, dtype: torch.dtype | None = _DTYPE
+    source: str,
+    *,
+    revision: str | None = None,
+    dtype: torch.dtype | None = _DTYPE,
+    where: str | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a dense model or an export for measuring.
 
@@ -31,43 +29,44 @@ def load_any(
         source: Packaged name, hub name, local directory or ``.gguf`` file.
         revision: Hub revision, for hub names only.
         dtype: Arithmetic; None = as it was saved.
+        where: What the source stands for, if that was worked out before (:func:`nas_llm.models.resolve_model`).
 
     Raises:
         ModelError: If it cannot be found or read.
     """
-    where, identity = resolve_model(source)
-    kwargs = {"revision": revision} if identity is None and revision else {}
-    model = load_weights(source, where, dtype=dtype, **kwargs)
+    where = where or locate_model(source)
+    model = load_weights(source, where, dtype=dtype, revision=revision)
     try:
         with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(where, **kwargs)
-    except _FAULTS as error:
-        raise ModelError(f"cannot load model '{source}': {first_line(error)}") from error
+            tokenizer = AutoTokenizer.from_pretrained(where, **hub_options(where, revision))
+    except LOAD_FAULTS as error:
+        raise load_fault(source, error) from error
     return model, tokenizer
 
 
-def load_weights(source: str, where: str, *, dtype: torch.dtype | None, **kwargs: str) -> PreTrainedModel:
+def load_weights(source: str, where: str, *, dtype: torch.dtype | None, revision: str | None = None) -> PreTrainedModel:
     """The model alone, as :func:`load_any` loads it.
 
     Args:
         source: What the user named.
         where: What it stands for: a directory or a hub name.
         dtype: Arithmetic; None = as it was saved.
-        kwargs: ``revision``, if any.
+        revision: Hub revision, for hub names only.
 
     Raises:
         ModelError: If it cannot be found or read.
     """
+    kwargs = hub_options(where, revision)
     with quiet_transformers():
-        register_subnet_class(where, **kwargs)
-        config = read_config(source, where, **kwargs)
+        config = read_config(source, where, revision=revision)
         try:
             model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
                 where, config=config, dtype=dtype or "auto", attn_implementation="sdpa", **kwargs
             )
-        except _FAULTS as error:
-            raise ModelError(f"cannot load model '{source}': {first_line(error)}") from error
-    return model.eval()
+        except LOAD_FAULTS as error:
+            raise load_fault(source, error) from error
+    model.eval()
+    return model
 
 
 def count_block_params(model: PreTrainedModel) -> int:

@@ -8,13 +8,13 @@ from nas_llm.export._hf import (
     GENOME_FILE,
     HF_TYPES,
     MAX_SHARD_SIZE,
-    PROVENANCE_FILE,
     cast_weights,
     export_hf,
     parse_size,
 )
+from nas_llm.export._provenance import PROVENANCE_FILE, read_provenance
 from nas_llm.export._servable import Hindrance, Servability, servable
-from nas_llm.export._staging import staged_directory
+from nas_llm.export._staging import check_place, staged_directory
 from nas_llm.export.gguf import GGUF_TYPES, GgufType, export_gguf
 
 FORMATS = tuple(EXPORT_FORMATS)
@@ -35,6 +35,7 @@ __all__ = [
     "Servability",
     "WriteSettings",
     "cast_weights",
+    "check_place",
     "export_decilm",
     "export_format",
     "export_gguf",
@@ -42,6 +43,7 @@ __all__ = [
     "expressible",
     "model_card",
     "parse_size",
+    "read_provenance",
     "servable",
     "staged_directory",
 ]

@@ -11,10 +11,10 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from nas_llm.errors import ConfigError
 from nas_llm.export._card import Provenance
-from nas_llm.export._decilm import export_decilm
+from nas_llm.export._decilm import write_decilm
 from nas_llm.export._expressible import expressible
-from nas_llm.export._hf import HF_TYPES, MAX_SHARD_SIZE, export_hf
-from nas_llm.export.gguf import export_gguf
+from nas_llm.export._hf import HF_TYPES, MAX_SHARD_SIZE, write_hf
+from nas_llm.export.gguf import write_gguf
 from nas_llm.hints import did_you_mean
 from nas_llm.models import DenseModel
 from nas_llm.space import Genome
@@ -95,12 +95,12 @@ class ExportFormat:
 def _write_hf(
     subnet: PreTrainedModel, dense: DenseModel, directory: Path, *, provenance: Provenance, settings: WriteSettings
 ) -> None:
-    export_hf(
+    write_hf(
         subnet,
         dense,
         directory,
         provenance=provenance,
-        dtype=settings.dtype,  # type: ignore[arg-type] # validated by the registry
+        dtype=settings.dtype,
         max_shard_size=settings.max_shard_size,
     )
 
@@ -108,7 +108,7 @@ def _write_hf(
 def _write_gguf(
     subnet: PreTrainedModel, dense: DenseModel, directory: Path, *, provenance: Provenance, settings: WriteSettings
 ) -> None:
-    export_gguf(
+    write_gguf(
         subnet,
         dense,
         directory,
@@ -120,7 +120,7 @@ def _write_gguf(
 def _write_decilm(
     subnet: PreTrainedModel, dense: DenseModel, directory: Path, *, provenance: Provenance, settings: WriteSettings
 ) -> None:
-    export_decilm(subnet, dense, directory, provenance=provenance)
+    write_decilm(subnet, dense, directory, provenance=provenance)
 
 
 def _refusal(name: str) -> Callable[[Genome, PretrainedConfig], str | None]:

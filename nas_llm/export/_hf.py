@@ -13,13 +13,13 @@ from transformers import PreTrainedModel
 
 from nas_llm.errors import ExportError
 from nas_llm.export._card import Provenance, model_card
+from nas_llm.export._provenance import PROVENANCE_FILE
 from nas_llm.export._staging import staged_directory
 from nas_llm.export._stock import stock_model
 from nas_llm.models import DenseModel, on_device, quiet_transformers
 from nas_llm.settings import ExportDefaults
 
 GENOME_FILE = "genome.bin"
-PROVENANCE_FILE = "nas_llm.json"
 HfType = Literal["keep", "float32", "bfloat16", "float16"]
 HF_TYPES: tuple[str, ...] = get_args(HfType)
 MAX_SHARD_SIZE = ExportDefaults.max_shard_size
@@ -56,14 +56,33 @@ def export_hf(
         ExportError: If the directory exists and ``force`` is not given, it cannot be written, or an argument is not
             usable.
     """
+    with staged_directory(directory, force=force) as staging:
+        write_hf(subnet, dense, staging, provenance=provenance, dtype=dtype, max_shard_size=max_shard_size)
+    return directory
+
+
+def write_hf(
+    subnet: PreTrainedModel,
+    dense: DenseModel,
+    directory: Path,
+    *,
+    provenance: Provenance,
+    dtype: str,
+    max_shard_size: str,
+) -> None:
+    """Write the files of :func:`export_hf` straight into a directory, which is made if need be.
+
+    Raises:
+        ExportError: If an argument is not usable.
+        OSError: If the disk does not take it.
+    """
     if dtype not in HF_TYPES:
         raise ExportError(f"unknown dtype '{dtype}' for hf; take {', '.join(HF_TYPES)}")
     shard_bytes = parse_size(max_shard_size)
     stock = stock_model(subnet, dense, provenance.genome)
     model = cast_weights(stock or subnet, dtype)
-    with staged_directory(directory, force=force) as staging:
-        _write(model, dense, staging, provenance, stock=stock is not None, shard_bytes=shard_bytes)
-    return directory
+    directory.mkdir(exist_ok=True)
+    _write(model, dense, directory, provenance, stock=stock is not None, shard_bytes=shard_bytes)
 
 
 def cast_weights(model: PreTrainedModel, dtype: str) -> PreTrainedModel:

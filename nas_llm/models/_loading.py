@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, TypeVar
 
 import torch
-from huggingface_hub import snapshot_download
+from huggingface_hub import snapshot_download, try_to_load_from_cache
+from huggingface_hub.constants import CONFIG_NAME
 from huggingface_hub.utils import logging as hub_logging
 from safetensors import SafetensorError
 from torch import nn
@@ -24,11 +25,29 @@ from nas_llm.models._identity import directory_revision, file_revision
 from nas_llm.models._lazy import WeightFiles, available_bytes, load_skeleton
 from nas_llm.models._packaged import PACKAGED_MODELS
 from nas_llm.models._precision import bfloat16_is_faster
-from nas_llm.models.families import adapter_for
+from nas_llm.models.families import adapter_for, register_subnet_class
 from nas_llm.settings import ModelDefaults
 
 logger = logging.getLogger(__name__)
 Module = TypeVar("Module", bound=nn.Module)
+
+# No model can be made of some values that a configuration may hold.
+_IMPOSSIBLE = (ArithmeticError, AttributeError, TypeError)
+LOAD_FAULTS = (OSError, ValueError, KeyError, RuntimeError, SafetensorError, *_IMPOSSIBLE)
+"""What transformers raises for files that it cannot make a model of."""
+
+
+def load_fault(source: str, error: Exception) -> ModelError:
+    """One of :data:`LOAD_FAULTS` in one line.
+
+    Args:
+        source: What the user named.
+        error: What was raised.
+    """
+    if isinstance(error, _IMPOSSIBLE):
+        what = f"its config.json has values that no model can be made of ({first_line(error)}); put its own back"
+        return ModelError(f"cannot load model '{source}': {what}")
+    return ModelError(f"cannot load model '{source}': {first_line(error)}")
 
 
 def resolve_model(source: str) -> tuple[str, str | None]:
@@ -43,22 +62,55 @@ def resolve_model(source: str) -> tuple[str, str | None]:
     Raises:
         ModelError: If a file or package is missing or unreadable.
     """
+    path = _local(source)
+    if path is None:
+        return source, None
+    if path.suffix == ".gguf":
+        revision = file_revision(path)
+        with quiet_transformers():
+            return str(convert_gguf(path, revision)), revision
+    return str(path), directory_revision(path)
+
+
+def locate_model(source: str) -> str:
+    """Where the files of a model are: a directory or a hub name for ``from_pretrained``.
+
+    As :func:`resolve_model`, but weights are read only where a ``.gguf`` file is to be converted.
+
+    Raises:
+        ModelError: If a file or package is missing or unreadable.
+    """
+    path = _local(source)
+    if path is None or path.suffix == ".gguf":
+        return resolve_model(source)[0]
+    return str(path)
+
+
+def hub_options(where: str, revision: str | None) -> dict[str, str]:
+    """``revision`` for ``from_pretrained``: names of the hub have revisions, directories have none."""
+    return {} if revision is None or Path(where).is_dir() else {"revision": revision}
+
+
+def _local(source: str) -> Path | None:
+    """The directory or ``.gguf`` file that a source stands for; None for a hub name.
+
+    Raises:
+        ModelError: If a file or package is missing, or a directory holds no model.
+    """
     path = Path(source).expanduser()
     if source in PACKAGED_MODELS:
         path = PACKAGED_MODELS[source].locate()
     if path.suffix == ".gguf":
         if not path.is_file():
             raise ModelError(f"no such GGUF file: {path}")
-        revision = file_revision(path)
-        with quiet_transformers():
-            return str(convert_gguf(path, revision)), revision
+        return path
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise ModelError(f"{path} is no model directory: it has no config.json")
-        return str(path), directory_revision(path)
+        return path
     if path.is_absolute() or source.startswith(".") or source.count("/") > 1:
         raise ModelError(f"no such model directory: {source}")
-    return source, None
+    return None
 
 
 def load_model(
@@ -76,9 +128,9 @@ def load_model(
         ModelError: If it cannot be found or read, or its family is not supported.
     """
     where, identity = resolve_model(source)
-    kwargs = {"revision": revision} if identity is None and revision else {}
+    kwargs = hub_options(where, revision)
     with quiet_transformers():
-        config = read_config(source, where, **kwargs)
+        config = read_config(source, where, revision=revision)
         adapter = adapter_for(config.model_type)
         architecture = adapter.architecture(config)
         files = _offloaded(where, offload, kwargs.get("revision"))
@@ -89,8 +141,8 @@ def load_model(
             else:
                 model = load_skeleton(files, config, adapter)
             tokenizer = AutoTokenizer.from_pretrained(where, **kwargs)
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            raise ModelError(f"cannot load model '{source}': {first_line(error)}") from error
+        except LOAD_FAULTS as error:
+            raise load_fault(source, error) from error
     if files is None and any(parameter.device.type == "meta" for parameter in model.parameters()):
         raise ModelError(f"model '{source}' did not load whole: some weights are missing")
     return DenseModel(
@@ -105,22 +157,41 @@ def load_model(
     )
 
 
-def read_config(source: str, where: str, **kwargs: str) -> PretrainedConfig:
+def read_config(source: str, where: str, *, revision: str | None = None) -> PretrainedConfig:
     """The configuration of a model.
 
     Args:
         source: What the user named.
         where: What it stands for, from :func:`resolve_model`.
-        kwargs: ``revision``, if any.
+        revision: Hub revision, for hub names only.
 
     Raises:
-        ModelError: If there is none.
+        ModelError: If there is none, or one that cannot be used; says where it lies.
     """
     try:
-        config: PretrainedConfig = AutoConfig.from_pretrained(where, **kwargs)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(_not_found(source, error)) from error
+        options = hub_options(where, revision)
+        register_subnet_class(where, **options)
+        config: PretrainedConfig = AutoConfig.from_pretrained(where, trust_remote_code=False, **options)
+    except Exception as error:  # transformers raises many kinds for values that it does not expect
+        file = _config_file(where, revision)
+        if file is None:
+            raise ModelError(_not_found(source, error)) from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ModelError(
+            f"model '{source}' cannot be used: {file} is damaged or of an unknown kind ({reason}); put the model's own "
+            "config.json back"
+        ) from error
     return config
+
+
+def _config_file(where: str, revision: str | None) -> Path | None:
+    """The configuration of a model that is on this machine."""
+    if Path(where).is_dir():
+        return Path(where) / CONFIG_NAME
+    with suppress(ValueError):
+        found = try_to_load_from_cache(where, CONFIG_NAME, revision=revision)
+        return Path(found) if isinstance(found, str) else None
+    return None
 
 
 def _offloaded(where: str, offload: bool | Literal["auto"], revision: str | None) -> WeightFiles | None:

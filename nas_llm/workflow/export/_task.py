@@ -11,6 +11,7 @@ from typing import Any
 
 from nas_llm.errors import ExportError
 from nas_llm.export import ExportFormat, WriteSettings
+from nas_llm.files import read_json_object
 from nas_llm.finishing import FinishPlan
 from nas_llm.front import FrontPoint
 from nas_llm.plugins import PluginUse
@@ -19,6 +20,7 @@ from nas_llm.workflow.export._record import ExportRecord
 
 COMPLETION_FILE = "export.json"
 _SCHEMA = 1
+_PERPLEXITIES = ("fitness_perplexity", "held_out_perplexity")
 _WEIGHTS = (".safetensors", ".gguf")
 
 
@@ -104,7 +106,7 @@ def finished(task: ExportTask) -> ExportRecord | None:
     document = read_completion(task.target)
     if document is None:
         raise ExportError(f"{task.target} exists and is no finished export of nas-llm; {mend}")
-    changed = differing(document.get("identity", {}), task.identity)
+    changed = differing(document["identity"], task.identity)
     if changed:
         raise ExportError(f"{task.target} exists and was exported with {changed}; {mend}")
     found = weight_sizes(task.target)
@@ -116,13 +118,19 @@ def finished(task: ExportTask) -> ExportRecord | None:
 
 
 def read_completion(directory: Path) -> dict[str, Any] | None:
-    """The completion record of an export; None where there is none that can be read."""
-    try:
-        document = json.loads((directory / COMPLETION_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    whole = isinstance(document, dict) and document.get("schema") == _SCHEMA
-    return document if whole and isinstance(document.get("weights"), dict) else None
+    """The completion record of an export; None where there is none, or one that is not whole."""
+    document = read_json_object(directory / COMPLETION_FILE) or {}
+    identity, weights = document.get("identity"), document.get("weights")
+    whole = (
+        document.get("schema") == _SCHEMA
+        and isinstance(identity, dict)
+        and isinstance(identity.get("genome"), str)
+        and isinstance(identity.get("dtype"), str)
+        and isinstance(weights, dict)
+        and all(isinstance(size, int) for size in weights.values())
+        and all(isinstance(document.get(key, ""), int | float | None) for key in _PERPLEXITIES)
+    )
+    return document if whole else None
 
 
 def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
