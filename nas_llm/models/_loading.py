@@ -17,7 +17,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from nas_llm.errors import ModelError, first_line
+from nas_llm.errors import ModelError, SpaceError, first_line
 from nas_llm.hints import did_you_mean
 from nas_llm.models._dense import DenseModel
 from nas_llm.models._gguf import convert_gguf
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 Module = TypeVar("Module", bound=nn.Module)
 
 # No model can be made of some values that a configuration may hold.
-_IMPOSSIBLE = (ArithmeticError, AttributeError, TypeError)
+_IMPOSSIBLE = (ArithmeticError, AttributeError, SpaceError, TypeError)
 LOAD_FAULTS = (OSError, ValueError, KeyError, RuntimeError, SafetensorError, *_IMPOSSIBLE)
 """What transformers raises for files that it cannot make a model of."""
 
@@ -132,10 +132,10 @@ def load_model(
     with quiet_transformers():
         config = read_config(source, where, revision=revision)
         adapter = adapter_for(config.model_type)
-        architecture = adapter.architecture(config)
-        files = _offloaded(where, offload, kwargs.get("revision"))
         model: PreTrainedModel
         try:
+            architecture = adapter.architecture(config)
+            files = _offloaded(where, offload, kwargs.get("revision"))
             if files is None:
                 model = AutoModelForCausalLM.from_pretrained(where, dtype="auto", attn_implementation="sdpa", **kwargs)
             else:

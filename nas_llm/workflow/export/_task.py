@@ -140,7 +140,7 @@ def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         if old != new:
             if key == "genome":
                 return "another genome"
-            if key == "code" and old and new:
+            if key == "code" and isinstance(old, Mapping) and isinstance(new, Mapping) and old.keys() == new.keys():
                 method = str(now["method"])
                 one, other = (PluginUse(reference=method, **code) for code in (old, new))
                 return f"another {method} ({one}, it is now {other})"
