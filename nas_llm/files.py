@@ -71,6 +71,29 @@ def write_atomic(
                 partial.unlink(missing_ok=True)
 
 
+def check_place(path: Path, *, error: type[NasLlmError] = RunError) -> None:
+    """Refuse a file that :func:`write_atomic` could not write, before the work is done that should go into it.
+
+    Args:
+        path: The file; its folder need not be there.
+        error: Class of what is raised.
+
+    Raises:
+        NasLlmError: Of the class ``error``, if there is a folder in its place, a file in that of its folder, or no
+            permission.
+    """
+    if path.is_dir():
+        raise error(f"cannot write {path}: it is a folder; name a file in it")
+    if path.exists() and not path.is_file():
+        # A device or a pipe is written to as it is.
+        return
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        raise error(f"cannot write {path}: {folder} is no folder; name another place")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise error(f"cannot write {path}: no permission to write in {folder}; name another place")
+
+
 @contextmanager
 def staged_folder(
     target: Path,

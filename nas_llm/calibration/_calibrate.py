@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -21,7 +21,7 @@ from nas_llm.data import WindowSet
 from nas_llm.errors import ConfigError
 from nas_llm.models import DenseModel
 from nas_llm.settings import CalibrationDefaults
-from nas_llm.space import UnitScores
+from nas_llm.space import FloatArray, UnitScores
 
 # Raised whenever the meaning of what is kept changes.
 _FORMAT = 1
@@ -105,7 +105,15 @@ def calibrate(
             mlp.append(mlp_scores)
             store.put(layer, grams.o_in, grams.fc2_in)
             on_layer(layer)
-        UnitScores(torch.stack(attn).numpy(), torch.stack(mlp).numpy()).save(folder / "scores.npz")
+        UnitScores(_rounded(attn), _rounded(mlp)).save(folder / "scores.npz")
 
     keep_folder(target, make, witness="scores.npz")
     return Calibration(UnitScores.load(target / "scores.npz"), key, windows.num_tokens, GramStore(target))
+
+
+def _rounded(scores: Sequence[Tensor]) -> FloatArray:
+    """Scores of all layers, in float32: copies of one unit score alike, so that their order is that of their places.
+
+    The inverses behind the scores differ in their last digits from one number of threads to another.
+    """
+    return torch.stack(list(scores)).float().double().numpy()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_llm.data import WindowSet
-from nas_llm.models import DenseModel, fast_float32
+from nas_llm.models import DenseModel, fast_float32, steady_activations
 
 # Windows that run through a block together: enough to keep the matrix units busy, few enough to stay small.
 _BATCH_TOKENS = 4096
@@ -82,7 +82,7 @@ def stream_grams(
         batches = [adapter.embed(outer, batch.to(device)) for batch in ids.split(step)]
         hidden, context = [batch[0] for batch in batches], batches[0][1]
         for layer in range(dense.architecture.num_layers):
-            block = dense.block(layer, device, torch.float32)
+            block = steady_activations(dense.block(layer, device, torch.float32))
             sums = _Sums(block, dense)
             for index, states in enumerate(hidden):
                 hidden[index] = block(states, **context)

@@ -61,7 +61,8 @@ def elimination_ranks(weight: Tensor, hessian: Tensor, *, width: int, at_once: i
     ranks = torch.empty(groups, dtype=torch.float64)
     removed = 0
     while len(alive):
-        costs = _costs(w, inverse, width)
+        # In float32: copies of one unit cost the same, though inverses differ from one number of threads to another.
+        costs = _costs(w, inverse, width).float()
         order = costs.argsort(stable=True)[:at_once]
         ranks[alive[order].cpu()] = torch.arange(removed, removed + len(order), dtype=torch.float64)
         removed += len(order)

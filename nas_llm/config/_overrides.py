@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nas_llm.errors import ConfigError
+from nas_llm.plugins import anchored
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -50,7 +51,5 @@ def _anchored(key: str, value: Any) -> Any:
         return [_anchored(key, item) for item in value]
     if not isinstance(value, str) or not value:
         return value
-    file, colon, name = value.rpartition(":")
-    if file.endswith(".py") and Path(file).is_file():
-        return f"{Path(file).resolve()}{colon}{name}"
+    value = anchored(value, Path.cwd())
     return str(Path(value).resolve()) if key.split(".")[-1] == "source" and Path(value).exists() else value

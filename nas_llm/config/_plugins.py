@@ -14,20 +14,26 @@ from nas_llm.settings import CROSSOVER_NAMES, MUTATION_NAMES, SAMPLING_NAMES
 _OPERATORS = "search.operators"
 
 
-def references(problem: Problem) -> tuple[str, ...]:
-    """Every ``module:Name`` of a definition, none twice."""
+def references(problem: Problem, *, finish: bool = True) -> tuple[str, ...]:
+    """Every ``module:Name`` of a definition, none twice.
+
+    Args:
+        problem: The definition.
+        finish: Whether the finishing method counts.
+    """
     operators = (_use(entry) for _, entry, *_ in named_operators(problem.search.operators))
-    named = (*problem.objectives, *operators, problem.reconstruction.method)
+    named = (*problem.objectives, *operators, *((problem.reconstruction.method,) if finish else ()))
     return tuple(dict.fromkeys(name for name in named if is_reference(name)))
 
 
-def load_plugins(problem: Problem, base_dir: Path) -> dict[str, PluginUse]:
+def load_plugins(problem: Problem, base_dir: Path, *, finish: bool = True) -> dict[str, PluginUse]:
     """Import what a definition names, so that it is known by its name from now on; may be repeated.
 
     Args:
         problem: The definition.
         base_dir: Folder that relative paths of the definition start from; modules that are not installed are looked
             for there, too.
+        finish: Whether the finishing method is imported, too.
 
     Returns:
         Reference to what stands behind it.
@@ -36,7 +42,7 @@ def load_plugins(problem: Problem, base_dir: Path) -> dict[str, PluginUse]:
         ConfigError: If something is not there or does not load, or an operator's name is unknown; names it.
     """
     used = {name: use_of(name, load_module(name, base_dir=base_dir)) for name in problem.plugins}
-    used |= {name: use_of(name, load_reference(name, base_dir=base_dir)) for name in references(problem)}
+    used |= {name: use_of(name, load_reference(name, base_dir=base_dir)) for name in references(problem, finish=finish)}
     load_objectives(problem.objectives, base_dir=base_dir)
     check_operator_names(problem)
     return used

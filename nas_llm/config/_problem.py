@@ -64,7 +64,9 @@ class ModelSection(_Section):
 class SourceSection(_Section):
     """One source of text within a split."""
 
-    source: str = Field(description="self, a .txt/.raw/.jsonl/.parquet file, or a hub dataset name.")
+    source: str = Field(
+        description="self, a text, .jsonl or .parquet file, a folder of texts or of save_to_disk, or a hub name."
+    )
     weight: float = Field(1.0, gt=0.0, description="Share of the split's windows.")
     column: str = Field(SourceDefaults.column, description="Text column of jsonl, parquet and hub sources.")
     template: str | None = Field(
@@ -77,7 +79,7 @@ class SourceSection(_Section):
         None, description="Column with the list of their labels, or the labels; none = positions from 0, or letters."
     )
     answer: str | None = Field(None, description="Column that names the right choice.")
-    split: str = Field(SourceDefaults.split, description="Split of a hub dataset.")
+    split: str = Field(SourceDefaults.split, description="Split of a hub dataset or of a folder.")
     subset: str | None = Field(None, description="Configuration name of a hub dataset.")
     revision: str | None = Field(None, description="Revision of a hub dataset.")
 

@@ -1,6 +1,6 @@
 """Text: token windows from files, hub datasets or the dense model itself."""
 
-from nas_llm.data._files import read_texts
+from nas_llm.data._folders import read_texts
 from nas_llm.data._hub import read_hub
 from nas_llm.data._named_texts import NAMED_TEXTS, ReportingText, read_reporting_text
 from nas_llm.data._packaged import packaged_sample

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +17,22 @@ from nas_llm.settings import SourceDefaults
 TEXT_SUFFIXES = (".txt", ".raw", ".md")
 FILE_SUFFIXES = (*TEXT_SUFFIXES, ".jsonl", ".parquet")
 
+# Halves of pairs of UTF-16, which JSON lets stand alone and no encoding has.
+_LONE_SURROGATES = re.compile("[\ud800-\udfff]")
+_BYTE_ORDER_MARK = "\ufeff"
 
-def read_texts(
-    path: str | Path, *, column: str = SourceDefaults.column, template: RowTemplate | None = None
-) -> list[str]:
-    """Documents of a local file; blank ones are left out.
 
-    Args:
-        path: ``.txt``, ``.raw``, ``.md``: the whole file is one document; ``.jsonl``: one JSON object a line;
-            ``.parquet``: one document a row.
-        column: Key or column that holds the text of ``.jsonl`` and ``.parquet``.
-        template: Makes the text of several columns instead.
+def clean(text: str) -> str:
+    """A document as tokenizers take it: without a byte order mark, and U+FFFD for halves of surrogate pairs."""
+    return _LONE_SURROGATES.sub("\ufffd", text).removeprefix(_BYTE_ORDER_MARK)
+
+
+def read_file(path: Path, *, column: str = SourceDefaults.column, template: RowTemplate | None = None) -> list[str]:
+    """Documents of a local file; see :func:`nas_llm.data.read_texts`.
 
     Raises:
         DataError: If the file is missing, empty, of an unknown kind, malformed, or lacks a column.
     """
-    path = Path(path)
     if not path.is_file():
         raise DataError(_missing(path))
     suffix = path.suffix.lower()
@@ -39,12 +41,12 @@ def read_texts(
     if suffix in TEXT_SUFFIXES:
         if template is not None:
             raise DataError(f"{path}: a template needs columns, which {suffix} has not; give a .jsonl or .parquet file")
-        texts = [_read_utf8(path)]
+        texts = [read_utf8(path)]
     elif suffix == ".parquet":
         texts = _read_parquet(path, column, template)
     else:
         texts = _read_jsonl(path, column, template)
-    kept = [text for text in texts if text.strip()]
+    kept = [text for text in map(clean, texts) if text.strip()]
     if not kept:
         where = "" if suffix in TEXT_SUFFIXES else origin(column, template)
         raise DataError(f"{path} is empty: no text{where}; give a file with text")
@@ -63,15 +65,30 @@ def checked_column(values: Iterable[Any], *, column: str, where: str) -> list[st
         DataError: If a value is not a string.
     """
     texts: list[str] = []
-    for row, value in enumerate(values, start=1):
-        if value is None:
-            continue
-        if not isinstance(value, str):
-            raise DataError(
-                f"{where}: row {row} of column {column!r} is {type(value).__name__}, not text; name a text column"
-            )
-        texts.append(value)
+    with utf8(where):
+        for row, value in enumerate(values, start=1):
+            if value is None:
+                continue
+            if not isinstance(value, str):
+                raise DataError(
+                    f"{where}: row {row} of column {column!r} is {type(value).__name__}, not text; name a text column"
+                )
+            texts.append(value)
     return texts
+
+
+@contextmanager
+def utf8(where: str) -> Iterator[None]:
+    """Make one clear line of columns whose texts are none: Arrow looks at their bytes only when they are asked for.
+
+    Raises:
+        DataError: If they are not UTF-8.
+    """
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        place = f"{error.reason}, byte {error.start} of it"
+        raise DataError(f"{where}: a text is not UTF-8 ({place}); convert it") from error
 
 
 def _missing(path: Path) -> str:
@@ -84,9 +101,14 @@ def _missing(path: Path) -> str:
     return f"{path} does not exist; {hint}"
 
 
-def _read_utf8(path: Path) -> str:
+def read_utf8(path: Path) -> str:
+    """A text file, without its byte order mark.
+
+    Raises:
+        DataError: If it is not UTF-8.
+    """
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8").removeprefix(_BYTE_ORDER_MARK)
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 (byte {error.start}); convert it") from error
 
@@ -106,7 +128,7 @@ def _read_jsonl(path: Path, column: str, template: RowTemplate | None) -> list[s
 def _jsonl_rows(path: Path, column: str) -> Iterator[tuple[str, Row]]:
     """Each object, behind the place it stands at."""
     # Not splitlines(): a JSON string may hold U+2028 and its like unescaped.
-    for number, line in enumerate(_read_utf8(path).split("\n"), start=1):
+    for number, line in enumerate(read_utf8(path).split("\n"), start=1):
         if not line.strip():
             continue
         where = f"{path}, line {number}"
@@ -124,7 +146,7 @@ def _read_parquet(path: Path, column: str, template: RowTemplate | None) -> list
     from pyarrow import parquet
 
     try:
-        with parquet.ParquetFile(path) as file:
+        with parquet.ParquetFile(path) as file, utf8(str(path)):
             columns = list(file.schema_arrow.names)
             if template is not None:
                 rows = file.read(columns=template.columns(columns, where=str(path))).to_pylist()
@@ -144,4 +166,5 @@ def filled(template: RowTemplate, rows: Iterable[Row], *, where: str) -> list[st
         DataError: See :meth:`RowTemplate.text`.
     """
     found = (template.text(row, where=f"{where}, row {number}") for number, row in enumerate(rows, start=1))
-    return [text for text in found if text is not None]
+    with utf8(where):
+        return [text for text in found if text is not None]

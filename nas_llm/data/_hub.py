@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from nas_llm.data._files import checked_column, filled, origin
+from nas_llm.data._files import checked_column, clean, filled, origin
 from nas_llm.data._rows import RowTemplate, missing_column
 from nas_llm.errors import DataError, first_line
 from nas_llm.settings import SourceDefaults
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 def read_hub(
@@ -71,6 +75,21 @@ def hub_rows(
             f"{where} cannot be loaded ({reason}); check name, subset and split and the connection, "
             "or give a local .txt, .jsonl or .parquet file"
         ) from error
+    return dataset_rows(loaded, column=column, template=template, where=where)
+
+
+def dataset_rows(loaded: Dataset, *, column: str, template: RowTemplate | None, where: str) -> list[str]:
+    """Rows of a loaded dataset as they are, blank ones among them.
+
+    Args:
+        loaded: One split.
+        column: See :func:`read_hub`.
+        template: See :func:`read_hub`.
+        where: What it is called in messages.
+
+    Raises:
+        DataError: If it lacks a column, holds no text, or something else than text.
+    """
     columns = list(loaded.column_names)
     if template is not None:
         rows = loaded.select_columns(template.columns(columns, where=where))
@@ -81,4 +100,4 @@ def hub_rows(
         found = checked_column(loaded[column], column=column, where=where)
     if not any(text.strip() for text in found):
         raise DataError(f"{where} is empty: no text{origin(column, template)}; name another split or column")
-    return found
+    return [clean(text) for text in found]

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nas_llm.data._files import FILE_SUFFIXES, read_texts
+from nas_llm.data._files import FILE_SUFFIXES
+from nas_llm.data._folders import read_texts
 from nas_llm.data._hub import hub_rows
 from nas_llm.errors import DataError
 from nas_llm.hints import did_you_mean

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nas_llm.data._files import read_texts
-from nas_llm.data._sources import content_hash
+from nas_llm.data._folders import read_texts
+from nas_llm.data._token_cache import content_hash
 from nas_llm.data._tokens import token_windows
 from nas_llm.data._window_set import WindowSet
 from nas_llm.errors import DataError

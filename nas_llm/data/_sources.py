@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 
 from nas_llm.config import SourceSection
-from nas_llm.data._files import FILE_SUFFIXES, read_texts
+from nas_llm.data._files import FILE_SUFFIXES
+from nas_llm.data._folders import holds_texts, read_texts
 from nas_llm.data._hub import read_hub
 from nas_llm.data._rows import RowTemplate
 
@@ -25,8 +24,8 @@ def read_source(section: SourceSection, *, base_dir: Path) -> list[str]:
         DataError: See :func:`read_texts` and :func:`read_hub`.
     """
     path, template = _local_path(section.source, base_dir), RowTemplate.of(section)
-    if path is not None and not path.is_dir():
-        return read_texts(path, column=section.column, template=template)
+    if path is not None and (not path.is_dir() or holds_texts(path)):
+        return read_texts(path, column=section.column, template=template, split=section.split)
     return read_hub(
         section.source if path is None else str(path),
         column=section.column,
@@ -35,15 +34,6 @@ def read_source(section: SourceSection, *, base_dir: Path) -> list[str]:
         subset=section.subset,
         revision=section.revision,
     )
-
-
-def content_hash(texts: Sequence[str]) -> str:
-    """32 hex digits that identify a list of documents."""
-    hasher = hashlib.blake2b(digest_size=16)
-    for text in texts:
-        encoded = text.encode("utf-8", "surrogatepass")
-        hasher.update(len(encoded).to_bytes(8, "little") + encoded)
-    return hasher.hexdigest()
 
 
 def _local_path(source: str, base_dir: Path) -> Path | None:

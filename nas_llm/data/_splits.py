@@ -11,7 +11,8 @@ import numpy as np
 
 from nas_llm.config import DataSection, SourceSection, SplitSection
 from nas_llm.data._allocation import region_rows, share
-from nas_llm.data._sources import SELF, content_hash, read_source
+from nas_llm.data._sources import SELF, read_source
+from nas_llm.data._token_cache import content_hash
 from nas_llm.data._tokens import TokenArray, token_windows
 from nas_llm.data._window_set import WindowSet
 from nas_llm.errors import DataError

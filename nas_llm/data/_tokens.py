@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from nas_llm.data._token_cache import kept_tokens
 from nas_llm.errors import DataError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def token_stream(
     """All texts as one row of tokens.
 
     A single text is tokenised as a whole, so that windows of it equal those of the literature; several are joined by
-    the end-of-text token, if there is one.
+    the end-of-text token, if there is one. Ids of long texts are kept in the cache folder.
 
     Args:
         tokenizer: Tokenizer of the dense model.
@@ -49,8 +50,25 @@ def token_stream(
     Returns:
         ``(n,)`` token ids.
     """
-    separator = end_of_text_id(tokenizer) if len(texts) > 1 else None
     special = special_tokens and len(texts) == 1
+    separator = end_of_text_id(tokenizer) if len(texts) > 1 else None
+
+    def make() -> TokenArray:
+        return _joined(tokenizer, texts, max_tokens=max_tokens, special=special, separator=separator)
+
+    # One text is read whole, however few tokens are wanted, unless none are.
+    most = None if len(texts) == 1 and max_tokens else max_tokens
+    return kept_tokens(tokenizer, texts, make, max_tokens=most, special=special, separator=separator)
+
+
+def _joined(
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    *,
+    max_tokens: int | None,
+    special: bool,
+    separator: int | None,
+) -> TokenArray:
     parts: list[TokenArray] = []
     count = 0
     for start in range(0, len(texts), _DOCUMENTS_AT_ONCE):

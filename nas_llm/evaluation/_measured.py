@@ -6,9 +6,18 @@ from contextlib import suppress
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from nas_llm.models import LOAD_FAULTS, hub_options, load_fault, locate_model, quiet_transformers, read_config
+from nas_llm.models import (
+    hold_in_memory,
+    hub_options,
+    known_adapter,
+    load_tokenizer,
+    load_whole,
+    locate_model,
+    quiet_transformers,
+    read_config,
+)
 from nas_llm.settings import EvaluationDefaults
 
 _DTYPE: torch.dtype = getattr(torch, EvaluationDefaults.dtype)
@@ -32,16 +41,12 @@ def load_any(
         where: What the source stands for, if that was worked out before (:func:`nas_llm.models.resolve_model`).
 
     Raises:
-        ModelError: If it cannot be found or read.
+        ModelError: If it cannot be found or read, or not whole.
     """
     where = where or locate_model(source)
     model = load_weights(source, where, dtype=dtype, revision=revision)
-    try:
-        with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(where, **hub_options(where, revision))
-    except LOAD_FAULTS as error:
-        raise load_fault(source, error) from error
-    return model, tokenizer
+    with quiet_transformers():
+        return model, load_tokenizer(where, source, **hub_options(where, revision))
 
 
 def load_weights(source: str, where: str, *, dtype: torch.dtype | None, revision: str | None = None) -> PreTrainedModel:
@@ -54,23 +59,26 @@ def load_weights(source: str, where: str, *, dtype: torch.dtype | None, revision
         revision: Hub revision, for hub names only.
 
     Raises:
-        ModelError: If it cannot be found or read.
+        ModelError: If it cannot be found or read, or not whole.
     """
-    kwargs = hub_options(where, revision)
     with quiet_transformers():
         config = read_config(source, where, revision=revision)
-        try:
-            model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-                where, config=config, dtype=dtype or "auto", attn_implementation="sdpa", **kwargs
-            )
-        except LOAD_FAULTS as error:
-            raise load_fault(source, error) from error
-    model.eval()
+        model = load_whole(where, source, config, dtype=dtype, **hub_options(where, revision))
+    hold_in_memory(model)
     return model
 
 
 def count_block_params(model: PreTrainedModel) -> int:
     """Parameters inside decoder blocks, norms excluded."""
+    adapter = known_adapter(model.config.model_type)
+    if adapter is not None:
+        norms = (adapter.names.attn_norm, adapter.names.mlp_norm)
+        return sum(
+            parameter.numel()
+            for block in adapter.layers(model)
+            for name, parameter in block.named_parameters()
+            if name.rpartition(".")[0] not in norms
+        )
     return sum(
         parameter.numel()
         for name, parameter in model.named_parameters()

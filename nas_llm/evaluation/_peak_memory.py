@@ -20,7 +20,8 @@ from nas_llm.errors import ModelError
 from nas_llm.evaluation._generation import Generation
 from nas_llm.evaluation._scores import Workload
 from nas_llm.models import quiet_transformers
-from nas_llm.models.families import register_subnet_class
+from nas_llm.models.families import family_sources, register_subnet_class
+from nas_llm.plugins import load_module
 
 _CHILD = "import sys; from nas_llm.evaluation._peak_memory import serve; serve(sys.argv[1])"
 
@@ -54,7 +55,12 @@ def process_memory(source: str, workload: Workload, *, dtype: torch.dtype) -> tu
     """
     with tempfile.TemporaryDirectory() as folder:
         request = Path(folder) / "request.json"
-        document = {"source": source, "workload": asdict(workload), "dtype": str(dtype).removeprefix("torch.")}
+        document = {
+            "source": source,
+            "workload": asdict(workload),
+            "dtype": str(dtype).removeprefix("torch."),
+            "plugins": family_sources(),
+        }
         request.write_text(json.dumps(document | {"threads": torch.get_num_threads()}), encoding="utf-8")
         done = subprocess.run(
             [sys.executable, "-c", _CHILD, str(request)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False
@@ -88,6 +94,8 @@ def serve(request: str) -> None:
     path = Path(request)
     wanted: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     torch.set_num_threads(wanted["threads"])
+    for name, folder in wanted["plugins"]:
+        load_module(name, base_dir=Path(folder))
     register_subnet_class(wanted["source"])
     with quiet_transformers(), torch.device("meta"):
         # The code of its class is no memory of the model.

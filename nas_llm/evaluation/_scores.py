@@ -59,6 +59,9 @@ class TaskScore:
         fewshot: Examples in the prompt; None for a group of tasks that differ.
         headline: Whether tables show it: the task or its group was asked for, and this is the metric to read.
         cached: Whether earlier answers of the same model were reused where there were any.
+        share: Whether it is a share of documents, between 0 and 1, which tables show in percent; perplexities, bits per
+            byte and the like are none.
+        higher_is_better: As lm-eval says; None where it says nothing.
     """
 
     task: str
@@ -69,6 +72,8 @@ class TaskScore:
     fewshot: int | None
     headline: bool
     cached: bool
+    share: bool
+    higher_is_better: bool | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,8 @@
 from nas_llm.export._card import Provenance, model_card
 from nas_llm.export._decilm import export_decilm
 from nas_llm.export._expressible import Problem, expressible
-from nas_llm.export._formats import EXPORT_FORMATS, ExportFormat, WriteSettings, export_format
+from nas_llm.export._format import ExportFormat, Writer, WriteSettings
+from nas_llm.export._formats import EXPORT_FORMATS, FORMATS, export_format, register_format, servable
 from nas_llm.export._hf import (
     GENOME_FILE,
     HF_TYPES,
@@ -12,12 +13,10 @@ from nas_llm.export._hf import (
     export_hf,
     parse_size,
 )
-from nas_llm.export._provenance import PROVENANCE_FILE, read_provenance
-from nas_llm.export._servable import Hindrance, Servability, servable
+from nas_llm.export._servable import Hindrance, Servability
 from nas_llm.export._staging import check_place, staged_directory
 from nas_llm.export.gguf import GGUF_TYPES, GgufType, export_gguf
-
-FORMATS = tuple(EXPORT_FORMATS)
+from nas_llm.models import PROVENANCE_FILE, read_provenance
 
 __all__ = [
     "EXPORT_FORMATS",
@@ -34,6 +33,7 @@ __all__ = [
     "Provenance",
     "Servability",
     "WriteSettings",
+    "Writer",
     "cast_weights",
     "check_place",
     "export_decilm",
@@ -44,6 +44,7 @@ __all__ = [
     "model_card",
     "parse_size",
     "read_provenance",
+    "register_format",
     "servable",
     "staged_directory",
 ]

@@ -13,9 +13,8 @@ from transformers import PreTrainedModel
 from nas_llm.export._card import Provenance
 from nas_llm.export._expressible import refuse_inexpressible
 from nas_llm.export._hf import GENOME_FILE
-from nas_llm.export._provenance import PROVENANCE_FILE
 from nas_llm.export._staging import staged_directory
-from nas_llm.models import DenseModel
+from nas_llm.models import PROVENANCE_FILE, DenseModel
 from nas_llm.space import Architecture, Genome
 
 _CONFIGURATION = "configuration_decilm"
@@ -23,20 +22,16 @@ _CONFIGURATION = "configuration_decilm"
 FFN_MULT_GRAIN = 256
 # Keys of the dense configuration that mean the same in the export.
 _KEPT = (
-    "attention_bias",
     "attention_dropout",
     "bos_token_id",
     "eos_token_id",
-    "head_dim",
     "hidden_act",
     "hidden_size",
     "initializer_range",
-    "mlp_bias",
     "num_attention_heads",
     "num_hidden_layers",
     "pad_token_id",
     "rms_norm_eps",
-    "tie_word_embeddings",
     "vocab_size",
 )
 
@@ -132,6 +127,10 @@ def _configuration(subnet: PreTrainedModel, dense: DenseModel, genome: Genome) -
         "model_type": "nemotron-nas",
         "auto_map": {"AutoConfig": f"{_CONFIGURATION}.DeciLMConfig"},
         **{key: values[key] for key in _KEPT if key in values},
+        # As the weights are, whatever the dense configuration says of them.
+        "attention_bias": architecture.qkv_bias,
+        "mlp_bias": architecture.mlp_bias,
+        "tie_word_embeddings": architecture.tied_embeddings,
         "head_dim": architecture.head_dim,
         "num_key_value_heads": architecture.num_kv_heads,
         "intermediate_size": architecture.intermediate_size,

@@ -9,7 +9,7 @@ import numpy as np
 from transformers import PretrainedConfig
 
 from nas_llm.errors import ExportError
-from nas_llm.models.families import adapter_for
+from nas_llm.models import LlamaAdapter, adapter_for
 from nas_llm.space import Architecture, Genome
 
 
@@ -77,13 +77,13 @@ def model_problems(format: str, config: PretrainedConfig, architecture: Architec
     if format not in _ROPE_TYPES:
         raise ExportError(f"unknown export format '{format}'; formats are hf, {', '.join(_ROPE_TYPES)}")
     found = []
-    if architecture.family != "llama":
+    if config.model_type not in LlamaAdapter.model_types:
         found.append(
             _whole(
                 format,
                 f"{_LOADERS[format]} runs blocks of different sizes for Llama-like models only, not for model type "
                 f"'{config.model_type}'",
-                "model types llama and mistral are accepted; hf takes every family",
+                f"model types {' and '.join(LlamaAdapter.model_types)} are accepted; hf takes every family",
             )
         )
         return found

@@ -13,10 +13,9 @@ from transformers import PreTrainedModel
 
 from nas_llm.errors import ExportError
 from nas_llm.export._card import Provenance, model_card
-from nas_llm.export._provenance import PROVENANCE_FILE
 from nas_llm.export._staging import staged_directory
 from nas_llm.export._stock import stock_model
-from nas_llm.models import DenseModel, on_device, quiet_transformers
+from nas_llm.models import PROVENANCE_FILE, DenseModel, on_device, quiet_transformers
 from nas_llm.settings import ExportDefaults
 
 GENOME_FILE = "genome.bin"
@@ -120,10 +119,8 @@ def _write(
     if not stock:
         model_type = dense.model.config.model_type
         module = f"modeling_nas_{model_type}"
-        config.auto_map = {
-            "AutoConfig": f"{module}.{type(config).__name__}",
-            "AutoModelForCausalLM": f"{module}.{type(model).__name__}",
-        }
+        classes = {"AutoConfig": type(config), **dense.adapter.auto_classes(model_type)}
+        config.auto_map = {name: f"{module}.{kind.__name__}" for name, kind in classes.items()}
         (directory / f"{module}.py").write_text(dense.adapter.modeling_source(model_type), encoding="utf-8")
     with quiet_transformers():
         model.save_pretrained(directory, max_shard_size=shard_bytes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,10 +14,11 @@ from nas_llm.export._decilm import FFN_MULT_GRAIN
 from nas_llm.export._expressible import model_problems
 from nas_llm.export.gguf import tokenizer_fields
 from nas_llm.models import DenseModel
-from nas_llm.space import SearchSpace
+from nas_llm.space import Genome, IntArray, SearchSpace
 
 # Weights along a row of one block of llama.cpp's quantised types.
 _Q8_BLOCK, _K_BLOCK = 32, 256
+_MOST_REASONS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,27 +53,8 @@ class Servability:
     hindrances: tuple[Hindrance, ...] = ()
 
 
-def servable(
-    space: SearchSpace, config: PretrainedConfig, *, dense: DenseModel | None = None
-) -> dict[str, Servability]:
-    """For each format: which of a space's genomes it can hold, and which setting would widen that.
-
-    Args:
-        space: The genomes that a search may visit.
-        config: Configuration of the dense model.
-        dense: The model itself, if it is loaded: then its tokenizer is judged too.
-
-    Returns:
-        Format name to its answer, in the order of :data:`nas_llm.export.FORMATS`.
-    """
-    return {
-        "hf": Servability(format="hf", genomes="all"),
-        "gguf": _gguf(space, config, dense),
-        "decilm": _decilm(space, config),
-    }
-
-
-def _gguf(space: SearchSpace, config: PretrainedConfig, dense: DenseModel | None) -> Servability:
+def gguf_servable(space: SearchSpace, config: PretrainedConfig, dense: DenseModel | None) -> Servability:
+    """What llama.cpp's format can hold of a space."""
     blocked = _model_hindrances("gguf", space, config)
     if dense is not None:
         try:
@@ -120,7 +102,8 @@ def _quantised(space: SearchSpace) -> Iterator[Hindrance]:
             )
 
 
-def _decilm(space: SearchSpace, config: PretrainedConfig) -> Servability:
+def decilm_servable(space: SearchSpace, config: PretrainedConfig, dense: DenseModel | None) -> Servability:
+    """What vLLM's and SGLang's format can hold of a space."""
     blocked = _model_hindrances("decilm", space, config)
     if blocked:
         return Servability(format="decilm", genomes="none", hindrances=blocked)
@@ -162,6 +145,50 @@ def _decilm(space: SearchSpace, config: PretrainedConfig) -> Servability:
         format="decilm",
         genomes="all" if not blocking else "some" if possible else "none",
         hindrances=tuple(found),
+    )
+
+
+def tried_servable(
+    name: str, refusal: Callable[[Genome, PretrainedConfig], str | None], space: SearchSpace, config: PretrainedConfig
+) -> Servability:
+    """What a format can hold of a space, as far as a few genomes show.
+
+    They are the largest, the smallest, and the largest without one sublayer, for each that may be removed.
+
+    Args:
+        name: The format.
+        refusal: Why it cannot hold a genome, or None.
+        space: The genomes that a search may visit.
+        config: Configuration of the dense model.
+    """
+    found = [refusal(genome, config) for genome in _trials(space)]
+    reasons = list(dict.fromkeys(reason for reason in found if reason is not None))
+    return Servability(
+        format=name,
+        genomes="all" if not reasons else "some" if None in found else "none",
+        hindrances=tuple(Hindrance(reason=reason) for reason in reasons[:_MOST_REASONS]),
+    )
+
+
+def _trials(space: SearchSpace) -> Iterator[Genome]:
+    shape = space.architecture
+    layers = range(shape.num_layers)
+    most, least = (np.array([pick(space.ffn_counts(layer)) for layer in layers]) for pick in (max, min))
+    yield _genome(space, space.attn_high, most)
+    yield _genome(space, space.attn_low, least)
+    for layer in filter(space.removable, layers):
+        there = np.arange(shape.num_layers) != layer
+        if space.min_attn_layers < shape.num_layers:
+            yield _genome(space, space.attn_high * there, most)
+        if space.min_mlp_layers < shape.num_layers:
+            yield _genome(space, space.attn_high, most * there)
+
+
+def _genome(space: SearchSpace, groups: IntArray, channels: IntArray) -> Genome:
+    """The first so many units of each sublayer."""
+    shape = space.architecture
+    return Genome(
+        np.arange(shape.num_kv_heads) < groups[:, None], np.arange(shape.intermediate_size) < channels[:, None]
     )
 
 

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nas_llm.errors import ExportError
-from nas_llm.export._provenance import PROVENANCE_FILE
 from nas_llm.files import staged_folder
+from nas_llm.models import PROVENANCE_FILE
 
 
 def check_place(directory: Path, *, force: bool) -> None:

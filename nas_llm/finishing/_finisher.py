@@ -11,6 +11,8 @@ from nas_llm.errors import ConfigError
 from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted, ignore
 from nas_llm.finishing._inputs import Finished, FinishInputs
 from nas_llm.finishing._plan import FinishPlan, finish_plan
+from nas_llm.plugins import named_faults
+from nas_llm.settings import FINISHING_KIND
 from nas_llm.space import Architecture, Genome
 
 _STAGE = "reconstruction"
@@ -52,10 +54,11 @@ class Finisher:
         memory_gb: float | None = None,
         on_event: EventHandler = ignore,
     ) -> None:
-        self.plan = plan or finish_plan(inputs.problem)
+        self.plan = plan or finish_plan(inputs.problem, base_dir=inputs.base_dir)
         self._inputs = inputs
         self._method = self.plan.make()
-        self._method.start(inputs, memory_gb=memory_gb, on_event=on_event)
+        with named_faults(FINISHING_KIND, self._method):
+            self._method.start(inputs, memory_gb=memory_gb, on_event=on_event)
 
     def finish(
         self, points: Sequence[NamedGenome | Genome], *, jobs: int = 1, on_event: EventHandler = ignore
@@ -81,12 +84,13 @@ class Finisher:
         if self._method.refits and genomes:
             text = f" on {self._inputs.splits.finish.num_tokens:,} tokens" if self._method.needs_text else ""
             on_event(StageStarted(_STAGE, f"{names}: {self._method.name}{text}", shape.num_layers))
-        found = self._method.finish(
-            self._inputs, genomes, jobs=jobs, on_done=lambda done: on_event(StageAdvanced(_STAGE, done))
-        )
+        with named_faults(FINISHING_KIND, self._method):
+            found = self._method.finish(
+                self._inputs, genomes, jobs=jobs, on_done=lambda done: on_event(StageAdvanced(_STAGE, done))
+            )
         if self._method.refits and genomes:
             on_event(StageFinished(_STAGE, names))
-        return found if self.plan.code is None else [_checked(one, self.plan.code.reference) for one in found]
+        return found if self.plan.code is None else [self._checked(one, self.plan.method) for one in found]
 
     def at_once(self) -> int:
         """How many points one pass should take, as far as memory allows; more than one only saves time."""
@@ -95,6 +99,32 @@ class Finisher:
     def point_bytes(self) -> int:
         """Memory of one point under way."""
         return self._method.point_bytes(self._inputs)
+
+    def _checked(self, finished: Finished, method: str) -> Finished:
+        """The same, its edit refused with a clear word where it gives something else than a block's weights."""
+        if not callable(finished.edit):
+            raise ConfigError(
+                f"{method}: refit returned {finished.edit!r}; it should return a function (layer, state dict)"
+            )
+
+        def edit(layer: int, sliced: dict[str, Tensor]) -> dict[str, Tensor]:
+            # Clones: the weights may be views of the dense model's.
+            with named_faults(FINISHING_KIND, self._method):
+                made = finished.edit(layer, {name: weight.clone() for name, weight in sliced.items()})
+            if not isinstance(made, dict) or made.keys() != sliced.keys():
+                names = ", ".join(sorted(set(sliced) ^ set(made))) if isinstance(made, dict) else repr(made)
+                raise ConfigError(
+                    f"{method}: layer {layer} should come back as the weights {', '.join(sliced)}; at fault: {names}"
+                )
+            for name, before in sliced.items():
+                if not isinstance(made[name], Tensor) or made[name].shape != before.shape:
+                    raise ConfigError(
+                        f"{method}: {name} of layer {layer} should be a tensor of {tuple(before.shape)}, it is "
+                        f"{tuple(made[name].shape) if isinstance(made[name], Tensor) else made[name]!r}"
+                    )
+            return {name: made[name].to(before.device, before.dtype) for name, before in sliced.items()}
+
+        return Finished(edit, finished.residuals)
 
 
 def _check_shape(genome: Genome, shape: Architecture) -> None:
@@ -105,29 +135,3 @@ def _check_shape(genome: Genome, shape: Architecture) -> None:
             f"a genome of {found[0]} layers, {found[1]} KV groups and {found[2]} channels cannot be finished: the "
             f"model has {wanted[0]}, {wanted[1]} and {wanted[2]}"
         )
-
-
-def _checked(finished: Finished, method: str) -> Finished:
-    """The same, its edit refused with a clear word where it gives something else than a block's weights."""
-    if not callable(finished.edit):
-        raise ConfigError(
-            f"{method}: refit returned {finished.edit!r}; it should return a function (layer, state dict)"
-        )
-
-    def edit(layer: int, sliced: dict[str, Tensor]) -> dict[str, Tensor]:
-        # Clones: the weights may be views of the dense model's.
-        made = finished.edit(layer, {name: weight.clone() for name, weight in sliced.items()})
-        if not isinstance(made, dict) or made.keys() != sliced.keys():
-            names = ", ".join(sorted(set(sliced) ^ set(made))) if isinstance(made, dict) else repr(made)
-            raise ConfigError(
-                f"{method}: layer {layer} should come back as the weights {', '.join(sliced)}; at fault: {names}"
-            )
-        for name, before in sliced.items():
-            if not isinstance(made[name], Tensor) or made[name].shape != before.shape:
-                raise ConfigError(
-                    f"{method}: {name} of layer {layer} should be a tensor of {tuple(before.shape)}, it is "
-                    f"{tuple(made[name].shape) if isinstance(made[name], Tensor) else made[name]!r}"
-                )
-        return {name: made[name].to(before.device, before.dtype) for name, before in sliced.items()}
-
-    return Finished(edit, finished.residuals)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -22,6 +23,10 @@ class FinishInputs(Protocol):
     @property
     def problem(self) -> Problem:
         """The definition; ``problem.seed`` seeds what is drawn, ``problem.reconstruction`` is its section."""
+
+    @property
+    def base_dir(self) -> Path:
+        """Folder that its relative paths start from."""
 
     @property
     def dense(self) -> DenseModel:

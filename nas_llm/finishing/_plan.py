@@ -16,7 +16,7 @@ from nas_llm.data import WindowSet
 from nas_llm.errors import ConfigError, NasLlmError, first_line
 from nas_llm.finishing.methods import FINISHING, FinishingMethod
 from nas_llm.hints import did_you_mean
-from nas_llm.plugins import PluginUse
+from nas_llm.plugins import PluginUse, short_reference
 from nas_llm.runs import Run, read_problem
 
 _SECTION = "reconstruction"
@@ -36,6 +36,11 @@ class FinishPlan:
     kind: type[FinishingMethod]
     code: PluginUse | None
 
+    @property
+    def method(self) -> str:
+        """What the definition calls the method, without the folder of its file."""
+        return short_reference(self.problem.reconstruction.method)
+
     def make(self) -> FinishingMethod:
         """The method with its settings, not started.
 
@@ -50,9 +55,7 @@ class FinishPlan:
         except NasLlmError as error:
             raise ConfigError(f"{_SECTION}.method_args: {error}") from error
         except (TypeError, ValueError) as error:
-            raise ConfigError(
-                f"{_SECTION}.method_args: {section.method} cannot be made: {first_line(error)}"
-            ) from error
+            raise ConfigError(f"{_SECTION}.method_args: {self.method} cannot be made: {first_line(error)}") from error
 
     def identity(self) -> dict[str, Any]:
         """Everything of the problem and of the method that the weights depend on, as plain data."""
@@ -66,7 +69,7 @@ class FinishPlan:
             windows: What the points are finished with.
         """
         if not self.kind.refits:
-            return {"method": self.problem.reconstruction.method}
+            return {"method": self.method}
         text = {"tokens": windows.num_tokens, "text": windows.describe()} if self.kind.needs_text else {}
         return self._how() | text
 
@@ -74,7 +77,7 @@ class FinishPlan:
         """What to say to ``nas-llm export`` for the same weights, whatever the run's own problem says."""
         split = self.problem.reconstruction_split
         samples = "" if split is None else f" --samples {split.tokens // self.problem.data.window}"
-        return f"--method {shlex.quote(self.problem.reconstruction.method)}{samples}"
+        return f"--method {shlex.quote(self.method)}{samples}"
 
     def in_words(self, windows: WindowSet) -> str:
         """What becomes of the weights, for a person.
@@ -84,7 +87,7 @@ class FinishPlan:
         """
         words = self.make().in_words()
         if self.code is not None:
-            words = f"{words} by {self.code.reference} ({self.code})"
+            words = f"{words} by {self.method} ({self.code})"
         if not self.kind.needs_text:
             return words
         return f"{words} on {windows.num_tokens:,} tokens: {display.text_of(windows.describe())}"
@@ -96,14 +99,13 @@ class FinishPlan:
         names = ["method", *(["damping"] if self.code is None else []), *self.kind.keys]
         if len(section.dampings) == 1:
             names = [name for name in names if name != "validation"]
-        how = {name: _plain(values[name]) for name in names}
+        how = {name: _plain(values[name]) for name in names} | {"method": self.method}
         if self.code is not None:
             how |= {"method_args": {name: _plain(value) for name, value in section.method_args.items()}}
             how |= {"code": {"version": self.code.version, "sha256": self.code.sha256}}
         return how
 
     def _check(self, given: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-        method = self.problem.reconstruction.method
         parameters = inspect.signature(self.kind).parameters
         free = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
         names = [
@@ -117,11 +119,11 @@ class FinishPlan:
             if name not in names and not free:
                 known = f"known are {', '.join(names)}" if names else "it has none"
                 raise ConfigError(
-                    f"{_SECTION}.method_args.{name} is unknown for {method}; {did_you_mean(name, names) or known}"
+                    f"{_SECTION}.method_args.{name} is unknown for {self.method}; {did_you_mean(name, names) or known}"
                 )
         for name in names:
             if parameters[name].default is inspect.Parameter.empty and name not in own:
-                raise ConfigError(f"{_SECTION}.method_args.{name} is missing: {method} cannot do without it")
+                raise ConfigError(f"{_SECTION}.method_args.{name} is missing: {self.method} cannot do without it")
 
 
 def finish_plan(problem: Problem, *, base_dir: Path | None = None) -> FinishPlan:

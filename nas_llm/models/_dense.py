@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from nas_llm.models._identity import FileStamps
 from nas_llm.models._lazy import WeightFiles, cast, module_name
 from nas_llm.models.families import FamilyAdapter
 from nas_llm.space import Architecture
@@ -28,6 +29,7 @@ class DenseModel:
         revision: Identity of the weights: a hub commit, or a hash of the files.
         sample: Name of the text sample that ships with the package for this model, if any.
         files: Where the blocks' weights are read from, when they are not held in memory.
+        stamps: Of the files that the weights are views of, where memory is too short for copies.
     """
 
     model: PreTrainedModel
@@ -38,14 +40,29 @@ class DenseModel:
     revision: str
     sample: str | None = None
     files: WeightFiles | None = None
+    stamps: FileStamps | None = None
 
     @property
     def block_prefix(self) -> str:
         """Module name of the list of blocks."""
         return module_name(self.model, self.adapter.layers(self.model))
 
+    def check_files(self) -> None:
+        """Refuse to go on if the weights changed because their files did.
+
+        Raises:
+            ModelError: If they did.
+        """
+        if self.stamps is not None:
+            self.stamps.check()
+
     def block_state(self, layer: int) -> dict[str, Tensor]:
-        """State dict of one dense block on the CPU: shared with the model, or read from its files."""
+        """State dict of one dense block on the CPU: shared with the model, or read from its files.
+
+        Raises:
+            ModelError: If their files were changed.
+        """
+        self.check_files()
         if self.files is not None:
             dtype = next(self.model.parameters()).dtype
             return cast(self.files.block(f"{self.block_prefix}.{layer}"), torch.device("cpu"), dtype)

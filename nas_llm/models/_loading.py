@@ -12,42 +12,28 @@ import torch
 from huggingface_hub import snapshot_download, try_to_load_from_cache
 from huggingface_hub.constants import CONFIG_NAME
 from huggingface_hub.utils import logging as hub_logging
-from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from nas_llm.errors import ModelError, SpaceError, first_line
+from nas_llm.errors import ModelError, first_line
 from nas_llm.hints import did_you_mean
+from nas_llm.models._consumed import check_consumed
 from nas_llm.models._dense import DenseModel
 from nas_llm.models._gguf import convert_gguf
-from nas_llm.models._identity import directory_revision, file_revision
-from nas_llm.models._lazy import WeightFiles, available_bytes, load_skeleton
+from nas_llm.models._identity import FileStamps, directory_revision, file_revision
+from nas_llm.models._lazy import WeightFiles, load_skeleton
+from nas_llm.models._memory import available_bytes, hold_in_memory
+from nas_llm.models._own_exports import refuse_decilm, refuse_subnet
 from nas_llm.models._packaged import PACKAGED_MODELS
 from nas_llm.models._precision import bfloat16_is_faster
+from nas_llm.models._whole import LOAD_FAULTS, load_fault, load_whole, refuse_adapter
 from nas_llm.models.families import adapter_for, register_subnet_class
+from nas_llm.plugins import named_faults
 from nas_llm.settings import ModelDefaults
 
 logger = logging.getLogger(__name__)
 Module = TypeVar("Module", bound=nn.Module)
-
-# No model can be made of some values that a configuration may hold.
-_IMPOSSIBLE = (ArithmeticError, AttributeError, SpaceError, TypeError)
-LOAD_FAULTS = (OSError, ValueError, KeyError, RuntimeError, SafetensorError, *_IMPOSSIBLE)
-"""What transformers raises for files that it cannot make a model of."""
-
-
-def load_fault(source: str, error: Exception) -> ModelError:
-    """One of :data:`LOAD_FAULTS` in one line.
-
-    Args:
-        source: What the user named.
-        error: What was raised.
-    """
-    if isinstance(error, _IMPOSSIBLE):
-        what = f"its config.json has values that no model can be made of ({first_line(error)}); put its own back"
-        return ModelError(f"cannot load model '{source}': {what}")
-    return ModelError(f"cannot load model '{source}': {first_line(error)}")
 
 
 def resolve_model(source: str) -> tuple[str, str | None]:
@@ -77,6 +63,9 @@ def locate_model(source: str) -> str:
 
     As :func:`resolve_model`, but weights are read only where a ``.gguf`` file is to be converted.
 
+    Args:
+        source: Packaged name, local directory, ``.gguf`` file or hub name.
+
     Raises:
         ModelError: If a file or package is missing or unreadable.
     """
@@ -92,7 +81,7 @@ def hub_options(where: str, revision: str | None) -> dict[str, str]:
 
 
 def _local(source: str) -> Path | None:
-    """The directory or ``.gguf`` file that a source stands for; None for a hub name.
+    """The directory or GGUF file that a source stands for; None for a hub name.
 
     Raises:
         ModelError: If a file or package is missing, or a directory holds no model.
@@ -106,11 +95,19 @@ def _local(source: str) -> Path | None:
         return path
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise ModelError(f"{path} is no model directory: it has no config.json")
+            raise ModelError(f"{path} is no model directory: it has no config.json{_instead_of_a_model(path)}")
         return path
     if path.is_absolute() or source.startswith(".") or source.count("/") > 1:
         raise ModelError(f"no such model directory: {source}")
     return None
+
+
+def _instead_of_a_model(directory: Path) -> str:
+    """What a directory without a model holds, where that says what to name instead."""
+    if (directory / "adapter_config.json").is_file():
+        return "; it holds an adapter without its model: merge them (peft: merge_and_unload(), then save_pretrained)"
+    file = next(iter(sorted(directory.glob("*.gguf"))), None)
+    return "" if file is None else f"; did you mean {file}?"
 
 
 def load_model(
@@ -127,26 +124,35 @@ def load_model(
     Raises:
         ModelError: If it cannot be found or read, or its family is not supported.
     """
+    local = _local(source)
+    # Before the weights are hashed: what they are told apart by is what was loaded.
+    stamps = None if local is None or not local.is_dir() else FileStamps(local)
     where, identity = resolve_model(source)
     kwargs = hub_options(where, revision)
     with quiet_transformers():
         config = read_config(source, where, revision=revision)
+        refuse_subnet(source, config, where)
         adapter = adapter_for(config.model_type)
-        model: PreTrainedModel
         try:
-            architecture = adapter.architecture(config)
+            with named_faults("family", adapter):
+                adapter.architecture(config)
             files = _offloaded(where, offload, kwargs.get("revision"))
             if files is None:
-                model = AutoModelForCausalLM.from_pretrained(where, dtype="auto", attn_implementation="sdpa", **kwargs)
+                model = load_whole(where, source, config, dtype=None, **kwargs)
+                held = hold_in_memory(model)
             else:
-                model = load_skeleton(files, config, adapter)
-            tokenizer = AutoTokenizer.from_pretrained(where, **kwargs)
+                refuse_adapter(where, source, **kwargs)
+                model, held = load_skeleton(files, config, adapter, source), True
         except LOAD_FAULTS as error:
             raise load_fault(source, error) from error
-    if files is None and any(parameter.device.type == "meta" for parameter in model.parameters()):
-        raise ModelError(f"model '{source}' did not load whole: some weights are missing")
+        tokenizer = load_tokenizer(where, source, **kwargs)
+    if stamps is not None:
+        stamps.check()
+    # Once more: where configuration and weights disagree, the loaded model's says what the weights are.
+    architecture = adapter.architecture(model.config)
+    check_consumed(adapter, model, architecture, source)
     return DenseModel(
-        model=model.eval().requires_grad_(False),
+        model=model.requires_grad_(False),
         tokenizer=tokenizer,
         adapter=adapter,
         architecture=architecture,
@@ -154,7 +160,26 @@ def load_model(
         revision=identity or getattr(config, "_commit_hash", None) or revision or "unknown",
         sample=source if source in PACKAGED_MODELS else None,
         files=files,
+        stamps=None if held else stamps,
     )
+
+
+def load_tokenizer(where: str, source: str, **kwargs: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model.
+
+    Args:
+        where: What the source stands for, from :func:`resolve_model`.
+        source: What the user named.
+        kwargs: ``revision``, if any.
+
+    Raises:
+        ModelError: If it has none that can be read.
+    """
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(where, trust_remote_code=False, **kwargs)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(f"cannot load the tokenizer of model '{source}': {first_line(error)}") from error
+    return tokenizer
 
 
 def read_config(source: str, where: str, *, revision: str | None = None) -> PretrainedConfig:
@@ -166,11 +191,13 @@ def read_config(source: str, where: str, *, revision: str | None = None) -> Pret
         revision: Hub revision, for hub names only.
 
     Raises:
-        ModelError: If there is none, or one that cannot be used; says where it lies.
+        ModelError: If there is none, or none that can be read without running code that the model carries; says where
+            it lies.
     """
+    refuse_decilm(source, where)
+    options = hub_options(where, revision)
+    register_subnet_class(where, **options)
     try:
-        options = hub_options(where, revision)
-        register_subnet_class(where, **options)
         config: PretrainedConfig = AutoConfig.from_pretrained(where, trust_remote_code=False, **options)
     except Exception as error:  # transformers raises many kinds for values that it does not expect
         file = _config_file(where, revision)
@@ -178,14 +205,13 @@ def read_config(source: str, where: str, *, revision: str | None = None) -> Pret
             raise ModelError(_not_found(source, error)) from error
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ModelError(
-            f"model '{source}' cannot be used: {file} is damaged or of an unknown kind ({reason}); put the model's own "
-            "config.json back"
+            f"cannot read the configuration of model '{source}': {file} is damaged or of an unknown kind ({reason})"
         ) from error
     return config
 
 
 def _config_file(where: str, revision: str | None) -> Path | None:
-    """The configuration of a model that is on this machine."""
+    """The configuration of a model, if it is on this machine."""
     if Path(where).is_dir():
         return Path(where) / CONFIG_NAME
     with suppress(ValueError):

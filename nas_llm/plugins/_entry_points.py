@@ -23,7 +23,8 @@ def load_entry_points() -> dict[str, str]:
     Returns:
         Entry name to the reason, for those that did not load.
     """
-    for entry in metadata.entry_points(group=GROUP):
+    entries = metadata.entry_points(group=GROUP)
+    for entry in entries:
         if entry.name in _loaded or entry.name in _broken:
             continue
         try:
@@ -32,4 +33,4 @@ def load_entry_points() -> dict[str, str]:
         except Exception as error:  # whatever a stranger's module raises while it loads
             _broken[entry.name] = f"{type(error).__name__}: {first_line(error)}"
             logger.warning("plugin %s (%s) does not load: %s", entry.name, entry.value, _broken[entry.name])
-    return dict(_broken)
+    return {entry.name: _broken[entry.name] for entry in entries if entry.name in _broken}

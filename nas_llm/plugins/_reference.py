@@ -18,6 +18,7 @@ from typing import Any
 
 from nas_llm.errors import ConfigError, first_line
 
+_FILE_PREFIX = "nas_llm_plugin_"
 _FORM = 'write "package.module:Name" or "file.py:Name"'
 
 
@@ -47,6 +48,29 @@ class PluginUse:
 def is_reference(name: str) -> bool:
     """Whether a name is written as ``module:Name``."""
     return ":" in name
+
+
+def anchored(reference: str, folder: Path) -> str:
+    """A reference to a file that lies in a folder, with its whole path; any other as it is.
+
+    Args:
+        reference: ``file.py:Name``, a bare ``file.py``, or anything else.
+        folder: Where relative paths start.
+    """
+    file, rest = _parts(reference)
+    path = folder / Path(file).expanduser()
+    return f"{path.resolve()}{rest}" if file.endswith(".py") and path.is_file() else reference
+
+
+def short_reference(reference: str) -> str:
+    """A reference without the folder of its file: what is said to a person, and written into what is given away."""
+    file, rest = _parts(reference)
+    return f"{Path(file).name}{rest}" if file.endswith(".py") else reference
+
+
+def _parts(reference: str) -> tuple[str, str]:
+    head, _, name = reference.rpartition(":")
+    return (head, f":{name}") if head.endswith(".py") else (reference, "")
 
 
 def load_module(name: str, *, base_dir: Path | None = None) -> ModuleType:
@@ -79,6 +103,8 @@ def load_module(name: str, *, base_dir: Path | None = None) -> ModuleType:
 
 
 _references: dict[str, Any] = {}
+# Of the file that a module was imported from, by the module's name.
+_digests: dict[str, str] = {}
 
 
 def load_reference(reference: str, *, base_dir: Path | None = None) -> Any:
@@ -118,9 +144,31 @@ def use_of(reference: str, found: Any) -> PluginUse:
         found: A class, function or module.
     """
     module = found if inspect.ismodule(found) else inspect.getmodule(found)
+    name, file = getattr(module, "__name__", ""), getattr(module, "__file__", None)
+    if name not in _digests:
+        # The file may change later, what was imported does not.
+        _digests[name] = _digest(Path(file).read_bytes()) if file and Path(file).is_file() else ""
+    return PluginUse(reference=reference, version=_version(name), sha256=_digests[name])
+
+
+def source_of(found: Any) -> tuple[str, str] | None:
+    """What :func:`load_module` takes in another process for the same code: name and ``base_dir``.
+
+    Args:
+        found: A class or function.
+
+    Returns:
+        None where it has no file that could be imported, e.g. in a notebook or in the script that is running.
+    """
+    module = inspect.getmodule(found)
     file = getattr(module, "__file__", None)
-    digest = hashlib.sha256(Path(file).read_bytes()).hexdigest()[:32] if file and Path(file).is_file() else ""
-    return PluginUse(reference=reference, version=_version(getattr(module, "__name__", "")), sha256=digest)
+    if module is None or module.__name__ == "__main__" or not file or not Path(file).is_file():
+        return None
+    path = Path(file).resolve()
+    if module.__name__.startswith(_FILE_PREFIX):
+        return str(path), str(path.parent)
+    depth = module.__name__.count(".") + (path.name == "__init__.py")
+    return module.__name__, str(path.parents[depth])
 
 
 @contextmanager
@@ -142,7 +190,9 @@ def _also_from(folder: Path) -> Iterator[None]:
 
 def _load_file(name: str, path: Path) -> ModuleType:
     # By its content, so that a checkpoint of the same code is read wherever the file lies now.
-    key = f"nas_llm_plugin_{path.stem}_{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
+    digest = _digest(path.read_bytes())
+    key = f"{_FILE_PREFIX}{path.stem}_{digest[:12]}"
+    _digests[key] = digest
     if key in sys.modules:
         return sys.modules[key]
     spec = importlib.util.spec_from_file_location(key, path)
@@ -157,6 +207,10 @@ def _load_file(name: str, path: Path) -> ModuleType:
         del sys.modules[key]
         raise ConfigError(f"plugin {name!r} cannot be used: {type(error).__name__}: {first_line(error)}") from error
     return module
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:32]
 
 
 @cache

@@ -38,11 +38,12 @@ class Registry(Generic[Kind]):
         self._named[name] = self._accept(thing)
         self._builtin.add(name)
 
-    def register(self, name: str) -> Callable[[Thing], Thing]:
+    def register(self, name: str, *, source: Any = None) -> Callable[[Thing], Thing]:
         """Decorator that gives a stranger's thing a name.
 
         Args:
             name: The name; none that the package has itself.
+            source: Where the thing itself does not say what code it comes from: a function or class that does.
 
         Raises:
             ConfigError: If the name is taken by the package, or the thing is of another kind.
@@ -51,7 +52,7 @@ class Registry(Generic[Kind]):
             raise ConfigError(f"{self.kind} {name!r} cannot be registered: the name is taken or empty; choose another")
 
         def decorate(thing: Thing) -> Thing:
-            self._keep(name, name, thing)
+            self._keep(name, name, thing, source=source)
             return thing
 
         return decorate
@@ -107,14 +108,14 @@ class Registry(Generic[Kind]):
                 seen.add(id(thing))
                 yield thing
 
-    def _keep(self, name: str, reference: str, thing: Any) -> None:
+    def _keep(self, name: str, reference: str, thing: Any, *, source: Any = None) -> None:
         try:
             accepted = self._accept(thing)
         except TypeError as error:
             raise ConfigError(f"{self.kind} {reference!r} {error}") from error
         self._named.pop(name, None)
         self._named[name] = accepted
-        self._uses[name] = use_of(reference, thing)
+        self._uses[name] = use_of(reference, thing if source is None else source)
 
 
 def check_name(kind: str, name: str, known: Sequence[str], *, where: str) -> None:

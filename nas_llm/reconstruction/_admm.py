@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nas_llm.calibration import Gram
-from nas_llm.reconstruction._refit import Projection, Refit
+from nas_llm.reconstruction._refit import Projection, Refit, steady
 from nas_llm.settings import AdmmDefaults, ReconstructionDefaults
 from nas_llm.space import BoolArray
 
@@ -73,7 +73,8 @@ def admm(
     norm = float(w.norm()) or 1.0
     pull = w @ hessian
     hessian.diagonal().add_(rho)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian))
+    with steady(hessian):
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian))
     keep = problem.mask.to(dtype)
     z, u = w * keep, torch.zeros_like(w)
     primal: list[float] = []

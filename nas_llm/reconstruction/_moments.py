@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nas_llm.models import one_thread
 from nas_llm.reconstruction._refit import ridge_solve
 from nas_llm.settings import SequentialDefaults
 
@@ -105,11 +106,12 @@ class Moments:
             x, error, target = x * ones[:, None], error * ones[:, None], target * ones[:, None]
         self.gram += x.T @ x
         self.cross += error.T @ x
-        self.inputs += ones @ x
-        self.errors += ones @ error
-        self.error_energy += error.double().square().sum()
-        self.target_energy += target.double().square().sum()
-        self.count += ones.double().square().sum()
+        with one_thread():
+            self.inputs += ones @ x
+            self.errors += ones @ error
+        self.error_energy += _energy(error)
+        self.target_energy += _energy(target)
+        self.count += _energy(ones)
 
     def merge(self, other: Moments) -> None:
         """Add another's sums."""
@@ -165,3 +167,9 @@ class Moments:
     @property
     def _energy(self) -> Tensor:
         return self.target_energy.clamp_min(torch.finfo(torch.float64).tiny)
+
+
+def _energy(values: Tensor) -> Tensor:
+    squares = values.double().square()
+    with one_thread():
+        return squares.sum()

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from nas_llm.calibration import Gram
+from nas_llm.models import one_thread
 from nas_llm.space import BoolArray
+
+# Rows of a float64 matrix that one thread factors in a tenth of a second.
+_QUICK = 2048
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +76,8 @@ class Projection:
         s, r = self.kept, self.omitted
         bias = None
         if self._bias is not None:
-            bias = self._bias.to(new) + self.weight[:, r] @ self._mean[r] + (self.inherited - new) @ self._mean[s]
+            with one_thread():
+                bias = self._bias.to(new) + self.weight[:, r] @ self._mean[r] + (self.inherited - new) @ self._mean[s]
         before = after = float("nan")
         if residuals:
             total = energy(self.weight, self.hessian)
@@ -85,6 +91,8 @@ class Projection:
 def ridge_solve(gram: Tensor, rows: Tensor, ridge: Tensor) -> Tensor:
     """``rows (gram + ridge I)^-1``; the ridge grows until the factorisation succeeds.
 
+    On a CPU the result does not depend on the number of threads, but for more than 2,048 rows of float64.
+
     Args:
         gram: ``n x n``, symmetric; its diagonal is overwritten.
         rows: ``m x n``.
@@ -92,16 +100,29 @@ def ridge_solve(gram: Tensor, rows: Tensor, ridge: Tensor) -> Tensor:
     """
     diagonal = gram.diagonal().clone()
     floor = (torch.finfo(gram.dtype).eps * diagonal.mean()).clamp_min(torch.finfo(gram.dtype).tiny)
-    for _ in range(20):
-        gram.diagonal().copy_(diagonal + ridge)
-        factor, info = torch.linalg.cholesky_ex(gram)
-        if int(info) == 0:
-            return torch.cholesky_solve(rows.T, factor).T
-        ridge = torch.maximum(ridge * 10.0, floor)
+    with steady(gram):
+        for _ in range(20):
+            gram.diagonal().copy_(diagonal + ridge)
+            factor, info = torch.linalg.cholesky_ex(gram)
+            if int(info) == 0:
+                return torch.cholesky_solve(rows.T, factor).T
+            ridge = torch.maximum(ridge * 10.0, floor)
     # Only an all-zero or non-finite Gram gets here; nothing can be learnt from it.
     return torch.zeros_like(rows)
 
 
+def steady(matrix: Tensor) -> AbstractContextManager[None]:
+    """Where a matrix should be factored, so that no bit depends on the number of threads.
+
+    What prices candidates, in float32, must be the same for all: those that share the cores and one that is alone. What
+    finishes them, in float64, takes all threads where one would take more than a tenth of a second.
+    """
+    alone = matrix.device.type == "cpu" and (matrix.dtype == torch.float32 or len(matrix) <= _QUICK)
+    return one_thread() if alone else nullcontext()
+
+
 def energy(rows: Tensor, gram: Tensor) -> float:
     """tr(rows gram rows^T), kept above zero."""
-    return float(((rows @ gram) * rows).sum().clamp_min(0.0)) or float(torch.finfo(gram.dtype).tiny)
+    parts = (rows @ gram) * rows
+    with one_thread():
+        return float(parts.sum().clamp_min(0.0)) or float(torch.finfo(gram.dtype).tiny)

@@ -63,7 +63,7 @@ def evaluation_notes(rows: Sequence[ModelRow]) -> list[str]:
         documents = sorted({score.samples for score in tasks})
         notes.append(
             f"tasks by lm-eval, {'/'.join(map(str, shots)) or '0'}-shot, "
-            f"{' / '.join(f'{count:,}' for count in documents)} documents, in %, ± standard error"
+            f"{' / '.join(f'{count:,}' for count in documents)} documents, ± standard error; {_units(tasks)}"
         )
     speed = next((row.speed for row in rows if row.speed), None)
     if speed is not None:
@@ -111,16 +111,28 @@ def _tasks(rows: Sequence[ModelRow]) -> list[EvaluationColumn]:
 
     shown = dict.fromkeys((score.task, score.metric) for row in rows for score in row.tasks if score.headline)
     return [
-        EvaluationColumn(f"{task} {metric}", tuple(_accuracy(find(row, task, metric)) for row in rows))
+        EvaluationColumn(f"{task} {metric}", tuple(_score(find(row, task, metric)) for row in rows))
         for task, metric in shown
     ]
 
 
-def _accuracy(score: TaskScore | None) -> str:
+def _units(scores: Sequence[TaskScore]) -> str:
+    """In what metrics are given: ``acc in %; word_perplexity as lm-eval gives it, lower is better``."""
+    shares = dict.fromkeys(score.metric for score in scores if score.share)
+    others = dict.fromkeys(
+        score.metric + {None: "", True: ", higher is better", False: ", lower is better"}[score.higher_is_better]
+        for score in scores
+        if not score.share
+    )
+    parts = [", ".join(shares) + " in %"] if shares else []
+    return "; ".join([*parts, *(f"as lm-eval gives it: {other}" for other in others)])
+
+
+def _score(score: TaskScore | None) -> str:
     if score is None:
         return _NONE
-    error = "" if score.stderr is None else f" ± {100 * score.stderr:.1f}"
-    return f"{100 * score.value:.1f}{error}"
+    numbers = [score.value] if score.stderr is None else [score.value, score.stderr]
+    return " ± ".join(f"{100 * number:.1f}" if score.share else f"{number:.4g}" for number in numbers)
 
 
 def _speeds(rows: Sequence[ModelRow]) -> list[EvaluationColumn]:

@@ -32,7 +32,7 @@ from nas_llm.runs._versions import package_versions
 
 if TYPE_CHECKING:
     from nas_llm.runs._run import Run, check_same_problem, open_run, read_problem, write_problem
-    from nas_llm.runs._what_may_change import fixed_part, may_change, what_changed
+    from nas_llm.runs._what_may_change import fixed_part, free_plugins, may_change, what_changed
 
 __all__ = [
     "ARTIFACTS_FOLDER",
@@ -58,6 +58,7 @@ __all__ = [
     "default_run_directory",
     "find_run",
     "fixed_part",
+    "free_plugins",
     "is_run",
     "may_change",
     "named_run",
@@ -76,7 +77,7 @@ def __getattr__(name: str) -> Any:
         from nas_llm.runs import _run
 
         return getattr(_run, name)
-    if name in ("fixed_part", "may_change", "what_changed"):
+    if name in ("fixed_part", "free_plugins", "may_change", "what_changed"):
         from nas_llm.runs import _what_may_change
 
         return getattr(_what_may_change, name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,12 +49,13 @@ class Resolved:
                 raise TypeError(f"resolved.{name} is missing or of a wrong type")
         return cls(**{name: data[name] for name in kinds}, plugins=dict(data.get("plugins", {})))
 
-    def check(self, now: Resolved, directory: Path) -> None:
+    def check(self, now: Resolved, directory: Path, *, free: Collection[str] = ()) -> None:
         """Refuse to go on with a run whose model, text, arithmetic or plugins changed.
 
         Args:
             now: What the definition is resolved to now.
             directory: The run directory, for messages.
+            free: See :meth:`check_plugins`.
 
         Raises:
             RunError: If something changed; names it.
@@ -70,21 +71,24 @@ class Resolved:
             if self.data.get(name) != digest:
                 text = f"{name.replace('_', '-')} text"
                 raise RunError(f"{directory} was started with other {text}; restore it or start a new run")
-        self.check_plugins(now.plugins, directory)
+        self.check_plugins(now.plugins, directory, free=free)
 
-    def check_plugins(self, now: Mapping[str, Mapping[str, str]], directory: Path) -> None:
+    def check_plugins(
+        self, now: Mapping[str, Mapping[str, str]], directory: Path, *, free: Collection[str] = ()
+    ) -> None:
         """Refuse code of one's own that is not what the run was started with.
 
         Args:
             now: Reference to ``version`` and ``sha256``.
             directory: The run directory, for messages.
+            free: References that may be other code now, see :func:`nas_llm.runs.free_plugins`.
 
         Raises:
             RunError: If one is another now; names it.
         """
         for reference, found in now.items():
             before = self.plugins.get(reference)
-            if before is not None and dict(before) != dict(found):
+            if before is not None and reference not in free and dict(before) != dict(found):
                 raise RunError(
                     f"{directory} was started with another {reference}: {_shown(before)}, it is now {_shown(found)}; "
                     f"restore it or start a new run"

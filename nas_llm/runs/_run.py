@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tomli_w
 from pydantic import ValidationError
 
-from nas_llm.config import Problem, faults, import_plugins, load_plugins
+from nas_llm.config import Problem, faults, import_plugins, load_plugins, override_problem
 from nas_llm.errors import RunError
 from nas_llm.files import write_atomic
 from nas_llm.front import Front
@@ -50,7 +50,8 @@ def read_problem(directory: Path) -> tuple[Problem, Resolved]:
     except ValidationError as error:
         # Written well once: by a plugin that is not there now, or by another version.
         raise RunError(f"{path} cannot be used: {faults(error, Problem, document)[0].message}") from error
-    load_plugins(problem, base_dir)
+    # A run can be looked at where its finishing method is not, and without torch.
+    load_plugins(problem, base_dir, finish=False)
     return problem, resolved
 
 
@@ -76,11 +77,21 @@ def check_same_problem(directory: Path, problem: Problem) -> None:
         raise RunError(f"{directory} was started with another problem: {shown}; undo the change or start a new run")
 
 
-def open_run(run_dir: Path) -> Run:
+def open_run(run_dir: Path, *, model: str | None = None) -> Run:
     """Open a finished run.
+
+    Args:
+        run_dir: Its directory.
+        model: Where its dense model is now, if it was moved since; must be the same model, which is checked when it is
+            loaded.
 
     Raises:
         RunError: If there is no run, or it has no front yet.
     """
     problem, _ = read_problem(run_dir)
-    return Run(directory=run_dir, problem=problem, front=open_front(run_dir))
+    front = open_front(run_dir)
+    if model is not None:
+        place = str(Path(model).resolve()) if Path(model).exists() else model
+        problem = override_problem(problem, {"model.source": place})
+        front = replace(front, model={**front.model, "source": place})
+    return Run(directory=run_dir, problem=problem, front=front)

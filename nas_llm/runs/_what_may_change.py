@@ -7,10 +7,10 @@ from typing import Any
 
 from nas_llm.config import Problem, ReconstructionSection
 
-# More budget, another way to report and to finish, the same model read in another way. Candidates may be evaluated with
-# reconstruction.damping.
+# More budget, another way to report and to finish, the same model in another place or read in another way (its revision
+# is compared once it is loaded). Candidates may be evaluated with reconstruction.damping.
 _FINISH = tuple(f"reconstruction.{key}" for key in ReconstructionSection.model_fields if key != "damping")
-_FREE = ("description", "search.evaluations", "front", "model.offload", *_FINISH)
+_FREE = ("description", "search.evaluations", "front", "model.source", "model.offload", *_FINISH)
 
 
 def may_change(key: str) -> bool:
@@ -20,6 +20,17 @@ def may_change(key: str) -> bool:
         key: Dotted, e.g. ``search.evaluations``.
     """
     return any(key == free or key.startswith(f"{free}.") for free in _FREE)
+
+
+def free_plugins(problem: Problem) -> tuple[str, ...]:
+    """References that may be other code on a resumption: no evaluation depends on how points are finished.
+
+    An export knows the code that its weights came from.
+
+    Args:
+        problem: The definition.
+    """
+    return (problem.reconstruction.method,)
 
 
 def fixed_part(problem: Problem) -> dict[str, Any]:

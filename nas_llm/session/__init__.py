@@ -2,7 +2,6 @@
 
 from nas_llm.session._build_front import build_front
 from nas_llm.session._latency import check_same_device, run_latency, write_latency
-from nas_llm.session._measure import SubnetMeasure
 from nas_llm.session._prepare import prepare
 from nas_llm.session._prepared import Prepared, search_space
 from nas_llm.session._ray import RayEvaluator, RayPool
@@ -12,8 +11,11 @@ from nas_llm.session._scores import scores_of_run
 from nas_llm.session._self_texts import self_texts
 from nas_llm.session._session import Session
 from nas_llm.session._workers import with_workers
+from nas_llm.session.subnets import ExportedSubnet, FinishedSubnet, SubnetMeasure, subnet_provenance
 
 __all__ = [
+    "ExportedSubnet",
+    "FinishedSubnet",
     "Prepared",
     "RayEvaluator",
     "RayPool",
@@ -29,6 +31,7 @@ __all__ = [
     "scores_of_run",
     "search_space",
     "self_texts",
+    "subnet_provenance",
     "with_workers",
     "write_latency",
 ]

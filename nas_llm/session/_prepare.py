@@ -10,13 +10,14 @@ from nas_llm.config import Problem, load_plugins
 from nas_llm.data import build_splits
 from nas_llm.errors import Interrupted
 from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted
-from nas_llm.models import load_model, resolve_device, resolve_dtype
+from nas_llm.models import family_use, load_model, resolve_device, resolve_dtype
 from nas_llm.session._cost_model import problem_costs
 from nas_llm.session._latency import measured_latency
 from nas_llm.session._prepared import Prepared, search_space
 from nas_llm.session._resources import Resources
 from nas_llm.session._self_texts import self_texts
 from nas_llm.space import CostConstraints, LatencyTable, check_feasible
+from nas_llm.subnet import check_family
 
 
 def prepare(
@@ -44,7 +45,8 @@ def prepare(
         dtype: Arithmetic that an earlier run was resolved to; default: what the problem says.
         latency: Latency table that an earlier run began with; default: where an objective needs one, the one in the
             cache, or one that is measured now.
-        to_search: Whether some genome must meet the constraints; points that were found already do not ask.
+        to_search: Whether it is for a search, so that some genome must meet the constraints and a family that is not
+            the package's is tried first; points that were found already do not ask.
 
     Raises:
         NasLlmError: If any part of the definition cannot be met.
@@ -61,6 +63,8 @@ def prepare(
     timed = problem.timed and latency is None
     timed_device = resolve_device(problem.latency.device) if timed and problem.latency.device != "auto" else device
     dense = load_model(problem.model.source, revision=problem.model.revision, offload=problem.model.offload)
+    if to_search and family_use(dense.adapter) is not None:
+        check_family(dense)
     architecture = dense.architecture
     cost_model = problem_costs(problem, architecture, base_dir=base_dir, latency=latency)
     if to_search:

@@ -11,7 +11,8 @@ import torch
 from nas_llm.calibration import Calibration
 from nas_llm.config import Problem, load_plugins
 from nas_llm.data import Splits, WindowSet
-from nas_llm.models import DenseModel
+from nas_llm.models import DenseModel, family_use
+from nas_llm.plugins import PluginUse
 from nas_llm.reconstruction import BlockReconstructor
 from nas_llm.runs import Resolved, package_versions
 from nas_llm.session._ray import RayEvaluator, RayPool
@@ -100,8 +101,13 @@ class Prepared:
             device=self.device.type,
             dtype=str(self.dtype).removeprefix("torch."),
             versions=package_versions(),
-            plugins={name: use.to_dict() for name, use in plugins.items()},
+            plugins={name: use.to_dict() for name, use in (plugins | self._own_family()).items()},
         )
+
+    def _own_family(self) -> dict[str, PluginUse]:
+        """Which code stands behind the model's family, if it is not the package's."""
+        use = family_use(self.dense.adapter)
+        return {} if use is None else {f"family {self.dense.adapter.name}": use}
 
     def marginals(self, scores: UnitScores) -> TaylorMarginals:
         """First-order marginals on the calibration windows, of candidates as they are evaluated.

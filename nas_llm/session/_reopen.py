@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nas_llm.errors import ModelError
 from nas_llm.events import EventHandler
-from nas_llm.runs import Run, read_problem
+from nas_llm.runs import Run, free_plugins, read_problem
 from nas_llm.session._latency import run_latency
 from nas_llm.session._prepare import prepare
 from nas_llm.session._prepared import Prepared
@@ -23,6 +24,11 @@ def reopen(run: Run, *, on_event: EventHandler) -> Prepared:
         RunError: If the run's model or text changed.
     """
     _, resolved = read_problem(run.directory)
+    source = run.problem.model.source
+    if Path(source).is_absolute() and not Path(source).exists():
+        raise ModelError(
+            f"{run.directory} has its dense model at {source}, which is gone; say where it is now: --model"
+        )
     base_dir = Path(resolved.base_dir)
     prepared = prepare(
         run.problem,
@@ -32,5 +38,5 @@ def reopen(run: Run, *, on_event: EventHandler) -> Prepared:
         latency=run_latency(run.directory, run.problem),
         to_search=False,
     )
-    resolved.check(prepared.resolved(), run.directory)
+    resolved.check(prepared.resolved(), run.directory, free=free_plugins(run.problem))
     return prepared

@@ -12,6 +12,9 @@ from nas_llm.errors import DataError
 from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted
 from nas_llm.models import DenseModel, on_device
 
+# Beyond this a CPU writes for days and a GPU for hours; whoever wants more has a text, or writes one on purpose.
+_MOST_TOKENS = 1 << 22
+
 
 def self_texts(
     dense: DenseModel, tokens: int, *, settings: SelfSampleSection, device: torch.device, on_event: EventHandler
@@ -26,7 +29,7 @@ def self_texts(
         on_event: Called with events of sampling.
 
     Raises:
-        DataError: If it would have to be sampled by a model that stays on disk.
+        DataError: If it would have to be sampled by a model that stays on disk, or is more than 4,194,304 tokens.
     """
     shipped = packaged_sample(dense.sample) if dense.sample else None
     if shipped is not None and settings == type(settings)():
@@ -34,6 +37,11 @@ def self_texts(
         ids = dense.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
         if sum(map(len, ids)) >= tokens:
             return texts
+    if tokens > _MOST_TOKENS:
+        raise DataError(
+            f"{tokens:,} tokens of the model's own text (source self) are asked for, and no more than "
+            f"{_MOST_TOKENS:,} are sampled; take fewer tokens or --samples, or give a file or a hub dataset as source"
+        )
     if dense.files is not None:
         raise DataError(
             f"model '{dense.source}' stays on disk (model.offload) and cannot write its own text; give data.*.sources "

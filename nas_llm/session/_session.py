@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from nas_llm.cache import cache_dir
 from nas_llm.config import LoadedProblem, load_plugins, load_problem
-from nas_llm.errors import RunError
+from nas_llm.errors import ExportError, RunError
 from nas_llm.events import EventHandler, GenerationFinished, ignore
+from nas_llm.export import export_format
 from nas_llm.files import write_atomic
+from nas_llm.finishing import Finisher, NamedGenome
 from nas_llm.front import Front, non_dominated
 from nas_llm.report import write_report
 from nas_llm.runs import (
@@ -23,6 +26,7 @@ from nas_llm.runs import (
     REPORT_FILE,
     RunLock,
     check_same_problem,
+    free_plugins,
     is_run,
     read_problem,
     write_problem,
@@ -50,6 +54,8 @@ from nas_llm.session._pymoo_problem import SessionCallback, SessionProblem
 from nas_llm.session._resources import Resources
 from nas_llm.session._scores import scores_of_run
 from nas_llm.session._workers import with_workers
+from nas_llm.session.subnets import ExportedSubnet, FinishedSubnet, export_subnet, finish_subnet
+from nas_llm.settings import ExportDefaults
 from nas_llm.space import CostConstraints, Evaluation, Genome
 
 
@@ -142,7 +148,9 @@ class Session:
             check_same_problem(directory, problem)
             before, latency = read_problem(directory)[1], run_latency(directory, problem)
             plugins = load_plugins(problem, base_dir)
-            before.check_plugins({name: use.to_dict() for name, use in plugins.items()}, directory)
+            before.check_plugins(
+                {name: use.to_dict() for name, use in plugins.items()}, directory, free=free_plugins(problem)
+            )
             if latency is not None:
                 check_same_device(directory, problem, latency)
         elif directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
@@ -156,7 +164,7 @@ class Session:
             latency=latency,
         )
         if before is not None:
-            before.check(prepared.resolved(), directory)
+            before.check(prepared.resolved(), directory, free=free_plugins(problem))
             return prepared
         try:
             directory.mkdir(parents=True, exist_ok=True)
@@ -246,6 +254,68 @@ class Session:
         write_atomic(self.directory / FRONT_FILE, front.to_json())
         write_report(self.directory / REPORT_FILE, front, allowed)
         return front
+
+    def finish(self, genomes: Sequence[NamedGenome | Genome]) -> Iterator[FinishedSubnet]:
+        """Give genomes their weights by the problem's finishing method, one after the other.
+
+        Args:
+            genomes: Genomes, or points of a front.
+
+        Yields:
+            A model with its residuals for each; memory for more than one is taken only by who keeps them.
+
+        Raises:
+            ConfigError: If a genome is another model's, or the method cannot be used.
+        """
+        finisher = Finisher(self.prepared, on_event=self._on_event)
+        for genome in genomes:
+            yield finish_subnet(self.prepared, finisher, genome)
+
+    def export(
+        self,
+        genome: NamedGenome | Genome,
+        directory: str | Path,
+        *,
+        format: str = ExportDefaults.formats[0],
+        dtype: str | None = None,
+        max_shard_size: str = ExportDefaults.max_shard_size,
+    ) -> ExportedSubnet:
+        """Finish a genome and write it as a model, whole or not at all, measured.
+
+        Args:
+            genome: A genome, or a point of a front.
+            directory: Where to; must not exist.
+            format: ``hf``, ``gguf``, ``decilm``, or one of your own.
+            dtype: Type of the weights; default the format's own.
+            max_shard_size: Largest weight file, of formats that can split.
+
+        Raises:
+            ExportError: If the format has no form for it, something is in the way, or the disk does not take it.
+        """
+        if Path(directory).exists():
+            raise ExportError(f"{directory} exists; name another place")
+        export_format(format)  # Refuses an unknown one before anything is finished.
+        (subnet,) = self.finish([genome])
+        return export_subnet(
+            self.prepared,
+            subnet,
+            Path(directory),
+            point=genome.digest()[:8] if isinstance(genome, Genome) else genome.id,
+            dense=self._dense_perplexities,
+            format=format,
+            dtype=dtype,
+            max_shard_size=max_shard_size,
+        )
+
+    @cached_property
+    def _dense_perplexities(self) -> tuple[float, float]:
+        """Of the dense model on the fitness and on the held-out windows."""
+        dense, splits = Genome.dense(self.prepared.dense.architecture), self.prepared.splits
+        fitness, held_out = (
+            self.prepared.evaluator(windows, metric="perplexity").evaluate([dense])[0]
+            for windows in (splits.fitness, splits.held_out)
+        )
+        return fitness, held_out
 
     def close(self) -> None:
         """Give back workers, files and the lock; a temporary directory goes."""

@@ -21,6 +21,7 @@ from nas_llm.space.objectives import (
     objective,
     plain_cost,
     quality_names,
+    register_objective,
     the_quality,
 )
 
@@ -50,6 +51,7 @@ __all__ = [
     "objective",
     "plain_cost",
     "quality_names",
+    "register_objective",
     "resize_genome",
     "resize_mask",
     "the_quality",

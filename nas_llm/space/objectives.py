@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeVar
 
 from nas_llm import display
 from nas_llm.errors import ConfigError, first_line
@@ -206,6 +206,21 @@ OBJECTIVES: Registry[Objective] = Registry("objective", record_of)
 
 for _known in BUILT_IN:
     OBJECTIVES.add(_known.name, _known)
+
+
+Own = TypeVar("Own", bound=type[CostObjective])
+
+
+def register_objective(name: str) -> Callable[[Own], Own]:
+    """Class decorator: definitions may name the cost by ``name``.
+
+    Args:
+        name: The name; none of the package's own.
+
+    Raises:
+        ConfigError: If the name is taken, or the class is no cost.
+    """
+    return OBJECTIVES.register(name)
 
 
 def objective(name: str) -> Objective:

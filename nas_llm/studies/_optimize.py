@@ -253,8 +253,8 @@ def _begun_as(attributes: Mapping[str, Any]) -> str | None:
 def _may_change(key: str) -> bool:
     section, _, rest = key.partition(".")
     if section == "problem":
-        # What a trial is worth is its hypervolume at this number of evaluations.
-        return may_change(rest) and rest != "search.evaluations"
+        # What a trial is worth is its hypervolume at this number of evaluations; a study knows no model revision.
+        return may_change(rest) and rest not in ("search.evaluations", "model.source")
     return f"{key}.".startswith(tuple(f"{free}." for free in _FREE))
 
 

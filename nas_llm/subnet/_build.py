@@ -58,7 +58,9 @@ def build_subnet(
     for name, buffer in dense.model.named_buffers():
         # Rotary tables are not part of a state dict; the meta model has none to compute them from.
         owner, _, leaf = name.rpartition(".")
-        setattr(subnet.get_submodule(owner), leaf, buffer.clone())
+        # Tables of some rotary types follow the longest text that has passed; a subnet begins as a loaded model does.
+        first = getattr(dense.model.get_submodule(owner), f"original_{leaf}", buffer)
+        setattr(subnet.get_submodule(owner), leaf, first.clone())
     subnet.tie_weights()
     subnet.generation_config = dense.model.generation_config
     subnet.eval().requires_grad_(False)

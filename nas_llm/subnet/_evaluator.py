@@ -125,6 +125,7 @@ class PopulationEvaluator:
                 f"lower data.window"
             )
         self._adapter = dense.adapter
+        self._check_files = dense.check_files
         self._device = device
         self.plan: MemoryPlan = plan_memory(
             dense,
@@ -166,7 +167,7 @@ class PopulationEvaluator:
         else:
             self._walk = LayerMajorWalk(self.blocks, self.states, self._windows, batch_windows=batch_windows)
         weights = reconstructor.identity if reconstructor else "inherited"
-        self.identity = "|".join(("v3", dense.revision, windows.digest(), metric, str(dtype), device.type, weights))
+        self.identity = "|".join(("v4", dense.revision, windows.digest(), metric, str(dtype), device.type, weights))
 
     def evaluate(
         self,
@@ -184,6 +185,9 @@ class PopulationEvaluator:
 
         Returns:
             One value a genome, in the order given.
+
+        Raises:
+            ModelError: If the dense model's files were changed and its weights with them.
         """
         values = [math.nan] * len(genomes)
         with torch.inference_mode(), fast_float32(self._device):
@@ -196,6 +200,8 @@ class PopulationEvaluator:
             # Closed at once when the listener raises: threads may be at work.
             with closing(self._losses(genomes, bars)) as priced:
                 for index, losses, fidelity in priced:
+                    # Whoever is told of a value may keep it, under the name of the model as it was loaded.
+                    self._check_files()
                     values[index] = self._value(losses)
                     now = time.perf_counter()
                     if on_result is not None:

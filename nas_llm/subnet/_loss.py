@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nas_llm.models import one_thread
+
 # A chunk's logits (chunk x vocabulary floats) should stay near the caches.
 _CHUNK_TOKENS = 256
 
@@ -52,10 +54,10 @@ class TokenLoss:
         Returns:
             ``N`` float32.
         """
-        losses = [
-            functional.kl_div(log_q, log_p, reduction="none", log_target=True).sum(-1)
-            for log_q, log_p in zip(self._chunks(states), reference.split(_CHUNK_TOKENS), strict=True)
-        ]
+        losses = []
+        for log_q, log_p in zip(self._chunks(states), reference.split(_CHUNK_TOKENS), strict=True):
+            with one_thread():
+                losses.append(functional.kl_div(log_q, log_p, reduction="none", log_target=True).sum(-1))
         return torch.cat(losses)
 
     def log_probabilities(self, states: Tensor) -> Tensor:

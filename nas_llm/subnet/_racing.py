@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from nas_llm.errors import ConfigError
+from nas_llm.models import one_thread
 from nas_llm.settings import RacingDefaults
 
 
@@ -43,11 +44,13 @@ class Racing:
             dense: The dense model's losses of all N tokens, float64.
         """
         difference = seen - dense[: len(seen)]
-        mean = float(dense.mean() + difference.mean())
+        with one_thread():
+            mean = float(dense.mean() + difference.mean())
+            variance = float(difference.var()) if len(seen) > 1 else math.inf
         if not math.isfinite(mean):
             return math.inf, 0.0
         unseen = 1.0 - len(seen) / len(dense)
-        return mean, math.sqrt(float(difference.var()) / len(seen) * unseen) if len(seen) > 1 else math.inf
+        return mean, math.sqrt(variance / len(seen) * unseen) if len(seen) > 1 else math.inf
 
     def beaten(self, seen: Tensor, dense: Tensor, bar: float) -> bool:
         """Whether a candidate's mean loss is clearly above ``bar``."""

@@ -365,7 +365,16 @@ def test_evaluate_hands_its_options_on(run: Command, fake: FakeWorkflow) -> None
 
 def test_many_numbers_become_rows(run: Command, fake: FakeWorkflow) -> None:
     score = TaskScore(
-        task="piqa", metric="acc", value=0.655, stderr=0.0475, samples=100, fewshot=0, headline=True, cached=False
+        task="piqa",
+        metric="acc",
+        value=0.655,
+        stderr=0.0475,
+        samples=100,
+        fewshot=0,
+        headline=True,
+        cached=False,
+        share=True,
+        higher_is_better=True,
     )
     load = Workload(prompt_tokens=64, new_tokens=8, rounds=3)
     fake.measured = {

@@ -222,3 +222,9 @@ def test_a_problem_with_other_values_is_validated_anew() -> None:
     assert override_problem(problem, {"reconstruction.target": 1}).reconstruction.target == 1.0
     with pytest.raises(ConfigError, match='^reconstruction.method = "admn" is not known; did you mean "admm"?'):
         override_problem(problem, {"reconstruction.method": "admn"})
+
+
+def test_a_byte_order_mark_is_no_toml(tmp_path: Path) -> None:
+    path = tmp_path / "windows.toml"
+    path.write_bytes(load_problem("tiny-llama").path.read_text(encoding="utf-8").encode("utf-8-sig"))
+    assert load_problem(path).problem == load_problem("tiny-llama").problem

@@ -103,7 +103,16 @@ def test_one_task_is_a_headline_by_its_first_metric_and_seeds_are_left_alone(tas
 def test_the_mean_of_seven_takes_the_metric_of_each() -> None:
     def score(task: str, metric: str, value: float) -> TaskScore:
         return TaskScore(
-            task=task, metric=metric, value=value, stderr=0.07, samples=10, fewshot=0, headline=True, cached=False
+            task=task,
+            metric=metric,
+            value=value,
+            stderr=0.07,
+            samples=10,
+            fewshot=0,
+            headline=True,
+            cached=False,
+            share=True,
+            higher_is_better=True,
         )
 
     scores = [score(task, "acc", 0.5 if metric == "acc" else 0.0) for task, metric in COMMONSENSE7_METRICS.items()]

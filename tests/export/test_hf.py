@@ -88,7 +88,8 @@ def test_loads_through_this_package_without_running_its_code(tmp_path: Path) -> 
     target = export_hf(subnet, dense, tmp_path / "model", provenance=_provenance(dense, genome))
     (target / "modeling_nas_opt.py").write_text("raise SystemExit('the code of an export was run')\n")
     config = json.loads((target / "config.json").read_text())
-    assert set(config["auto_map"]) == {"AutoConfig", "AutoModelForCausalLM"}
+    classes = {"AutoConfig", "AutoModel", "AutoModelForCausalLM", "AutoModelForSequenceClassification"}
+    assert set(config["auto_map"]) == classes
     _save_a_tokenizer(target)
     loaded, _ = load_any(str(target))
     ids = torch.from_numpy(random_windows().tokens.copy())

@@ -19,7 +19,7 @@ from whole_fronts import make_run
 
 import nas_llm
 from nas_llm.cli import app
-from nas_llm.config import load_problem, override_problem
+from nas_llm.config import list_problems, load_problem, override_problem
 from nas_llm.errors import ConfigError, ExportError, RunError
 from nas_llm.events import Event, StageAdvanced, StageStarted, ignore
 from nas_llm.finishing import (
@@ -46,16 +46,19 @@ HALVED = re.findall(r"^```python\n(.*?)^```$", DOCUMENT.read_text(encoding="utf-
 METHOD = "halved.py:Halved"
 
 
+def problem_text() -> str:
+    """The packaged definition with the method and an argument."""
+    packaged = {entry.name: entry.path for entry in list_problems()}["tiny-llama"].read_text(encoding="utf-8")
+    return f'{packaged}\n[reconstruction]\nmethod = "{METHOD}"\nmethod_args = {{ share = 0.25 }}\n'
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run whose definition starts from a folder with the method's file; it names the method and an argument."""
     folder = tmp_path_factory.mktemp("problems")
     (folder / "halved.py").write_text(HALVED, encoding="utf-8")
-    settings = (f"reconstruction.method='{METHOD}'", "reconstruction.method_args={share=0.25}")
-    with pytest.MonkeyPatch.context() as patch:
-        # Relative paths of a packaged definition start from the working directory.
-        patch.chdir(folder)
-        return make_run(folder / "runs" / "made-up", *settings)
+    (folder / "own.toml").write_text(problem_text(), encoding="utf-8")
+    return make_run(folder / "runs" / "made-up", problem=folder / "own.toml")
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +121,7 @@ def test_other_methods_leave_its_arguments(run: Run, tmp_path: Path) -> None:
 
 
 def test_the_command_line_takes_it_for_any_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where relative paths of the run's definition start, not where the command is said."""
+    """A file is looked for where the command is said, then where relative paths of the run's definition start."""
     folder, away = tmp_path / "here", tmp_path / "there"
     folder.mkdir()
     away.mkdir()
@@ -148,7 +151,7 @@ def test_the_command_line_takes_it_for_any_run(tmp_path: Path, monkeypatch: pyte
         perplexities.append(json.loads(outcome.stdout)["models"][-1]["texts"][0]["perplexity"])
     assert perplexities[0] == perplexities[1]
 
-    (folder / "halved.py").write_text(HALVED.replace("* self.share", "* self.share * 0.5"), encoding="utf-8")
+    (folder / "halved.py").write_text(HALVED.replace("* self.share", "* (self.share * 0.5)"), encoding="utf-8")
     command = [sys.executable, "-c", "from nas_llm.cli import main; main()"]
     command += ["export", str(run.directory), *chosen, "--out", str(tmp_path / "models")]
     again = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
@@ -157,6 +160,40 @@ def test_the_command_line_takes_it_for_any_run(tmp_path: Path, monkeypatch: pyte
     assert f"p05/hf exists and was exported with another {METHOD} (file " in line
     assert "it is now file " in line
     assert line.endswith("); replace it with --force or export to another place with --out")
+
+
+def test_a_run_whose_methods_file_changed_goes_on_and_its_exports_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was evaluated does not depend on it; what was exported does."""
+    file = tmp_path / "halved.py"
+    file.write_text(HALVED, encoding="utf-8")
+    (tmp_path / "own.toml").write_text(problem_text(), encoding="utf-8")
+    run = make_run(tmp_path / "run", problem=tmp_path / "own.toml")
+    points = run.front.points[7:8]
+    export_points(run, points)
+    file.write_text(HALVED.replace("* self.share", "* (self.share * 0.5)"), encoding="utf-8")
+    with pytest.raises(ExportError, match=rf"exported with another {METHOD} \(file \w{{8}}, it is now file \w{{8}}\)"):
+        export_points(open_run(run.directory), points)
+    [record] = export_points(open_run(run.directory), points, force=True)
+    assert same(exported(record.path), scaled(points[0], 0.125))
+
+    file.unlink()
+    with pytest.raises(ConfigError, match=r"plugin '.*halved.py' cannot be used: there is no file"):
+        export_points(open_run(run.directory), points)
+    # It can be looked at, and finished by other means.
+    export_points(open_run(run.directory), points, method="none", out=tmp_path / "models")
+    # A file of the working directory comes first, and its folder is no part of what an export is known by.
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "other.py").write_text(HALVED, encoding="utf-8")
+    (tmp_path / "other.py").write_text(HALVED.replace("0.5", "0.75"), encoding="utf-8")
+    with monkeypatch.context() as patch:
+        patch.chdir(tmp_path / "here")
+        [record] = export_points(run, points, method="other.py:Halved", out=tmp_path / "others")
+    assert same(exported(record.path), scaled(points[0], 0.5))
+    made = json.loads((record.path / "export.json").read_text(encoding="utf-8"))["identity"]["reconstruction"]
+    assert made["method"] == "other.py:Halved"
+    assert str(tmp_path) not in (record.path / "README.md").read_text(encoding="utf-8").partition("# ")[2]
 
 
 @pytest.mark.parametrize(
@@ -178,16 +215,14 @@ def test_the_command_line_takes_it_for_any_run(tmp_path: Path, monkeypatch: pyte
     ],
 )
 def test_a_method_that_cannot_be_used_is_named_before_anything_is_done(
-    run: Run, tmp_path: Path, method: str, arguments: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+    run: Run, tmp_path: Path, method: str, arguments: dict[str, Any], message: str
 ) -> None:
-    monkeypatch.chdir(run.directory.parents[1])
-    loaded = load_problem(
-        "tiny-llama",
-        overrides=[f"reconstruction.method='{method}'"]
-        + [f"reconstruction.method_args.{name}={value}" for name, value in arguments.items()],
-    )
+    definition = run.directory.parents[1] / "own.toml"
+    overrides = ["reconstruction.method_args={}"] if arguments or method != METHOD else []
+    overrides += [f"reconstruction.method='{method}'"]
+    overrides += [f"reconstruction.method_args.{name}={value}" for name, value in arguments.items()]
     with pytest.raises(ConfigError, match=message):
-        run_search(loaded, run_dir=tmp_path / "run")
+        run_search(load_problem(definition, overrides=overrides), run_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
     if not arguments:
         outcome = CliRunner().invoke(app, ["export", str(run.directory), "--method", method])

@@ -77,7 +77,9 @@ def test_evaluate_refuses_it_before_anything_is_measured(broken: Path, tmp_path:
     words = ["evaluate", "tiny-llama", str(broken), "--text", str(tmp_path / "text.txt"), "--window", "64"]
     done = CliRunner().invoke(app, words, catch_exceptions=False)
     assert (done.exit_code, done.stdout) == (2, "")
-    assert done.stderr.startswith(f"error: model '{broken}' cannot be used: {broken}/config.json is damaged")
+    assert done.stderr.startswith(
+        f"error: cannot read the configuration of model '{broken}': {broken}/config.json is damaged"
+    )
     assert done.stderr.count("\n") == 1
 
 

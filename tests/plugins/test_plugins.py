@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nas_llm.errors import ConfigError
-from nas_llm.plugins import Registry, check_name, load_module, load_reference, use_of
+from nas_llm.plugins import Registry, anchored, check_name, load_module, load_reference, short_reference, use_of
 
 
 class Thing:
@@ -52,6 +52,19 @@ def test_the_same_file_elsewhere_is_the_same_module(tmp_path: Path) -> None:
         write(tmp_path / name, "same_code.py", "class Swap: pass\n")
     first, second = (load_reference("same_code.py:Swap", base_dir=tmp_path / name) for name in ("a", "b"))
     assert first.__module__ == second.__module__
+    before = use_of("same_code.py:Swap", second)
+    write(tmp_path / "a", "same_code.py", "class Swap: number = 3\n")
+    assert use_of("same_code.py:Swap", second) == before
+    assert use_of("same_code.py:Swap", load_reference("same_code.py:Swap", base_dir=tmp_path / "a")) != before
+
+
+def test_references_to_files_are_anchored_and_said_without_their_folder(tmp_path: Path) -> None:
+    path = write(tmp_path, "ops.py", "class Swap: pass\n")
+    for reference, whole in (("ops.py:Swap", f"{path}:Swap"), ("ops.py", str(path))):
+        assert anchored(reference, tmp_path) == whole
+        assert short_reference(whole) == reference
+    for other in ("gone.py:Swap", "package.module:Swap", "plain", "gone.py"):
+        assert anchored(other, tmp_path) == short_reference(other) == other
 
 
 def test_a_module_that_is_not_installed_is_found_beside_the_definition(tmp_path: Path) -> None:

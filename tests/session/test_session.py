@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from pymoo.algorithms.moo.nsga2 import NSGA2
 from pymoo.algorithms.moo.spea2 import SPEA2
 from pymoo.optimize import minimize
 
-from nas_llm.errors import ConfigError, RunError, SpaceError
+import nas_llm
+from nas_llm.errors import ConfigError, ExportError, RunError, SpaceError
 from nas_llm.events import Event, GenerationFinished
 from nas_llm.front import non_dominated
 from nas_llm.runs import open_run
@@ -112,6 +115,28 @@ def test_its_directory_is_a_run_for_the_commands(searched: Searched) -> None:
     assert all(point.held_out_perplexity for point in front.points)
     some = session.front(session.evaluations[:10])
     assert {point.digest for point in some.points} <= {row.digest for row in session.evaluations[:10]}
+
+
+def test_a_genome_is_finished_and_exported(searched: Searched, tmp_path: Path) -> None:
+    session = searched[0]
+    genome = min(session.evaluations, key=lambda row: row.cost.params).genome
+    (finished,) = session.finish([genome])
+    assert sum(parameter.numel() for parameter in finished.model.parameters()) == finished.cost.params
+    assert {row["projection"] for row in finished.residuals} >= {"mlp.down_proj", "self_attn.o_proj"}
+    exported = session.export(genome, tmp_path / "model")
+    reloaded, _ = nas_llm.load(exported.path)
+    for name, weight in finished.model.state_dict().items():
+        assert torch.equal(weight, reloaded.state_dict()[name])
+    assert nas_llm.load_genome(exported.path) == genome
+    said = json.loads((exported.path / "nas_llm.json").read_text(encoding="utf-8"))
+    assert said["perplexities"]["held_out"]["subnet"] == exported.held_out_perplexity
+    # The front measures the same masks before they are finished: finishing has to help.
+    assert exported.held_out_perplexity < 1e4
+    with pytest.raises(ExportError, match="exists; name another place"):
+        session.export(genome, tmp_path / "model")
+    with pytest.raises(ConfigError, match="did you mean"):
+        session.export(genome, tmp_path / "other", format="ggfu")
+    assert not (tmp_path / "other").exists()
 
 
 def test_it_is_locked_and_goes_on_where_it_was(tmp_path: Path) -> None:

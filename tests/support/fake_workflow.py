@@ -113,8 +113,8 @@ class FakeWorkflow:
         self.during_others()
         return example_front()
 
-    def open_run(self, run_dir: Path) -> Run:
-        self.calls.append({"run_dir": run_dir})
+    def open_run(self, run_dir: Path, *, model: str | None = None) -> Run:
+        self.calls.append({"run_dir": run_dir} | ({} if model is None else {"model": model}))
         return Run(directory=run_dir, problem=load_problem("tiny-llama").problem, front=example_front())
 
     def export_points(

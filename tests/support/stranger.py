@@ -12,7 +12,13 @@ from typing import Any
 sys.modules["nas_llm"] = None  # type: ignore[assignment]
 
 import torch  # noqa: E402
-from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
+from transformers import (  # noqa: E402
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    pipeline,
+)
 
 PROMPTS = ("The man went", "A small house stood near the river and", "She")
 
@@ -124,6 +130,40 @@ def logits(directory: Path, scratch: Path) -> dict[str, Any]:
     return {"class": type(model).__name__, "dtype": str(model.dtype)}
 
 
+def trunk(directory: Path, scratch: Path) -> dict[str, Any]:
+    ids = torch.arange(20)[None]
+    whole, found = load(directory), AutoModel.from_pretrained(directory, trust_remote_code=True).eval()
+    with torch.no_grad():
+        same = torch.equal(found(ids).last_hidden_state, whole.base_model(ids).last_hidden_state)
+    # An export of the model's own weights has a tokenizer; one with random weights has none.
+    if not (directory / "tokenizer.json").is_file():
+        return {"class": type(found).__name__, "same": same}
+    words = tokenizer(directory)
+    features = pipeline("feature-extraction", model=found, tokenizer=words)(PROMPTS[1])
+    length = words(PROMPTS[1], return_tensors="pt")["input_ids"].shape[1]
+    right = [len(features), len(features[0]), len(features[0][0])] == [1, length, found.config.hidden_size]
+    return {"class": type(found).__name__, "same": same, "features": right}
+
+
+def classifier(directory: Path, scratch: Path) -> dict[str, Any]:
+    options = {"trust_remote_code": True, "num_labels": 3, "pad_token_id": 1, "dtype": torch.float32}
+    model = AutoModelForSequenceClassification.from_pretrained(directory, **options)
+    ids, labels = torch.arange(2, 42).view(2, 20), torch.tensor([0, 2])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.001)
+    losses = []
+    for _ in range(4):
+        loss = model(ids, labels=labels).loss
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    model.eval().save_pretrained(scratch / "classifier")
+    again = AutoModelForSequenceClassification.from_pretrained(scratch / "classifier", trust_remote_code=True).eval()
+    with torch.no_grad():
+        same = torch.equal(again(ids).logits, model(ids).logits)
+    return {"class": type(model).__name__, "losses": losses, "same": same}
+
+
 USES: tuple[Callable[[Path, Path], dict[str, Any]], ...] = (
     caches,
     padding,
@@ -132,6 +172,8 @@ USES: tuple[Callable[[Path, Path], dict[str, Any]], ...] = (
     again,
     checkpointing,
     logits,
+    trunk,
+    classifier,
 )
 
 if __name__ == "__main__":

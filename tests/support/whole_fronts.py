@@ -20,9 +20,9 @@ SETTINGS = (
 POINTS = 10
 
 
-def make_run(directory: Path, *overrides: str) -> Run:
+def make_run(directory: Path, *overrides: str, problem: str | Path = "tiny-llama") -> Run:
     """Write ``problem.toml`` and ``front.json``: p01 is uniform, p02 lacks attention, p03 an FFN, the rest differ."""
-    loaded = load_problem("tiny-llama", overrides=[*SETTINGS, *overrides])
+    loaded = load_problem(problem, overrides=[*SETTINGS, *overrides])
     prepared = prepare(loaded.problem, base_dir=loaded.base_dir, on_event=ignore)
     directory.mkdir(parents=True)
     write_problem(directory, prepared.problem, prepared.resolved())

@@ -306,7 +306,7 @@ def _write_flat(subnet: Any, dense: Any, directory: Path, *, provenance: Any, se
 def test_a_refused_point_is_reported_and_the_others_are_done(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(EXPORT_FORMATS, "flat", _flat(_write_flat))
+    monkeypatch.setitem(EXPORT_FORMATS._named, "flat", _flat(_write_flat))
     out = tmp_path / "models"
     options: dict[str, Any] = {"out": out, "formats": ["hf", "flat"], "dtype": {"flat": "Q8_0"}}
     with pytest.raises(ExportRefused) as caught:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, SeedOssConfig, SeedOssForCausalLM
 
 from nas_llm.models import PACKAGED_MODELS
 
@@ -89,17 +89,15 @@ from nas_llm.models import LlamaAdapter, register_family
 
 
 @register_family
-class Qwen2Adapter(LlamaAdapter):
-    """Llama with biases at q, k and v."""
+class SeedOssAdapter(LlamaAdapter):
+    """Llama but for the bias of the output projection, which has a setting of its own."""
 
-    name = "qwen2"
-    model_types = ("qwen2",)
+    name = "seed_oss"
+    model_types = ("seed_oss",)
+    renames = {"seed_oss": (("Llama", "SeedOss"), ("llama", "seed_oss"))}
 
     def architecture(self, config):
-        return replace(super().architecture(config), family=self.name, qkv_bias=True)
-
-    def modeling_source(self, model_type):
-        return super().modeling_source("llama").replace("Llama", "Qwen2").replace("llama", "qwen2")
+        return replace(super().architecture(config), o_bias=config.attention_out_bias)
 '''
 
 PROBLEM = """
@@ -136,23 +134,25 @@ method_args = {{share = 0.75}}
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a tiny Qwen2, some text, the problem file and the strangers' files beside it."""
+    """A folder with a tiny Seed-OSS, some text, the problem file and the strangers' files beside it."""
     folder = tmp_path_factory.mktemp("strangers")
     torch.manual_seed(0)
     tokenizer = AutoTokenizer.from_pretrained(PACKAGED_MODELS["tiny-llama"].locate())
-    config = Qwen2Config(
+    config = SeedOssConfig(
         hidden_size=64,
         intermediate_size=96,
         num_hidden_layers=4,
         num_attention_heads=4,
         num_key_value_heads=2,
+        head_dim=16,
+        attention_bias=True,
         vocab_size=len(tokenizer),
         max_position_embeddings=256,
         tie_word_embeddings=True,
         bos_token_id=0,
         eos_token_id=0,
     )
-    model = Qwen2ForCausalLM(config)
+    model = SeedOssForCausalLM(config)
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):
             torch.nn.init.normal_(parameter, std=0.3)
@@ -239,7 +239,7 @@ def test_another_operator_is_refused_by_name(place: Path, searched: Path) -> Non
         out = run(place, *arguments, code=2)
         assert "was started with another swap.py:Swap: file " in out
         file.unlink()
-        assert "plugin 'swap.py:Swap' cannot be used: there is no file" in run(place, *arguments, code=2)
+        assert "plugin 'swap.py' cannot be used: there is no file" in run(place, *arguments, code=2)
     finally:
         file.write_text(before, encoding="utf-8")
 
@@ -261,6 +261,6 @@ def test_points_are_finished_and_exported(place: Path, searched: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split()[0] in ("NasQwen2ForCausalLM", "Qwen2ForCausalLM")
+    assert done.stdout.split()[0] in ("NasSeedOssForCausalLM", "SeedOssForCausalLM")
     dense = AutoModelForCausalLM.from_pretrained(place / "model")
     assert dense(torch.arange(8)[None]).logits.sum().item() != float(done.stdout.split()[1])

@@ -11,9 +11,9 @@ from typing import Annotated
 
 import typer
 
-from nas_llm.cli.terminal import MethodOption, SamplesOption, line, output, quiet_libraries
+from nas_llm.cli.terminal import MethodOption, ModelOption, SamplesOption, line, output, quiet_libraries
 from nas_llm.errors import ConfigError, DataError
-from nas_llm.files import write_atomic
+from nas_llm.files import check_place, write_atomic
 from nas_llm.settings import EvaluationDefaults, WorkloadDefaults
 
 _STANDARD_OUTPUT = Path("-")
@@ -47,12 +47,12 @@ def evaluate(
         typer.Option(
             "--perplexity",
             metavar="TEXT",
-            help="wikitext2, ptb, c4, or local text files; several with commas or by repeating.",
+            help="wikitext2, ptb, c4, or local files or folders of text; several with commas or by repeating.",
         ),
     ] = None,
     text: Annotated[
         Path | None,
-        typer.Option("--text", metavar="FILE", help="One more text file, whatever its name."),
+        typer.Option("--text", metavar="FILE", help="One more text file or folder, whatever its name."),
     ] = None,
     window: Annotated[int, typer.Option(min=2, help="Tokens of one window.")] = EvaluationDefaults.window,
     windows: Annotated[int | None, typer.Option(min=1, help="Windows to score; default all of the text.")] = None,
@@ -92,6 +92,7 @@ def evaluate(
     ] = None,
     method: MethodOption = None,
     samples: SamplesOption = None,
+    model: ModelOption = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = EvaluationDefaults.device,
     dtype: Annotated[Arithmetic, typer.Option("--dtype", help="Arithmetic and type of the weights.")] = Arithmetic[
         EvaluationDefaults.dtype
@@ -117,8 +118,13 @@ def evaluate(
     """
     from nas_llm.cli.terminal import model_table, progress
 
-    if text is not None and not text.is_file():
+    if text is not None and not text.exists():
         raise DataError(f"text file {text} does not exist")
+    written = [path for path in (as_json, html) if path is not None and path != _STANDARD_OUTPUT]
+    for path in written:
+        check_place(path)
+    if len({path.resolve() for path in written}) < len(written):
+        raise ConfigError(f"--json and --html both name {html}; give each a file of its own")
     texts: list[str | Path] = [*split_names(perplexity or (), "--perplexity"), *([text] if text else [])]
     points, suite = split_names(point or (), "--point"), split_names(tasks or (), "--tasks")
     quiet_libraries()
@@ -138,6 +144,7 @@ def evaluate(
             points=points,
             method=method,
             samples=samples,
+            model=model,
             tasks=suite,
             include_path=include_path,
             limit=limit,

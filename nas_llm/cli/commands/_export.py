@@ -15,6 +15,7 @@ from nas_llm.cli.terminal import (
     MaxRatioOption,
     MethodOption,
     MinRatioOption,
+    ModelOption,
     PointOption,
     RunArgument,
     SamplesOption,
@@ -43,7 +44,8 @@ def export(
         typer.Option(
             "--format",
             metavar="FORMAT",
-            help=f"hf, gguf, decilm; several with commas or by repeating. Default {','.join(ExportDefaults.formats)}.",
+            help="hf, gguf, decilm, or one of your own; several with commas or by repeating. Default "
+            f"{','.join(ExportDefaults.formats)}.",
         ),
     ] = None,
     dtype: Annotated[
@@ -63,6 +65,7 @@ def export(
         int, typer.Option("--jobs", "--workers", metavar="N", help="Points at a time, where memory allows.")
     ] = ExportDefaults.jobs,
     memory: FinishMemoryOption = None,
+    model: ModelOption = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite earlier exports of these points.")] = False,
 ) -> None:
     """Reconstruct, write and measure points of a front.
@@ -85,7 +88,7 @@ def export(
     limits = {"max_macs": parse_count(max_macs, "--max-macs"), "max_params": parse_count(max_params, "--max-params")}
     wanted = parse_formats(formats or ExportDefaults.formats)
     types = parse_types(dtype or (), wanted)
-    opened = open_run(find_run(run))
+    opened = open_run(find_run(run), model=model)
     points = opened.front.select(point or (), **limits, min_ratio=min_ratio, max_ratio=max_ratio)
     quiet_libraries()
     from nas_llm.workflow import ExportRefused, export_points

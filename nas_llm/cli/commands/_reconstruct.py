@@ -14,6 +14,7 @@ from nas_llm.cli.terminal import (
     MaxRatioOption,
     MethodOption,
     MinRatioOption,
+    ModelOption,
     PointOption,
     RunArgument,
     SamplesOption,
@@ -62,6 +63,7 @@ def reconstruct(
         ),
     ] = None,
     memory: FinishMemoryOption = None,
+    model: ModelOption = None,
     layers: Annotated[
         bool, typer.Option("--layers", help="Show the residuals of every layer, also for several points.")
     ] = False,
@@ -82,7 +84,7 @@ def reconstruct(
 
     limits = {"max_macs": parse_count(max_macs, "--max-macs"), "max_params": parse_count(max_params, "--max-params")}
     dampings = parse_dampings(damping or ())
-    opened = open_run(find_run(run))
+    opened = open_run(find_run(run), model=model)
     points = opened.front.select(point or (), **limits, min_ratio=min_ratio, max_ratio=max_ratio)
     quiet_libraries()
     from nas_llm.workflow import reconstruct_points

@@ -33,8 +33,10 @@ class SearchMonitor:
         """Take an event in."""
         match event:
             case StageStarted(stage=stage):
+                if all(open.stage != stage for open in self._stages):
+                    # One that is told again knows more of itself, but has not begun anew.
+                    self._began[stage], self._done[stage] = self._clock(), 0
                 self._stages = [*self._open_without(stage), event]
-                self._began[stage], self._done[stage] = self._clock(), 0
             case StageAdvanced(stage=stage, done=done):
                 self._done[stage] = done
             case StageFinished(stage=stage):

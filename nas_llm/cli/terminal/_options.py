@@ -32,6 +32,12 @@ SamplesOption = Annotated[
     int | None,
     typer.Option("--samples", metavar="N", help="Calibration windows to refit on; default as the problem says."),
 ]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model", metavar="PATH", help="Where the dense model of the run is now, if it was moved since the search."
+    ),
+]
 FinishMemoryOption = Annotated[
     float | None,
     typer.Option(

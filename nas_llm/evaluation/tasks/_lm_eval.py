@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
 import json
-import logging
-import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nas_llm.cache import cache_dir
 from nas_llm.errors import ConfigError, DataError, NasLlmError, first_line
+from nas_llm.evaluation._contained import OnRequests, contained, without_git
 from nas_llm.evaluation._scores import TaskScore
+from nas_llm.evaluation._task_metrics import UNKNOWN, MetricKind, metric_kinds
 from nas_llm.evaluation.tasks._task_groups import COMMONSENSE7, COMMONSENSE7_METRICS, commonsense7_mean, expand
 from nas_llm.evaluation.tasks._task_index import builtin_folder, require_lm_eval, task_folders
 from nas_llm.models import available_bytes
@@ -30,21 +27,6 @@ if TYPE_CHECKING:
 
 # Beyond this a CPU gains nothing, and requests longer than this are rare.
 _MOST_ON_CPU, _USUAL_TOKENS = 16, 512
-
-
-@contextlib.contextmanager
-def _contained() -> Iterator[None]:
-    """Keep lm-eval's prints and notes, and the seeds that it sets, to itself."""
-    logger = logging.getLogger("lm_eval")
-    level, python, numpy = logger.level, random.getstate(), np.random.get_state()
-    logger.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), torch.random.fork_rng():
-            yield
-    finally:
-        logger.setLevel(level)
-        random.setstate(python)
-        np.random.set_state(numpy)
 
 
 class TaskSuite:
@@ -67,44 +49,62 @@ class TaskSuite:
         self._asked, self._limit = tuple(dict.fromkeys(names)), limit
         self._tasks = _load(expand(self._asked), include_path)
 
-    @_contained()
     def run(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, identity: str | None = None
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        identity: str | None = None,
+        on_requests: OnRequests = lambda done, total: None,
     ) -> list[TaskScore]:
         """Scores of a model, zero-shot unless a task says otherwise.
+
+        Log-probabilities of answers are summed in float32, whatever the model's own type: in bfloat16 close answers
+        would tie, and the first one win.
 
         Args:
             model: A causal LM in evaluation mode; runs on its own device in its own dtype.
             tokenizer: Its tokenizer.
             identity: What its weights are told apart by; answers are kept under it. None keeps none.
+            on_requests: Told how many requests are answered, and how many were made so far.
 
         Returns:
             Every metric of every task and group.
         """
-        from lm_eval import simple_evaluate
-        from lm_eval.models.huggingface import HFLM
-        from lm_eval.tasks import TaskManager
-
         cache = None if identity is None else _cache_file(identity, model, tokenizer)
         reused = cache is not None and cache.with_name(f"{cache.name}_rank0.db").exists()
         most = _most_at_once(model)
         # Trying runs the longest requests five times over, which on a CPU takes minutes and finds nothing out.
         batch = most if model.device.type == "cpu" else "auto"
-        lm = HFLM(pretrained=model, backend="causal", tokenizer=tokenizer, batch_size=batch, max_batch_size=most)
         try:
-            found = simple_evaluate(
-                lm,
-                tasks=list(self._tasks),
-                limit=self._limit,
-                # The tasks are loaded already; its own would read every task file there is.
-                task_manager=TaskManager(include_defaults=False),
-                use_cache=None if cache is None else str(cache),
-                log_samples=False,
-            )
+            with contained(on_requests), without_git():
+                from lm_eval import simple_evaluate
+                from lm_eval.models.huggingface import HFLM
+                from lm_eval.tasks import TaskManager
+
+                lm = HFLM(
+                    pretrained=model,
+                    backend="causal",
+                    tokenizer=tokenizer,
+                    batch_size=batch,
+                    max_batch_size=most,
+                    softmax_dtype="float32",
+                )
+                found = simple_evaluate(
+                    lm,
+                    tasks=list(self._tasks),
+                    limit=self._limit,
+                    # The tasks are loaded already; its own would read every task file there is.
+                    task_manager=TaskManager(include_defaults=False),
+                    use_cache=None if cache is None else str(cache),
+                    log_samples=False,
+                )
+                # Asked for in here: lm-eval draws numbers even then.
+                kinds, headlines = self._kinds(), self._headlines()
         except ValueError as error:
             raise ConfigError(f"lm-eval refuses: {first_line(error)}") from error
         assert found is not None
-        scores = _scores(found, self._headlines(), reused)
+        scores = _scores(found, headlines, kinds, reused)
         return [*scores, commonsense7_mean(scores)] if COMMONSENSE7 in self._asked else scores
 
     def _headlines(self) -> Mapping[str, str]:
@@ -116,16 +116,34 @@ class TaskSuite:
             if isinstance(item, Group):
                 metrics = [entry.metric for entry in item.aggregate_metric_list or ()]
                 # A group without a number of its own is shown by its tasks.
-                names = [item.name] if metrics else [task.task_name for task in item.get_all_tasks()]
-                headlines |= {name: metrics[0] if metrics else "acc" for name in names}
+                shown = {item.name: metrics[0]} if metrics else dict(map(_headline, item.get_all_tasks()))
+                headlines |= shown
             else:
-                own = list(item.aggregation())
-                wanted = COMMONSENSE7_METRICS.get(item.task_name, own[0])
-                headlines[item.task_name] = wanted if wanted in own else own[0]
+                headlines |= [_headline(item)]
         return headlines
 
+    def _kinds(self) -> dict[str, dict[str, MetricKind]]:
+        """The metrics of each task and group."""
+        from lm_eval.api.group import Group
 
-@_contained()
+        found: dict[str, dict[str, MetricKind]] = {}
+        for item in self._tasks:
+            grouped = isinstance(item, Group)
+            for group in [item, *item.get_all_groups()] if grouped else []:
+                found[group.name] = metric_kinds(group.get_all_tasks())
+            for task in item.get_all_tasks() if grouped else [item]:
+                found[task.task_name] = metric_kinds([task])
+        return found
+
+
+def _headline(task: Task) -> tuple[str, str]:
+    """A task's name and the metric to read."""
+    own = list(task.aggregation())
+    wanted = COMMONSENSE7_METRICS.get(task.task_name, own[0])
+    return task.task_name, wanted if wanted in own else own[0]
+
+
+@contained()
 def _load(names: Sequence[str], include_path: Path | None) -> list[Task | Group]:
     folders = task_folders(names, include_path)
 
@@ -168,7 +186,12 @@ def _not_loaded(name: str, error: Exception) -> NasLlmError:
     return DataError(f"task {name!r} cannot be loaded ({type(error).__name__}: {reason}); check its file and data")
 
 
-def _scores(found: Mapping[str, Any], headlines: Mapping[str, str], reused: bool) -> list[TaskScore]:
+def _scores(
+    found: Mapping[str, Any],
+    headlines: Mapping[str, str],
+    kinds: Mapping[str, Mapping[str, MetricKind]],
+    reused: bool,
+) -> list[TaskScore]:
     scores = []
     for task, values in found["results"].items():
         samples = values.get("sample_len", 0)
@@ -177,6 +200,7 @@ def _scores(found: Mapping[str, Any], headlines: Mapping[str, str], reused: bool
             if not comma or name.endswith("_stderr") or not isinstance(value, int | float):
                 continue
             error = values.get(f"{name}_stderr,{kind}")
+            metric = kinds.get(task, {}).get(name, UNKNOWN)
             fewshot = found["n-shot"].get(task)
             scores.append(
                 TaskScore(
@@ -188,6 +212,8 @@ def _scores(found: Mapping[str, Any], headlines: Mapping[str, str], reused: bool
                     fewshot=fewshot if isinstance(fewshot, int) else None,
                     headline=headlines.get(task) == name,
                     cached=reused,
+                    share=metric.share,
+                    higher_is_better=metric.higher_is_better,
                 )
             )
     return scores
@@ -203,12 +229,15 @@ def _most_at_once(model: PreTrainedModel) -> int:
 
 def _cache_file(identity: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Path:
     """What answers depend on beside the request itself, which is lm-eval's key in the file."""
-    parts = {
+    parts: dict[str, Any] = {
         "model": identity,
         "tokenizer": sorted(tokenizer.get_vocab().items()),
         "dtype": str(model.dtype),
         "device": model.device.type,
         "versions": [version(name) for name in ("lm-eval", "torch", "transformers")],
     }
+    if model.dtype != torch.float32:
+        # Answers that were summed in the model's own type are not mixed with others.
+        parts["softmax"] = "float32"
     digest = hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()
     return cache_dir() / "lm_eval" / digest

@@ -47,4 +47,6 @@ def commonsense7_mean(scores: Sequence[TaskScore]) -> TaskScore:
         fewshot=0,
         headline=True,
         cached=any(score.cached for score in seven),
+        share=True,
+        higher_is_better=True,
     )

@@ -13,12 +13,11 @@ from nas_llm.errors import ExportError
 from nas_llm.export._card import Provenance
 from nas_llm.export._expressible import refuse_inexpressible
 from nas_llm.export._hf import GENOME_FILE
-from nas_llm.export._provenance import PROVENANCE_FILE
 from nas_llm.export._staging import staged_directory
 from nas_llm.export.gguf._layers import GgufBlock, is_uniform, plan_blocks, tensors
 from nas_llm.export.gguf._tokenizer import tokenizer_fields
 from nas_llm.export.gguf._types import GGUF_TYPES, GgufType, encode, file_type, tensor_type
-from nas_llm.models import DenseModel
+from nas_llm.models import PROVENANCE_FILE, DenseModel
 
 _F32 = np.dtype(np.float32)
 

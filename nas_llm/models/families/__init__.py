@@ -1,6 +1,30 @@
 """Model families: one adapter and one modelling file each."""
 
 from nas_llm.models.families._base import Block, BlockNames, FamilyAdapter
-from nas_llm.models.families._registry import adapter_for, register_subnet_class, supported_model_types
+from nas_llm.models.families._llama import LlamaAdapter
+from nas_llm.models.families._modeling import SUBNET_PREFIX, modeling_template
+from nas_llm.models.families._registry import (
+    adapter_for,
+    family_sources,
+    family_use,
+    known_adapter,
+    register_family,
+    register_subnet_class,
+    supported_model_types,
+)
 
-__all__ = ["Block", "BlockNames", "FamilyAdapter", "adapter_for", "register_subnet_class", "supported_model_types"]
+__all__ = [
+    "SUBNET_PREFIX",
+    "Block",
+    "BlockNames",
+    "FamilyAdapter",
+    "LlamaAdapter",
+    "adapter_for",
+    "family_sources",
+    "family_use",
+    "known_adapter",
+    "modeling_template",
+    "register_family",
+    "register_subnet_class",
+    "supported_model_types",
+]

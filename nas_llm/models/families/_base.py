@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
+from nas_llm.models._threads import steady_activations
 from nas_llm.models.families._modeling import modeling_module
 from nas_llm.space import Architecture, BoolArray, Genome
 
@@ -60,8 +61,14 @@ Block = Callable[..., Tensor]
 class FamilyAdapter(ABC):
     """One model family: where its parts are, how a block runs, how a subnet is built.
 
-    A family is added by one subclass and one modelling file (the file that exports carry). Blocks are run one by one
-    on hidden states, so that the caller decides what is shared, sliced or streamed.
+    A family is added by one subclass, with the decorator :func:`nas_llm.models.register_family`, and one modelling file
+    (the file that exports carry). Blocks are run one by one on hidden states, so that the caller decides what is
+    shared, sliced or streamed.
+
+    Attributes:
+        name: Of the family; none of the package's own.
+        model_types: transformers' ``model_type`` values that it covers.
+        names: Module names inside a block.
     """
 
     name: ClassVar[str]
@@ -110,11 +117,28 @@ class FamilyAdapter(ABC):
 
     @abstractmethod
     def modeling_source(self, model_type: str) -> str:
-        """Text of the modelling file that an export of this model type carries."""
+        """Text of the modelling file that an export of this model type carries.
+
+        It needs nothing but transformers, assigns ``CONFIG_CLASS``, ``MODEL_CLASS`` and ``LAYER_CLASS``, and its
+        configuration's ``model_type`` is the dense one with ``nas_`` before it. For models that are built as Llama or
+        OPT, :func:`nas_llm.models.modeling_template` makes it.
+        """
 
     def modeling(self, model_type: str) -> ModuleType:
-        """The imported modelling file: ``CONFIG_CLASS``, ``MODEL_CLASS`` and ``LAYER_CLASS`` of subnets."""
+        """The imported modelling file: ``CONFIG_CLASS``, ``MODEL_CLASS`` and ``LAYER_CLASS`` of subnets.
+
+        Raises:
+            ModelError: If it does not run, or does not offer these.
+        """
         return modeling_module(model_type, self.modeling_source(model_type))
+
+    def auto_classes(self, model_type: str) -> dict[str, type[PreTrainedModel]]:
+        """Name of an Auto class of transformers to the class that it loads a subnet with.
+
+        The causal LM, and what the modelling file names under ``AUTO_CLASSES`` (the trunk, a classifier).
+        """
+        modeling = self.modeling(model_type)
+        return {"AutoModelForCausalLM": modeling.MODEL_CLASS, **getattr(modeling, "AUTO_CLASSES", {})}
 
     def layer_overrides(self, architecture: Architecture, kv_groups: int, ffn_channels: int) -> dict[str, Any]:
         """One layer's entry of ``per_layer_config``; removed sublayers are named under ``skip``."""
@@ -172,7 +196,7 @@ class FamilyAdapter(ABC):
         # The context exchanges functions of torch for the whole process.
         with _MAKING_MODULES, torch.device("meta"), no_init_weights():
             layer: nn.Module = self.modeling(config.model_type).LAYER_CLASS(layer_config, 0)
-        return layer.eval()
+        return steady_activations(layer.eval())
 
     def _sizes(self, architecture: Architecture, state: Mapping[str, Tensor]) -> tuple[int, int]:
         """KV groups and FFN channels of a sliced block."""

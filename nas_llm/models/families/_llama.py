@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
+from nas_llm.models._threads import one_thread
 from nas_llm.models.families._base import Block, BlockNames, FamilyAdapter
 from nas_llm.models.families._llama_block import LlamaBlock
-from nas_llm.models.families._modeling import modeling_source
+from nas_llm.models.families._modeling import modeling_template
 from nas_llm.space import Architecture
 
 
 class LlamaAdapter(FamilyAdapter):
-    """Llama, SmolLM and Mistral."""
+    """Llama, SmolLM and Mistral; a family of other models with the same modules is a subclass.
+
+    Attributes:
+        renames: For each model type, how the package's modelling file of Llama becomes the type's own: see
+            :func:`nas_llm.models.modeling_template`.
+    """
 
     name: ClassVar[str] = "llama"
     model_types: ClassVar[tuple[str, ...]] = ("llama", "mistral")
+    renames: ClassVar[Mapping[str, tuple[tuple[str, str], ...]]] = {
+        "llama": (),
+        "mistral": (("Llama", "Mistral"), ("llama", "mistral")),
+    }
     names: ClassVar[BlockNames] = BlockNames(
         q="self_attn.q_proj",
         k="self_attn.k_proj",
@@ -32,20 +44,21 @@ class LlamaAdapter(FamilyAdapter):
 
     def architecture(self, config: PretrainedConfig) -> Architecture:
         """Sizes of a dense Llama or Mistral."""
-        attention_bias = bool(getattr(config, "attention_bias", False))
+        attention_bias = _flag(config, "attention_bias")
         return Architecture(
             family=self.name,
             num_layers=config.num_hidden_layers,
             hidden_size=config.hidden_size,
             num_heads=config.num_attention_heads,
             num_kv_heads=config.num_key_value_heads,
-            head_dim=config.head_dim,
+            # Configurations of sister families may leave it to be computed.
+            head_dim=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
             intermediate_size=config.intermediate_size,
             vocab_size=config.vocab_size,
             gated_mlp=True,
             qkv_bias=attention_bias,
             o_bias=attention_bias,
-            mlp_bias=bool(getattr(config, "mlp_bias", False)),
+            mlp_bias=_flag(config, "mlp_bias"),
             norm_parameters=config.hidden_size,
             norm_outside=False,
             final_norm=True,
@@ -71,8 +84,10 @@ class LlamaAdapter(FamilyAdapter):
         """Token embeddings, and the rotary tables of positions 0..T-1."""
         hidden = outer["embed"](ids)
         positions = torch.arange(ids.shape[1], device=ids.device)[None]
+        with one_thread():
+            rotary = outer["rotary"](hidden, positions)
         # No mask: full windows under transformers' sdpa attention are plain causal.
-        return hidden, {"position_embeddings": outer["rotary"](hidden, positions), "attention_mask": None}
+        return hidden, {"position_embeddings": rotary, "attention_mask": None}
 
     def finish(self, outer: nn.ModuleDict, hidden: Tensor) -> Tensor:
         """The final norm."""
@@ -91,10 +106,17 @@ class LlamaAdapter(FamilyAdapter):
         return {"intermediate_size": ffn_channels}
 
     def block(self, config: PretrainedConfig, state: dict[str, Tensor]) -> Block:
-        """A sliced block in the package's own few-pass form."""
+        """A sliced block, of the package's own model types in a form of fewer passes."""
+        if config.model_type not in LlamaAdapter.model_types:
+            # Modules of the same names need not compute the same.
+            return super().block(config, state)
         return LlamaBlock(config, self.names, self.architecture(config).head_dim, state)
 
     def modeling_source(self, model_type: str) -> str:
-        """The Llama template, renamed for Mistral."""
-        renames = () if model_type == "llama" else (("Llama", "Mistral"), ("llama", "mistral"))
-        return modeling_source("modeling_llama.py", renames)
+        """The modelling file of Llama, renamed."""
+        return modeling_template("modeling_llama.py", self.renames[model_type])
+
+
+def _flag(config: PretrainedConfig, name: str) -> bool:
+    """A flag of the configuration, where its model asks for it: any ``config.json`` may hold any key."""
+    return name in {field.name for field in fields(config)} and bool(getattr(config, name))

@@ -12,6 +12,7 @@ from transformers import PretrainedConfig
 from transformers.activations import ACT2FN
 
 from nas_llm.models._attention import blocked_attention_is_faster, blocked_causal_attention
+from nas_llm.models._threads import one_thread
 from nas_llm.models.families._base import BlockNames
 
 
@@ -61,7 +62,8 @@ class LlamaBlock:
         if self._has_mlp:
             normed = self._norm(states, self._names.mlp_norm)
             gate, up = (self._linear(normed, name) for name in self._names.fc1)
-            gate = functional.silu(gate, inplace=True) if self._in_place else self._activation(gate)
+            with one_thread():
+                gate = functional.silu(gate, inplace=True) if self._in_place else self._activation(gate)
             states = self._project(states, gate.mul_(up), self._names.fc2)
         return states.view(hidden.shape)
 

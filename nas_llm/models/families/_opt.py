@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from nas_llm.models.families._base import BlockNames, FamilyAdapter
-from nas_llm.models.families._modeling import modeling_source
+from nas_llm.models.families._modeling import modeling_template
 from nas_llm.space import Architecture
 
 
@@ -99,4 +99,4 @@ class OPTAdapter(FamilyAdapter):
 
     def modeling_source(self, model_type: str) -> str:
         """The OPT modelling file."""
-        return modeling_source("modeling_opt.py")
+        return modeling_template("modeling_opt.py")

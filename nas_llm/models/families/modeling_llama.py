@@ -7,11 +7,13 @@ the softmax scale and the rotary frequencies.
 
 from huggingface_hub.dataclasses import strict
 from torch import nn
+from transformers.modeling_layers import GenericForSequenceClassification
 from transformers.models.llama.configuration_llama import LlamaConfig
 from transformers.models.llama.modeling_llama import (
     LlamaDecoderLayer,
     LlamaForCausalLM,
     LlamaModel,
+    LlamaPreTrainedModel,
     LlamaRMSNorm,
     LlamaRotaryEmbedding,
 )
@@ -25,6 +27,10 @@ class NasLlamaConfig(LlamaConfig):
 
     def validate_architecture(self):
         """Accept any head count: heads keep their explicit ``head_dim``."""
+
+    def validate_rope(self):
+        """Check the rotary parameters in the configuration of one layer: some types ask for the number of heads."""
+        LlamaConfig.validate_rope(self.per_layer_config[0])
 
 
 class NasLlamaDecoderLayer(LlamaDecoderLayer):
@@ -73,7 +79,8 @@ class NasLlamaModel(LlamaModel):
                 cache_slot += 1
             self.layers.append(layer)
         self.norm = LlamaRMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        self.rotary_emb = LlamaRotaryEmbedding(config=config)
+        # As in validate_rope.
+        self.rotary_emb = LlamaRotaryEmbedding(config=config.per_layer_config[0])
         self.gradient_checkpointing = False
         self.post_init()
 
@@ -92,6 +99,20 @@ class NasLlamaForCausalLM(LlamaForCausalLM):
         self.post_init()
 
 
+class NasLlamaForSequenceClassification(GenericForSequenceClassification, LlamaPreTrainedModel):
+    """Llama with a classification head over :class:`NasLlamaModel`."""
+
+    config_class = NasLlamaConfig
+    _no_split_modules = ["NasLlamaDecoderLayer"]
+
+    def __init__(self, config):
+        super(GenericForSequenceClassification, self).__init__(config)
+        self.num_labels = config.num_labels
+        self.model = NasLlamaModel(config)
+        self.score = nn.Linear(config.hidden_size, self.num_labels, bias=False)
+        self.post_init()
+
+
 def _with_skip(config):
     if not hasattr(config, "skip"):
         config.skip = []
@@ -99,3 +120,4 @@ def _with_skip(config):
 
 
 CONFIG_CLASS, MODEL_CLASS, LAYER_CLASS = NasLlamaConfig, NasLlamaForCausalLM, NasLlamaDecoderLayer
+AUTO_CLASSES = {"AutoModel": NasLlamaModel, "AutoModelForSequenceClassification": NasLlamaForSequenceClassification}

@@ -14,6 +14,7 @@ from transformers.models.opt.modeling_opt import (
     OPTDecoder,
     OPTDecoderLayer,
     OPTForCausalLM,
+    OPTForSequenceClassification,
     OPTLearnedPositionalEmbedding,
     OPTModel,
 )
@@ -164,6 +165,20 @@ class NasOPTForCausalLM(OPTForCausalLM):
         self.post_init()
 
 
+class NasOPTForSequenceClassification(OPTForSequenceClassification):
+    """OPT with a classification head over :class:`NasOPTModel`."""
+
+    config_class = NasOPTConfig
+    _no_split_modules = ["NasOPTDecoderLayer"]
+
+    def __init__(self, config):
+        super(OPTForSequenceClassification, self).__init__(config)
+        self.num_labels = config.num_labels
+        self.model = NasOPTModel(config)
+        self.score = nn.Linear(config.word_embed_proj_dim, self.num_labels, bias=False)
+        self.post_init()
+
+
 def _with_skip(config):
     if not hasattr(config, "skip"):
         config.skip = []
@@ -171,3 +186,4 @@ def _with_skip(config):
 
 
 CONFIG_CLASS, MODEL_CLASS, LAYER_CLASS = NasOPTConfig, NasOPTForCausalLM, NasOPTDecoderLayer
+AUTO_CLASSES = {"AutoModel": NasOPTModel, "AutoModelForSequenceClassification": NasOPTForSequenceClassification}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +14,7 @@ from pymoo.core.mutation import Mutation
 from pymoo.core.repair import Repair
 from pymoo.core.sampling import Sampling
 
+from nas_llm.search.operators import checked_genomes
 from nas_llm.space import Genome
 
 ObjectArray = npt.NDArray[np.object_]
@@ -56,7 +58,9 @@ class PymooSampling(_Shared, Sampling):  # type: ignore[misc]
         self.draw = draw
 
     def _do(self, problem: Any, n_samples: int, *args: Any, random_state: Any = None, **kwargs: Any) -> ObjectArray:
-        return genome_column(self.draw(n_samples, random_state))
+        # An operator's method, or a function.
+        operator = getattr(self.draw, "__self__", self.draw)
+        return genome_column(checked_genomes("sampling", operator, partial(self.draw, n_samples, random_state)))
 
 
 class PymooMutation(_Shared, Mutation):  # type: ignore[misc]
@@ -96,5 +100,7 @@ class PymooCrossover(_Shared, Crossover):  # type: ignore[misc]
     def _do(self, problem: Any, X: ObjectArray, *args: Any, random_state: Any = None, **kwargs: Any) -> ObjectArray:
         children = np.empty_like(X)
         for mating in range(X.shape[1]):
-            children[:, mating, 0] = self.operator(X[0, mating, 0], X[1, mating, 0], rng=random_state)
+            first, second = X[0, mating, 0], X[1, mating, 0]
+            work = partial(self.operator, first, second, rng=random_state)
+            children[:, mating, 0] = checked_genomes("crossover", self.operator, work, like=first)
         return children

@@ -1,6 +1,6 @@
 """Operators on genomes: sampling, crossover, mutations, repair, selection, and what guides them."""
 
-from nas_llm.search.operators._base import Crossover, Mutation, OperatorContext, Sampling
+from nas_llm.search.operators._base import Crossover, Mutation, OperatorContext, Sampling, checked_genomes
 from nas_llm.search.operators._build import (
     Operators,
     build_operators,
@@ -51,6 +51,7 @@ __all__ = [
     "build_operators",
     "build_repair",
     "check_operators",
+    "checked_genomes",
     "register_crossover",
     "register_mutation",
     "register_sampling",

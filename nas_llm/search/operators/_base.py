@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
+from nas_llm.errors import ConfigError
+from nas_llm.plugins import named_faults
 from nas_llm.search.operators._repair import GenomeRepair
 from nas_llm.search.operators._sensitivity import SensitivityModel
 from nas_llm.space import Architecture, CostModel, Genome, SearchSpace, UnitScores
@@ -54,6 +56,43 @@ class Sampling(ABC):
     @abstractmethod
     def draw(self, count: int, rng: np.random.Generator) -> list[Genome]:
         """``count`` distinct genomes inside of the space, fewer only where it does not yield them."""
+
+
+def checked_genomes(kind: str, operator: object, work: Callable[[], Any], *, like: Genome | None = None) -> Any:
+    """What a mutation, crossover or sampling makes, refused by name where it fails or gives no genomes.
+
+    Args:
+        kind: What it is, for messages.
+        operator: The operator.
+        work: Calls it.
+        like: A genome of the shape that all have to have; default: any shape.
+
+    Raises:
+        ConfigError: Names the operator.
+    """
+    with named_faults(kind, operator):
+        found = work()
+    wanted = {"mutation": "a genome", "crossover": "two genomes", "sampling": "a list of genomes"}[kind]
+    made = [found] if kind == "mutation" else found
+    fits = isinstance(made, list | tuple) and all(isinstance(genome, Genome) for genome in made)
+    if not fits or (kind == "crossover" and len(made) != 2):
+        raise ConfigError(f"{kind} {type(operator).__name__} returned {_shown(found)}; it should return {wanted}")
+    if like is None:
+        return found
+    for genome in made:
+        if (genome.attn_mask.shape, genome.mlp_mask.shape) != (like.attn_mask.shape, like.mlp_mask.shape):
+            raise ConfigError(
+                f"{kind} {type(operator).__name__} returned masks of {genome.attn_mask.shape} and "
+                f"{genome.mlp_mask.shape}; they should stay {like.attn_mask.shape} and {like.mlp_mask.shape}"
+            )
+    return found
+
+
+def _shown(found: Any) -> str:
+    if isinstance(found, list | tuple):
+        kinds = dict.fromkeys(type(part).__name__ for part in found)
+        return f"{type(found).__name__} of {len(found)} ({', '.join(kinds)})"
+    return "None" if found is None else type(found).__name__
 
 
 @dataclass(frozen=True, kw_only=True)

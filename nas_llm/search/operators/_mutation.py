@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
-from nas_llm.search.operators._base import Mutation
+from nas_llm.search.operators._base import Mutation, checked_genomes
 from nas_llm.space import Genome
 
 
@@ -27,7 +28,7 @@ class GenomeMutation(Mutation):
         child = genome
         for mutation in self.mutations:
             before = child
-            child = mutation(child, rng=rng)
+            child = checked_genomes("mutation", mutation, partial(mutation, before, rng=rng), like=genome)
             if mutation.final and child != before:
                 break
         return child if child != genome else self.force(genome, rng=rng)
@@ -35,7 +36,7 @@ class GenomeMutation(Mutation):
     def force(self, genome: Genome, *, rng: np.random.Generator) -> Genome:
         """Ask each mutation to change the genome whatever its probability, the last one first."""
         for mutation in reversed(self.mutations):
-            child = mutation.force(genome, rng=rng)
+            child: Genome = checked_genomes("mutation", mutation, partial(mutation.force, genome, rng=rng), like=genome)
             if child != genome:
                 return child
         return genome

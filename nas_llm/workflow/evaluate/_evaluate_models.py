@@ -34,6 +34,7 @@ def evaluate_models(
     points: Sequence[str] = (),
     method: str | None = None,
     samples: int | None = None,
+    model: str | None = None,
     tasks: Sequence[str] = (),
     include_path: Path | None = None,
     limit: int | None = None,
@@ -59,6 +60,7 @@ def evaluate_models(
         points: Points of each run, as :func:`nas_llm.workflow.select_points` takes them; default: its knee.
         method: How they are finished; default: as the run says.
         samples: Calibration windows of the finish; default: as the run says.
+        model: Where the dense model of the runs is now, if it was moved since they were searched.
         tasks: Tasks, groups and tags of lm-eval, and ``commonsense7``.
         include_path: A folder of task files; they come before lm-eval's own.
         limit: Documents of each task; default all.
@@ -81,7 +83,7 @@ def evaluate_models(
         SelectionError: If a run has no such point.
     """
     target = resolve_device(device)
-    subjects = find_subjects(models, points=points, method=method, samples=samples, on_event=on_event)
+    subjects = find_subjects(models, points=points, method=method, samples=samples, model=model, on_event=on_event)
     runs = [subject for subject in subjects if isinstance(subject, RunPoints)]
     costs = latency or memory
     dense = _dense(subjects, base, needed=costs)

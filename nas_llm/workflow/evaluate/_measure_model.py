@@ -181,9 +181,18 @@ class ModelMeasure:
     def _tasks(self, loaded: Loaded, suite: TaskSuite | None) -> tuple[TaskScore, ...]:
         if suite is None:
             return ()
-        stage = f"tasks {loaded.name}"
+        stage, known = f"tasks {loaded.name}", 0
+
+        def on_requests(done: int, total: int) -> None:
+            nonlocal known
+            if total != known:
+                # lm-eval makes its requests in several portions.
+                known = total
+                self._plan.on_event(StageStarted(stage, total=total))
+            self._plan.on_event(StageAdvanced(stage, done))
+
         self._plan.on_event(StageStarted(stage, "lm-eval"))
-        scores = tuple(suite.run(loaded.model, loaded.tokenizer, identity=loaded.identity))
+        scores = tuple(suite.run(loaded.model, loaded.tokenizer, identity=loaded.identity, on_requests=on_requests))
         self._plan.on_event(StageFinished(stage))
         return scores
 

@@ -196,6 +196,7 @@ def find_subjects(
     points: Sequence[str] = (),
     method: str | None = None,
     samples: int | None = None,
+    model: str | None = None,
     on_event: EventHandler,
 ) -> list[Named | RunPoints]:
     """What some names stand for; nothing is loaded yet.
@@ -206,6 +207,7 @@ def find_subjects(
         points: Points of each run, as :func:`nas_llm.workflow.select_points` takes them; default: its knee.
         method: How points are finished; default: the run's own.
         samples: Calibration windows of the finish; default: as the run says.
+        model: Where the dense model of the runs is now, if it was moved.
         on_event: Told when a run is loaded.
 
     Raises:
@@ -220,10 +222,10 @@ def find_subjects(
         if directory is None:
             found.append(Named(name))
             continue
-        run = with_reconstruction(open_run(directory), method=method, samples=samples)
+        run = with_reconstruction(open_run(directory, model=model), method=method, samples=samples)
         found.append(RunPoints(run, run.front.select(points), on_event=on_event))
     if not any(isinstance(subject, RunPoints) for subject in found):
-        for option, value in (("--point", points), ("--method", method), ("--samples", samples)):
+        for option, value in (("--point", points), ("--method", method), ("--samples", samples), ("--model", model)):
             if value:
                 raise ConfigError(f"{option} is for points of a run, and none of {', '.join(models)} is a run")
     names = [name for subject in found for name in subject.names]

@@ -14,7 +14,7 @@ from typing import Any
 
 from nas_llm import display
 from nas_llm.errors import ExportError, RunError
-from nas_llm.export import EXPORT_FORMATS
+from nas_llm.export import FORMATS
 from nas_llm.files import write_atomic
 from nas_llm.front import Front
 from nas_llm.runs import PROBLEM_FILE, Run
@@ -120,9 +120,10 @@ def write_index(out: Path, run: Run) -> None:
 def _finished(out: Path, front: Front) -> dict[str, dict[str, Any]]:
     exports: dict[str, dict[str, Any]] = {}
     for point in front.points:
-        for form in EXPORT_FORMATS:
-            directory = out / point.id / form
-            document = read_completion(directory)
+        # Also formats of others, which this process may not know.
+        others = sorted({path.name for path in (out / point.id).glob("[a-z]*")} - set(FORMATS))
+        for form in (*FORMATS, *others):
+            document = read_completion(out / point.id / form)
             if document is None or document["identity"]["genome"] != point.digest:
                 continue
             exports.setdefault(point.id, {})[form] = {

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from transformers import PreTrainedModel
 
@@ -13,8 +12,8 @@ from nas_llm.evaluation import check_reload
 from nas_llm.export import Provenance, cast_weights
 from nas_llm.files import staged_folder, write_atomic
 from nas_llm.finishing import Finished, residual_csv, residual_rows
-from nas_llm.runs import Run, package_versions
-from nas_llm.session import Prepared, SubnetMeasure
+from nas_llm.runs import Run
+from nas_llm.session import Prepared, SubnetMeasure, subnet_provenance
 from nas_llm.subnet import build_subnet
 from nas_llm.workflow.export._record import ExportRecord
 from nas_llm.workflow.export._task import ExportTask, write_completion
@@ -88,7 +87,7 @@ def _write(
     written = cast_weights(subnet, task.settings.dtype) if task.format.name == "hf" else subnet
     fitness, held_out = measure(written)
     made_by = task.plan.describe(prepared.splits.finish)
-    provenance = _provenance(run, task, prepared, made_by, fitness, held_out)
+    provenance = _provenance(run, task, prepared, fitness, held_out)
     try:
         with staged_folder(task.target, existing="replace", prefix=WORK_PREFIX, error=ExportError) as staging:
             # A writer makes the folder that it is given.
@@ -110,34 +109,22 @@ def _write(
     return record
 
 
-def _provenance(
-    run: Run, task: ExportTask, prepared: Prepared, made_by: Mapping[str, Any], fitness: float, held_out: float
-) -> Provenance:
-    dense, point = run.front.dense, task.point
-    pairs = (
-        ("fitness", dense.fitness_perplexity, fitness),
-        ("held_out", dense.held_out_perplexity, held_out),
-    )
-    versions = package_versions()
+def _provenance(run: Run, task: ExportTask, prepared: Prepared, fitness: float, held_out: float) -> Provenance:
+    dense, point, name = run.front.dense, task.point, run.problem.name
     options = f"--format {task.format.name} --dtype {task.settings.dtype} {task.plan.as_options()}"
-    return Provenance(
-        base_model=prepared.dense.source,
-        base_revision=prepared.dense.revision,
-        problem=run.problem.name,
-        seed=run.problem.seed,
+    return subnet_provenance(
+        prepared,
+        task.plan,
+        point.genome,
         point=point.id,
-        genome=point.genome,
-        cost=point.cost,
-        dense_cost=prepared.cost_model.dense,
-        sequence_length=run.problem.sequence_length,
-        weights=task.plan.in_words(prepared.splits.finish),
-        texts={**run.front.data, **({"reconstruction": made_by["text"]} if "text" in made_by else {})},
-        perplexities={name: (before, after) for name, before, after in pairs if before is not None},
+        texts=run.front.data,
+        perplexities={
+            "fitness": (dense.fitness_perplexity, fitness),
+            "held_out": (dense.held_out_perplexity, held_out),
+        },
         reproduce=(
-            f"pip install nas-llm=={versions['nas-llm']}",
             "# problem.toml is the file of that name in the run directory",
-            f"nas-llm search problem.toml --run runs/{run.problem.name}",
-            f"nas-llm export runs/{run.problem.name} --point {point.id} {options}",
+            f"nas-llm search problem.toml --run runs/{name}",
+            f"nas-llm export runs/{name} --point {point.id} {options}",
         ),
-        versions=versions,
     )

@@ -7,10 +7,10 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from nas_llm.errors import ExportError
-from nas_llm.export import ExportFormat, WriteSettings
+from nas_llm.export import EXPORT_FORMATS, ExportFormat, WriteSettings
 from nas_llm.files import read_json_object
 from nas_llm.finishing import FinishPlan
 from nas_llm.front import FrontPoint
@@ -21,7 +21,6 @@ from nas_llm.workflow.export._record import ExportRecord
 COMPLETION_FILE = "export.json"
 _SCHEMA = 1
 _PERPLEXITIES = ("fitness_perplexity", "held_out_perplexity")
-_WEIGHTS = (".safetensors", ".gguf")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +60,9 @@ def make_task(
         "reconstruction": plan.identity(),
         "dtype": chosen.dtype,
     }
+    use = EXPORT_FORMATS.use(form.name)
+    if use is not None:
+        identity["format_code"] = use.to_dict()
     if form.splits:
         identity["max_shard_size"] = chosen.max_shard_size
     target = out / point.id / form.name
@@ -85,7 +87,7 @@ def write_completion(
         "point": task.point.id,
         "identity": dict(task.identity),
         "reconstruction": dict(reconstruction),
-        "weights": weight_sizes(directory),
+        "weights": weight_sizes(directory, task.format),
         "fitness_perplexity": fitness,
         "held_out_perplexity": held_out,
     }
@@ -109,7 +111,7 @@ def finished(task: ExportTask) -> ExportRecord | None:
     changed = differing(document["identity"], task.identity)
     if changed:
         raise ExportError(f"{task.target} exists and was exported with {changed}; {mend}")
-    found = weight_sizes(task.target)
+    found = weight_sizes(task.target, task.format)
     for file, size in document["weights"].items():
         if found.get(file) != size:
             now = f"has {found[file]} bytes" if file in found else "is missing"
@@ -140,10 +142,10 @@ def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         if old != new:
             if key == "genome":
                 return "another genome"
-            if key == "code" and isinstance(old, Mapping) and isinstance(new, Mapping) and old.keys() == new.keys():
-                method = str(now["method"])
-                one, other = (PluginUse(reference=method, **code) for code in (old, new))
-                return f"another {method} ({one}, it is now {other})"
+            if key in ("code", "format_code") and _is_code(old) and _is_code(new):
+                what = str(now["method"]) if key == "code" else "version of the format"
+                one, other = (PluginUse(reference=what, **code) for code in (old, new))
+                return f"another {what} ({one}, it is now {other})"
             name = key.replace("_", " ")
             if isinstance(old, Mapping) and isinstance(new, Mapping):
                 inner = differing(old, new)
@@ -152,9 +154,18 @@ def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     return ""
 
 
-def weight_sizes(directory: Path) -> dict[str, int]:
-    """Weight files of an export with their bytes."""
-    return {path.name: path.stat().st_size for path in sorted(directory.iterdir()) if path.suffix in _WEIGHTS}
+def _is_code(value: Any) -> TypeGuard[dict[str, str]]:
+    """Whether something is what a plugin was told apart by."""
+    return isinstance(value, dict) and value.keys() == {"version", "sha256"}
+
+
+def weight_sizes(directory: Path, form: ExportFormat) -> dict[str, int]:
+    """Weight files of an export with their bytes, all files where its format does not say which are."""
+    return {
+        path.relative_to(directory).as_posix(): path.stat().st_size
+        for path in sorted(directory.rglob("*"))
+        if path.is_file() and path.name != COMPLETION_FILE and path.name.endswith(form.suffixes or ("",))
+    }
 
 
 def _plain(value: Any) -> str:

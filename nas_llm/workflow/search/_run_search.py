@@ -20,6 +20,7 @@ from nas_llm.runs import (
     REPORT_FILE,
     RunLock,
     check_same_problem,
+    free_plugins,
     read_problem,
     write_problem,
 )
@@ -108,7 +109,9 @@ def _search(
     if resume:
         check_same_problem(run_dir, problem)
         before, latency = read_problem(run_dir)[1], run_latency(run_dir, problem)
-        before.check_plugins({name: use.to_dict() for name, use in plugins.items()}, run_dir)
+        before.check_plugins(
+            {name: use.to_dict() for name, use in plugins.items()}, run_dir, free=free_plugins(problem)
+        )
         if latency is not None:
             check_same_device(run_dir, problem, latency)
         # A probe: the search takes the lock itself, but only after minutes of preparation.
@@ -131,7 +134,7 @@ def _search(
     check_shapes(named, prepared.dense)
     resolved = prepared.resolved()
     if before is not None:
-        before.check(resolved, run_dir)
+        before.check(resolved, run_dir, free=free_plugins(problem))
     else:
         try:
             run_dir.mkdir(parents=True, exist_ok=True)

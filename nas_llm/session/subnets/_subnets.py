@@ -1,0 +1,122 @@
+"""Finished subnets of a session: in memory, and on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import PreTrainedModel
+
+from nas_llm.errors import ExportError
+from nas_llm.evaluation import check_reload
+from nas_llm.export import WriteSettings, cast_weights, export_format, parse_size
+from nas_llm.finishing import Finisher, NamedGenome, ResidualRow, finish_plan, residual_rows
+from nas_llm.session._prepared import Prepared
+from nas_llm.session.subnets._measure import SubnetMeasure
+from nas_llm.session.subnets._provenance import subnet_provenance
+from nas_llm.settings import ExportDefaults
+from nas_llm.space import Cost, Genome
+from nas_llm.subnet import build_subnet
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FinishedSubnet:
+    """One finished subnet.
+
+    Attributes:
+        genome: Its masks.
+        cost: Its exact cost.
+        model: A transformers model on the CPU, in the dense model's type.
+        residuals: One row a refitted projection; empty where the method has none.
+    """
+
+    genome: Genome
+    cost: Cost
+    model: PreTrainedModel
+    residuals: tuple[ResidualRow, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportedSubnet:
+    """One subnet on disk.
+
+    Attributes:
+        path: The directory.
+        cost: Its exact cost.
+        fitness_perplexity: Perplexity on the windows that candidates are evaluated on.
+        held_out_perplexity: Perplexity on windows that no candidate has seen.
+    """
+
+    path: Path
+    cost: Cost
+    fitness_perplexity: float
+    held_out_perplexity: float
+
+
+def finish_subnet(prepared: Prepared, finisher: Finisher, point: NamedGenome | Genome) -> FinishedSubnet:
+    """Finish one genome and build its model.
+
+    Args:
+        prepared: The problem.
+        finisher: Its finishing method.
+        point: The genome, or a point that has one.
+    """
+    genome = point if isinstance(point, Genome) else point.genome
+    (finished,) = finisher.finish([point])
+    return FinishedSubnet(
+        genome=genome,
+        cost=prepared.cost_model(genome),
+        model=build_subnet(prepared.dense, genome, edit=finished.edit),
+        residuals=() if finished.residuals is None else residual_rows(finished.residuals),
+    )
+
+
+def export_subnet(
+    prepared: Prepared,
+    subnet: FinishedSubnet,
+    directory: Path,
+    *,
+    point: str,
+    dense: tuple[float, float],
+    format: str = ExportDefaults.formats[0],
+    dtype: str | None = None,
+    max_shard_size: str = ExportDefaults.max_shard_size,
+) -> ExportedSubnet:
+    """Write a finished subnet, whole or not at all, and measure it.
+
+    Args:
+        prepared: The problem.
+        subnet: The subnet.
+        directory: Where to; must not exist.
+        point: What its card calls it.
+        dense: The dense model's fitness and held-out perplexity.
+        format: ``hf``, ``gguf``, ``decilm``, or one of your own.
+        dtype: Type of the weights; default the format's own.
+        max_shard_size: Largest weight file, of formats that can split.
+
+    Raises:
+        ExportError: If the format has no form for it, something is in the way, or the disk does not take it.
+    """
+    form = export_format(format)
+    parse_size(max_shard_size)
+    settings = WriteSettings(dtype=form.dtype(dtype), max_shard_size=max_shard_size)
+    reason = form.refusal(subnet.genome, prepared.dense.model.config)
+    if reason is not None:
+        raise ExportError(f"{point} has no form in {format}: {reason}")
+    # Other formats have arithmetic of their own; what is stated for them is measured before their rounding.
+    written = cast_weights(subnet.model, settings.dtype) if form.name == "hf" else subnet.model
+    fitness, held_out = SubnetMeasure(prepared)(written)
+    splits = prepared.splits
+    provenance = subnet_provenance(
+        prepared,
+        finish_plan(prepared.problem),
+        subnet.genome,
+        point=point,
+        texts={w.name: w.describe() for w in (splits.calibration, splits.fitness, splits.held_out)},
+        perplexities={"fitness": (dense[0], fitness), "held_out": (dense[1], held_out)},
+        reproduce=("# found by a script around nas_llm.Session; its masks are in genome.bin",),
+    )
+    form.write(subnet.model, prepared.dense, directory, provenance=provenance, settings=settings)
+    if form.name == "hf":
+        check_reload(written, directory, directory, splits.held_out)
+    return ExportedSubnet(path=directory, cost=subnet.cost, fitness_perplexity=fitness, held_out_perplexity=held_out)
