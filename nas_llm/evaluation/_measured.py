@@ -10,12 +10,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nas_llm.models import (
     hold_in_memory,
+    hub_options,
     known_adapter,
     load_tokenizer,
     load_whole,
+    locate_model,
     quiet_transformers,
     read_config,
-    resolve_model,
 )
 from nas_llm.settings import EvaluationDefaults
 
@@ -23,7 +24,11 @@ _DTYPE: torch.dtype = getattr(torch, EvaluationDefaults.dtype)
 
 
 def load_any(
-    source: str, *, revision: str | None = None, dtype: torch.dtype | None = _DTYPE
+    source: str,
+    *,
+    revision: str | None = None,
+    dtype: torch.dtype | None = _DTYPE,
+    where: str | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a dense model or an export for measuring.
 
@@ -33,31 +38,32 @@ def load_any(
         source: Packaged name, hub name, local directory or ``.gguf`` file.
         revision: Hub revision, for hub names only.
         dtype: Arithmetic; None = as it was saved.
+        where: What the source stands for, if that was worked out before (:func:`nas_llm.models.resolve_model`).
 
     Raises:
         ModelError: If it cannot be found or read, or not whole.
     """
-    where, identity = resolve_model(source)
-    kwargs = {"revision": revision} if identity is None and revision else {}
-    model = load_weights(source, where, dtype=dtype, **kwargs)
+    where = where or locate_model(source)
+    model = load_weights(source, where, dtype=dtype, revision=revision)
     with quiet_transformers():
-        return model, load_tokenizer(where, source, **kwargs)
+        return model, load_tokenizer(where, source, **hub_options(where, revision))
 
 
-def load_weights(source: str, where: str, *, dtype: torch.dtype | None, **kwargs: str) -> PreTrainedModel:
+def load_weights(source: str, where: str, *, dtype: torch.dtype | None, revision: str | None = None) -> PreTrainedModel:
     """The model alone, as :func:`load_any` loads it.
 
     Args:
         source: What the user named.
         where: What it stands for: a directory or a hub name.
         dtype: Arithmetic; None = as it was saved.
-        kwargs: ``revision``, if any.
+        revision: Hub revision, for hub names only.
 
     Raises:
         ModelError: If it cannot be found or read, or not whole.
     """
     with quiet_transformers():
-        model = load_whole(where, source, read_config(source, where, **kwargs), dtype=dtype, **kwargs)
+        config = read_config(source, where, revision=revision)
+        model = load_whole(where, source, config, dtype=dtype, **hub_options(where, revision))
     hold_in_memory(model)
     return model
 

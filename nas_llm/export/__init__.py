@@ -14,9 +14,9 @@ from nas_llm.export._hf import (
     parse_size,
 )
 from nas_llm.export._servable import Hindrance, Servability
-from nas_llm.export._staging import staged_directory
+from nas_llm.export._staging import check_place, staged_directory
 from nas_llm.export.gguf import GGUF_TYPES, GgufType, export_gguf
-from nas_llm.models import PROVENANCE_FILE
+from nas_llm.models import PROVENANCE_FILE, read_provenance
 
 __all__ = [
     "EXPORT_FORMATS",
@@ -35,6 +35,7 @@ __all__ = [
     "WriteSettings",
     "Writer",
     "cast_weights",
+    "check_place",
     "export_decilm",
     "export_format",
     "export_gguf",
@@ -42,6 +43,7 @@ __all__ = [
     "expressible",
     "model_card",
     "parse_size",
+    "read_provenance",
     "register_format",
     "servable",
     "staged_directory",

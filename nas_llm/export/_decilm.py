@@ -57,19 +57,30 @@ def export_decilm(
         ExportError: If the format has no form for the subnet, the directory exists and ``force`` is not given, or it
             cannot be written.
     """
-    refuse_inexpressible("decilm", provenance.genome, dense.model.config)
     with staged_directory(directory, force=force) as staging:
-        _save_weights(subnet, staging / "model.safetensors")
-        (staging / "config.json").write_text(_json(_configuration(subnet, dense, provenance.genome)), encoding="utf-8")
-        source = resources.files(__package__).joinpath(f"{_CONFIGURATION}.py").read_text(encoding="utf-8")
-        (staging / f"{_CONFIGURATION}.py").write_text(source, encoding="utf-8")
-        if subnet.generation_config is not None:
-            subnet.generation_config.save_pretrained(staging)
-        if dense.tokenizer is not None:
-            dense.tokenizer.save_pretrained(staging)
-        (staging / GENOME_FILE).write_bytes(provenance.genome.to_bytes())
-        (staging / PROVENANCE_FILE).write_text(_json(provenance.to_dict()), encoding="utf-8")
+        write_decilm(subnet, dense, staging, provenance=provenance)
     return directory
+
+
+def write_decilm(subnet: PreTrainedModel, dense: DenseModel, directory: Path, *, provenance: Provenance) -> None:
+    """Write the files of :func:`export_decilm` straight into a directory, which is made if need be.
+
+    Raises:
+        ExportError: If the format has no form for the subnet.
+        OSError: If the disk does not take it.
+    """
+    refuse_inexpressible("decilm", provenance.genome, dense.model.config)
+    directory.mkdir(exist_ok=True)
+    _save_weights(subnet, directory / "model.safetensors")
+    (directory / "config.json").write_text(_json(_configuration(subnet, dense, provenance.genome)), encoding="utf-8")
+    source = resources.files(__package__).joinpath(f"{_CONFIGURATION}.py").read_text(encoding="utf-8")
+    (directory / f"{_CONFIGURATION}.py").write_text(source, encoding="utf-8")
+    if subnet.generation_config is not None:
+        subnet.generation_config.save_pretrained(directory)
+    if dense.tokenizer is not None:
+        dense.tokenizer.save_pretrained(directory)
+    (directory / GENOME_FILE).write_bytes(provenance.genome.to_bytes())
+    (directory / PROVENANCE_FILE).write_text(_json(provenance.to_dict()), encoding="utf-8")
 
 
 def block_configs(genome: Genome, architecture: Architecture) -> list[dict[str, Any]]:

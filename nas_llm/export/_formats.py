@@ -12,12 +12,12 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from nas_llm.errors import ConfigError, ExportError, NasLlmError, first_line
 from nas_llm.export._card import Provenance
-from nas_llm.export._decilm import export_decilm
+from nas_llm.export._decilm import write_decilm
 from nas_llm.export._expressible import expressible
 from nas_llm.export._format import ExportFormat, Judging, Refusing, Writer, WriteSettings, expresses_everything
-from nas_llm.export._hf import HF_TYPES, export_hf
+from nas_llm.export._hf import HF_TYPES, write_hf
 from nas_llm.export._servable import Servability, decilm_servable, gguf_servable, tried_servable
-from nas_llm.export.gguf import export_gguf
+from nas_llm.export.gguf import write_gguf
 from nas_llm.hints import did_you_mean
 from nas_llm.models import DenseModel
 from nas_llm.plugins import Registry, load_entry_points
@@ -29,12 +29,12 @@ _NAME = re.compile(r"[a-z][a-z0-9_-]*")
 def _write_hf(
     subnet: PreTrainedModel, dense: DenseModel, directory: Path, *, provenance: Provenance, settings: WriteSettings
 ) -> None:
-    export_hf(
+    write_hf(
         subnet,
         dense,
         directory,
         provenance=provenance,
-        dtype=settings.dtype,  # type: ignore[arg-type] # validated by the registry
+        dtype=settings.dtype,
         max_shard_size=settings.max_shard_size,
     )
 
@@ -42,7 +42,7 @@ def _write_hf(
 def _write_gguf(
     subnet: PreTrainedModel, dense: DenseModel, directory: Path, *, provenance: Provenance, settings: WriteSettings
 ) -> None:
-    export_gguf(
+    write_gguf(
         subnet,
         dense,
         directory,
@@ -54,7 +54,7 @@ def _write_gguf(
 def _write_decilm(
     subnet: PreTrainedModel, dense: DenseModel, directory: Path, *, provenance: Provenance, settings: WriteSettings
 ) -> None:
-    export_decilm(subnet, dense, directory, provenance=provenance)
+    write_decilm(subnet, dense, directory, provenance=provenance)
 
 
 def _refusal(name: str) -> Refusing:

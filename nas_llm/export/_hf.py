@@ -55,14 +55,33 @@ def export_hf(
         ExportError: If the directory exists and ``force`` is not given, it cannot be written, or an argument is not
             usable.
     """
+    with staged_directory(directory, force=force) as staging:
+        write_hf(subnet, dense, staging, provenance=provenance, dtype=dtype, max_shard_size=max_shard_size)
+    return directory
+
+
+def write_hf(
+    subnet: PreTrainedModel,
+    dense: DenseModel,
+    directory: Path,
+    *,
+    provenance: Provenance,
+    dtype: str,
+    max_shard_size: str,
+) -> None:
+    """Write the files of :func:`export_hf` straight into a directory, which is made if need be.
+
+    Raises:
+        ExportError: If an argument is not usable.
+        OSError: If the disk does not take it.
+    """
     if dtype not in HF_TYPES:
         raise ExportError(f"unknown dtype '{dtype}' for hf; take {', '.join(HF_TYPES)}")
     shard_bytes = parse_size(max_shard_size)
     stock = stock_model(subnet, dense, provenance.genome)
     model = cast_weights(stock or subnet, dtype)
-    with staged_directory(directory, force=force) as staging:
-        _write(model, dense, staging, provenance, stock=stock is not None, shard_bytes=shard_bytes)
-    return directory
+    directory.mkdir(exist_ok=True)
+    _write(model, dense, directory, provenance, stock=stock is not None, shard_bytes=shard_bytes)
 
 
 def cast_weights(model: PreTrainedModel, dtype: str) -> PreTrainedModel:

@@ -4,8 +4,10 @@ from nas_llm.models._attention import blocked_causal_attention
 from nas_llm.models._dense import DenseModel
 from nas_llm.models._lazy import WeightFiles
 from nas_llm.models._loading import (
+    hub_options,
     load_model,
     load_tokenizer,
+    locate_model,
     on_device,
     quiet_transformers,
     read_config,
@@ -14,9 +16,9 @@ from nas_llm.models._loading import (
     resolve_model,
 )
 from nas_llm.models._memory import available_bytes, hold_in_memory
-from nas_llm.models._own_exports import PROVENANCE_FILE, provenance
 from nas_llm.models._packaged import PACKAGED_MODELS, PackagedModel
 from nas_llm.models._precision import fast_float32, matmul_rate
+from nas_llm.models._provenance import PROVENANCE_FILE, read_provenance
 from nas_llm.models._threads import one_thread, steady_activations
 from nas_llm.models._whole import load_whole
 from nas_llm.models.families import (
@@ -48,17 +50,19 @@ __all__ = [
     "family_use",
     "fast_float32",
     "hold_in_memory",
+    "hub_options",
     "known_adapter",
     "load_model",
     "load_tokenizer",
     "load_whole",
+    "locate_model",
     "matmul_rate",
     "modeling_template",
     "on_device",
     "one_thread",
-    "provenance",
     "quiet_transformers",
     "read_config",
+    "read_provenance",
     "register_family",
     "resolve_device",
     "resolve_dtype",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, TypeVar
 
 import torch
-from huggingface_hub import snapshot_download
+from huggingface_hub import snapshot_download, try_to_load_from_cache
+from huggingface_hub.constants import CONFIG_NAME
 from huggingface_hub.utils import logging as hub_logging
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
@@ -26,7 +27,7 @@ from nas_llm.models._memory import available_bytes, hold_in_memory
 from nas_llm.models._own_exports import refuse_decilm, refuse_subnet
 from nas_llm.models._packaged import PACKAGED_MODELS
 from nas_llm.models._precision import bfloat16_is_faster
-from nas_llm.models._whole import load_whole, refuse_adapter
+from nas_llm.models._whole import LOAD_FAULTS, load_fault, load_whole, refuse_adapter
 from nas_llm.models.families import adapter_for, register_subnet_class
 from nas_llm.plugins import named_faults
 from nas_llm.settings import ModelDefaults
@@ -55,6 +56,28 @@ def resolve_model(source: str) -> tuple[str, str | None]:
         with quiet_transformers():
             return str(convert_gguf(path, revision)), revision
     return str(path), directory_revision(path)
+
+
+def locate_model(source: str) -> str:
+    """Where the files of a model are: a directory or a hub name for ``from_pretrained``.
+
+    As :func:`resolve_model`, but weights are read only where a ``.gguf`` file is to be converted.
+
+    Args:
+        source: Packaged name, local directory, ``.gguf`` file or hub name.
+
+    Raises:
+        ModelError: If a file or package is missing or unreadable.
+    """
+    path = _local(source)
+    if path is None or path.suffix == ".gguf":
+        return resolve_model(source)[0]
+    return str(path)
+
+
+def hub_options(where: str, revision: str | None) -> dict[str, str]:
+    """``revision`` for ``from_pretrained``: names of the hub have revisions, directories have none."""
+    return {} if revision is None or Path(where).is_dir() else {"revision": revision}
 
 
 def _local(source: str) -> Path | None:
@@ -105,20 +128,23 @@ def load_model(
     # Before the weights are hashed: what they are told apart by is what was loaded.
     stamps = None if local is None or not local.is_dir() else FileStamps(local)
     where, identity = resolve_model(source)
-    kwargs = {"revision": revision} if identity is None and revision else {}
+    kwargs = hub_options(where, revision)
     with quiet_transformers():
-        config = read_config(source, where, **kwargs)
+        config = read_config(source, where, revision=revision)
         refuse_subnet(source, config, where)
         adapter = adapter_for(config.model_type)
-        with named_faults("family", adapter):
-            adapter.architecture(config)
-        files = _offloaded(where, offload, kwargs.get("revision"))
-        if files is None:
-            model = load_whole(where, source, config, dtype=None, **kwargs)
-            held = hold_in_memory(model)
-        else:
-            refuse_adapter(where, source, **kwargs)
-            model, held = load_skeleton(files, config, adapter, source), True
+        try:
+            with named_faults("family", adapter):
+                adapter.architecture(config)
+            files = _offloaded(where, offload, kwargs.get("revision"))
+            if files is None:
+                model = load_whole(where, source, config, dtype=None, **kwargs)
+                held = hold_in_memory(model)
+            else:
+                refuse_adapter(where, source, **kwargs)
+                model, held = load_skeleton(files, config, adapter, source), True
+        except LOAD_FAULTS as error:
+            raise load_fault(source, error) from error
         tokenizer = load_tokenizer(where, source, **kwargs)
     if stamps is not None:
         stamps.check()
@@ -156,26 +182,42 @@ def load_tokenizer(where: str, source: str, **kwargs: str) -> PreTrainedTokenize
     return tokenizer
 
 
-def read_config(source: str, where: str, **kwargs: str) -> PretrainedConfig:
+def read_config(source: str, where: str, *, revision: str | None = None) -> PretrainedConfig:
     """The configuration of a model.
 
     Args:
         source: What the user named.
         where: What it stands for, from :func:`resolve_model`.
-        kwargs: ``revision``, if any.
+        revision: Hub revision, for hub names only.
 
     Raises:
-        ModelError: If there is none, or none that can be read without running code that the model carries.
+        ModelError: If there is none, or none that can be read without running code that the model carries; says where
+            it lies.
     """
     refuse_decilm(source, where)
-    register_subnet_class(where, **kwargs)
+    options = hub_options(where, revision)
+    register_subnet_class(where, **options)
     try:
-        config: PretrainedConfig = AutoConfig.from_pretrained(where, trust_remote_code=False, **kwargs)
-    except (OSError, ValueError, KeyError) as error:
-        if Path(where).is_dir():
-            raise ModelError(f"cannot read the configuration of model '{source}': {first_line(error)}") from error
-        raise ModelError(_not_found(source, error)) from error
+        config: PretrainedConfig = AutoConfig.from_pretrained(where, trust_remote_code=False, **options)
+    except Exception as error:  # transformers raises many kinds for values that it does not expect
+        file = _config_file(where, revision)
+        if file is None:
+            raise ModelError(_not_found(source, error)) from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ModelError(
+            f"cannot read the configuration of model '{source}': {file} is damaged or of an unknown kind ({reason})"
+        ) from error
     return config
+
+
+def _config_file(where: str, revision: str | None) -> Path | None:
+    """The configuration of a model, if it is on this machine."""
+    if Path(where).is_dir():
+        return Path(where) / CONFIG_NAME
+    with suppress(ValueError):
+        found = try_to_load_from_cache(where, CONFIG_NAME, revision=revision)
+        return Path(found) if isinstance(found, str) else None
+    return None
 
 
 def _offloaded(where: str, offload: bool | Literal["auto"], revision: str | None) -> WeightFiles | None:

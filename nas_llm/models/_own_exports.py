@@ -11,9 +11,9 @@ from typing import Any
 from transformers import PretrainedConfig
 
 from nas_llm.errors import ModelError
+from nas_llm.models._provenance import read_provenance
 from nas_llm.models.families import SUBNET_PREFIX
 
-PROVENANCE_FILE = "nas_llm.json"
 _DECILM_FILE = "configuration_decilm.py"
 
 
@@ -31,7 +31,7 @@ def refuse_subnet(source: str, config: PretrainedConfig, where: str) -> None:
     if config.model_type.startswith(SUBNET_PREFIX):
         raise ModelError(
             f"'{source}' is an export of nas-llm whose blocks differ in size (model type {config.model_type}), and "
-            f"only a model with blocks of one size can be searched; {_search_instead(source, provenance(Path(where)))}"
+            f"only a model with blocks of one size can be searched; {_search_instead(source, _said(Path(where)))}"
         )
 
 
@@ -42,7 +42,7 @@ def refuse_decilm(source: str, where: str) -> None:
         ModelError: If it is one; says what to take instead.
     """
     if (Path(where) / _DECILM_FILE).is_file():
-        said = provenance(Path(where))
+        said = _said(Path(where))
         raise ModelError(
             f"'{source}' is an export of nas-llm for vLLM and SGLang (DeciLM), which only they run; "
             f"{_take_instead(said)}; {_search_instead(source, said)}"
@@ -59,22 +59,17 @@ def refuse_own_gguf(path: Path, architecture: str) -> None:
     Raises:
         ModelError: Always.
     """
-    said = provenance(path.parent)
+    said = _said(path.parent)
     raise ModelError(
         f"{path} is an export of nas-llm for llama.cpp (architecture {architecture}), which only llama.cpp and its kin "
         f"run; {_take_instead(said)}; {_search_instead(str(path.parent), said)}"
     )
 
 
-def provenance(directory: Path) -> Mapping[str, Any]:
-    """What an export says of itself; empty if it says nothing that can be read.
-
-    Args:
-        directory: The export.
-    """
-    with suppress(OSError, ValueError):
-        found = json.loads((directory / PROVENANCE_FILE).read_text(encoding="utf-8"))
-        return found if isinstance(found, dict) else {}
+def _said(directory: Path) -> Mapping[str, Any]:
+    """What an export says of itself; for a hint, and so empty where that is damaged."""
+    with suppress(ModelError):
+        return read_provenance(directory) or {}
     return {}
 
 

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 from transformers.utils.peft_utils import find_adapter_config_file
 
-from nas_llm.errors import ModelError, first_line
+from nas_llm.errors import ModelError, SpaceError, first_line
 
 logger = logging.getLogger(__name__)
 
@@ -23,8 +23,26 @@ _NAMED = 3
 # What checkpoints of earlier versions of transformers hold beside their weights; it is computed today.
 _COMPUTED = (r"rotary_emb\.inv_freq", r"(^|\.)position_ids$")
 
+# No model can be made of some values that a configuration may hold.
+_IMPOSSIBLE = (ArithmeticError, AttributeError, SpaceError, TypeError)
+LOAD_FAULTS = (OSError, ValueError, KeyError, RuntimeError, SafetensorError, *_IMPOSSIBLE)
+"""What is raised for files that no model can be made of."""
+
 Mismatch = tuple[str, Sequence[int], Sequence[int]]
 """Name of a weight, its shape in the file, and the shape that the configuration asks for."""
+
+
+def load_fault(source: str, error: Exception) -> ModelError:
+    """One of :data:`LOAD_FAULTS` in one line.
+
+    Args:
+        source: What the user named.
+        error: What was raised.
+    """
+    if isinstance(error, _IMPOSSIBLE):
+        what = f"its config.json has values that no model can be made of ({first_line(error)}); put its own back"
+        return ModelError(f"cannot load model '{source}': {what}")
+    return ModelError(f"cannot load model '{source}': {first_line(error)}")
 
 
 def load_whole(
@@ -59,8 +77,8 @@ def load_whole(
                 ignore_mismatched_sizes=True,
                 **kwargs,
             )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"cannot load model '{source}': {first_line(error)}") from error
+    except LOAD_FAULTS as error:
+        raise load_fault(source, error) from error
     model: PreTrainedModel
     model, found = answer
     check_whole(

@@ -11,7 +11,7 @@ from nas_llm.posttrain._methods import METHODS, TrainingMethod, require_packages
 from nas_llm.posttrain._settings import PosttrainSettings
 from nas_llm.posttrain._teacher import check_teacher
 from nas_llm.posttrain._train import Trained, train
-from nas_llm.posttrain._write import read_provenance, write_posttrained
+from nas_llm.posttrain._write import write_posttrained
 
 __all__ = [
     "CURVE_FILE",
@@ -27,7 +27,6 @@ __all__ = [
     "distillation_loss",
     "next_token_loss",
     "posttrained_card",
-    "read_provenance",
     "require_packages",
     "train",
     "training_method",

@@ -10,7 +10,6 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from nas_llm.errors import ModelError, first_line
 from nas_llm.export import MAX_SHARD_SIZE, PROVENANCE_FILE
 from nas_llm.models import quiet_transformers
 from nas_llm.posttrain._card import CURVE_FILE, curve_text, posttrained_card
@@ -21,29 +20,12 @@ _CARD_FILE = "README.md"
 _LEFT_OUT = ("*.safetensors", "*.safetensors.index.json", "export.json", CURVE_FILE)
 
 
-def read_provenance(export: Path) -> dict[str, Any]:
-    """``nas_llm.json`` of an export.
-
-    Raises:
-        ModelError: If the directory has none, or it is damaged.
-    """
-    path = export / PROVENANCE_FILE
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ModelError(f"{export} is no export of nas-llm: it has no {PROVENANCE_FILE}") from error
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read: {first_line(error)}") from error
-    if not isinstance(document, dict) or not {"base_model", "inheriting_ratio"} <= document.keys():
-        raise ModelError(f"{path} is damaged: it does not say what the export comes from")
-    return document
-
-
 def write_posttrained(
     model: PreTrainedModel,
     export: Path,
     directory: Path,
     *,
+    document: Mapping[str, Any],
     stage: Mapping[str, Any],
     curve: tuple[CurvePoint, ...],
 ) -> None:
@@ -55,20 +37,23 @@ def write_posttrained(
         model: The trained subnet, of the sizes and type that the export has.
         export: The export that it was.
         directory: Where to.
+        document: What the export says of itself, from :func:`nas_llm.export.read_provenance`.
         stage: What :func:`describe_stage` returned.
         curve: The learning curve.
     """
-    document = read_provenance(export)
     before = {"weights": document.get("weights"), "perplexities": document.get("perplexities", {})}
-    document["posttraining"] = [*document.get("posttraining", ()), {**stage, "before": before}]
-    document["weights"] = f"{document.get('weights')}; then post-trained ({stage['in_words']})"
-    # What was measured before says nothing of these weights.
-    document["perplexities"] = {}
+    after = {
+        **document,
+        "posttraining": [*document.get("posttraining", ()), {**stage, "before": before}],
+        "weights": f"{document.get('weights')}; then post-trained ({stage['in_words']})",
+        # What was measured before says nothing of these weights.
+        "perplexities": {},
+    }
     with quiet_transformers():
         model.save_pretrained(directory, max_shard_size=MAX_SHARD_SIZE)
     shutil.copytree(export, directory, ignore=shutil.ignore_patterns(*_LEFT_OUT), dirs_exist_ok=True)
-    (directory / PROVENANCE_FILE).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    (directory / PROVENANCE_FILE).write_text(json.dumps(after, indent=2) + "\n", encoding="utf-8")
     card = export / _CARD_FILE
-    text = card.read_text(encoding="utf-8") if card.is_file() else ""
-    (directory / _CARD_FILE).write_text(posttrained_card(text, document), encoding="utf-8")
+    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
+    (directory / _CARD_FILE).write_text(posttrained_card(text, after), encoding="utf-8")
     (directory / CURVE_FILE).write_text(curve_text(curve), encoding="utf-8")

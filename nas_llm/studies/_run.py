@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas_llm.errors import Interrupted, NasLlmError, StudyError
 from nas_llm.events import EventHandler, Notice, ignore
+from nas_llm.search import check_algorithm, check_operators
 from nas_llm.settings import StudyDefaults
 from nas_llm.studies._liveness import BEAT_SECONDS, Watch
 from nas_llm.studies._objective import SETTINGS, SearchObjective
@@ -25,7 +26,7 @@ from nas_llm.studies._samplers import build_pruner, build_sampler, every_point
 from nas_llm.studies._slots import SETTING, Slots
 from nas_llm.studies._storage import open_storage, shown
 from nas_llm.studies._workbench import Workbench
-from nas_llm.studies.definition import BASELINES, LoadedStudy
+from nas_llm.studies.definition import BASELINES, LoadedStudy, with_settings
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_ALGORITHM = "search.algorithm"
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -132,6 +134,7 @@ def run_study(
     build_sampler(definition)
     every_point(definition)
     build_pruner(definition)
+    _check_search(loaded)
     opened = open_storage(storage)
     study = open_study(loaded, opened, url=str(storage), resume=resume)
     if study.study_name != definition.name:
@@ -183,6 +186,16 @@ def study_summary(loaded: LoadedStudy, storage: str | Path) -> StudySummary:
     study = open_study(loaded, opened, url=str(storage), resume=True)
     slots = Slots(study, opened, loaded, total=loaded.definition.trials)
     return _summary(slots, str(storage), loaded, interrupted=False, started=time.monotonic())
+
+
+def _check_search(loaded: LoadedStudy) -> None:
+    """Refuse what no search of any trial could begin with."""
+    choices = loaded.definition.parameters.get(_ALGORITHM)
+    names = (choices.choices if choices is not None else None) or (loaded.problem.search.algorithm,)
+    for name in names:
+        section = with_settings(loaded.problem, {_ALGORITHM: name}).search
+        check_algorithm(section)
+        check_operators(section.operators)
 
 
 def _check_numbers(trials: int, workers: int, timeout: float | None) -> None:

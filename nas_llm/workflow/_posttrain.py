@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -14,10 +14,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nas_llm.config import SelfSampleSection
 from nas_llm.data import WindowSet, perplexity_windows
-from nas_llm.errors import ConfigError, ExportError, Interrupted, ModelError
+from nas_llm.errors import ConfigError, Interrupted, ModelError
 from nas_llm.evaluation import check_reload, load, load_any
 from nas_llm.events import EventHandler, Notice, StageAdvanced, StageFinished, StageStarted, ignore
-from nas_llm.export import PROVENANCE_FILE, staged_directory
+from nas_llm.export import PROVENANCE_FILE, read_provenance, staged_directory
 from nas_llm.models import load_model, resolve_device, resolve_model
 from nas_llm.posttrain import (
     CURVE_FILE,
@@ -26,7 +26,6 @@ from nas_llm.posttrain import (
     Trained,
     check_teacher,
     describe_stage,
-    read_provenance,
     require_packages,
     train,
     training_method,
@@ -105,6 +104,7 @@ class _Inputs:
 
     Attributes:
         model: The subnet.
+        document: What its export says of itself.
         windows: Text to train on.
         held_out: Text to measure on.
         teacher: Model to train towards, and its ``source`` and ``revision``.
@@ -112,6 +112,7 @@ class _Inputs:
     """
 
     model: PreTrainedModel
+    document: Mapping[str, Any]
     windows: WindowSet
     held_out: WindowSet | None
     teacher: tuple[PreTrainedModel, dict[str, str]] | None
@@ -157,8 +158,6 @@ def posttrain_export(
     method = training_method(settings.method)
     require_packages(method.packages, what=f"method {method.name}")
     directory = output or export.parent / f"{export.name}-{settings.method}"
-    if directory.exists() and force and not (directory / PROVENANCE_FILE).is_file():
-        raise ExportError(f"{directory} exists and is no export of nas-llm; name another place with --out")
     try:
         with staged_directory(directory, force=force) as staging:
             inputs = _inputs(export, texts, teacher=teacher, distill=distill, device=device, on_event=on_event)
@@ -175,7 +174,9 @@ def posttrain_export(
                 command=_command(export, texts, settings, teacher=teacher, distill=distill),
                 versions=package_versions() | {name: version(name) for name in method.packages},
             )
-            write_posttrained(trained.model, export, staging, stage=stage, curve=trained.curve)
+            write_posttrained(
+                trained.model, export, staging, document=inputs.document, stage=stage, curve=trained.curve
+            )
             check_reload(trained.model, staging, directory, inputs.windows)
     except Interrupted:
         return None
@@ -197,8 +198,10 @@ def _inputs(
     export: Path, texts: PosttrainTexts, *, teacher: str | None, distill: bool, device: str, on_event: EventHandler
 ) -> _Inputs:
     on_event(StageStarted("model", str(export)))
-    model, tokenizer = load(export)
     document, target = read_provenance(export), resolve_device(device)
+    model, tokenizer = load(export)
+    if document is None:
+        raise ModelError(f"{export} is no export of nas-llm: it has no {PROVENANCE_FILE}")
     on_event(StageFinished("model"))
     on_event(StageStarted("data"))
     if texts.text == SELF:
@@ -213,6 +216,7 @@ def _inputs(
     on_event(StageFinished("data", f"{windows.num_tokens:,} tokens to train on"))
     return _Inputs(
         model=model,
+        document=document,
         windows=windows,
         held_out=held_out,
         teacher=_teacher(document, model, tokenizer, teacher, on_event) if distill or teacher else None,
@@ -257,7 +261,7 @@ def _windows(
 
 
 def _own_windows(
-    document: dict[str, Any],
+    document: Mapping[str, Any],
     tokenizer: PreTrainedTokenizerBase,
     texts: PosttrainTexts,
     device: torch.device,
@@ -274,7 +278,7 @@ def _own_windows(
 
 
 def _teacher(
-    document: dict[str, Any],
+    document: Mapping[str, Any],
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     name: str | None,

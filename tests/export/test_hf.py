@@ -148,14 +148,29 @@ def test_an_existing_export_is_kept_unless_forced(tmp_path: Path) -> None:
     genome = random_genome(dense, 0)
     subnet, provenance = build_subnet(dense, genome), _provenance(dense, genome)
     target = tmp_path / "m"
-    target.mkdir()
+    export_hf(subnet, dense, target, provenance=provenance)
     (target / "mine.txt").write_text("precious")
     with pytest.raises(ExportError, match="exists; replace it with --force"):
         export_hf(subnet, dense, target, provenance=provenance)
     assert (target / "mine.txt").read_text() == "precious"
     export_hf(subnet, dense, target, provenance=provenance, force=True)
     assert (target / "config.json").is_file()
+    assert not (target / "mine.txt").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_what_is_no_export_is_never_replaced(tmp_path: Path, force: bool) -> None:
+    dense = dense_model("opt")
+    genome = random_genome(dense, 0)
+    subnet, provenance = build_subnet(dense, genome), _provenance(dense, genome)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "mine.txt").write_text("precious")
+    (tmp_path / "file").write_text("precious")
+    for name in ("folder", "file"):
+        with pytest.raises(ExportError, match=f"{name} exists and is no export of nas-llm; name another place"):
+            export_hf(subnet, dense, tmp_path / name, provenance=provenance, force=force)
+    assert (tmp_path / "folder" / "mine.txt").read_text() == (tmp_path / "file").read_text() == "precious"
 
 
 def test_a_place_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:

@@ -171,11 +171,40 @@ def test_a_worker_that_dies_is_told_from_a_finished_one(
     assert not (tmp_path / "models").exists()
 
 
+def _record(directory: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((directory / "export.json").read_text())
+    return found
+
+
+def _with(directory: Path, **values: Any) -> None:
+    (directory / "export.json").write_text(json.dumps(_record(directory) | values))
+
+
+def _without(directory: Path, key: str) -> None:
+    record = _record(directory)
+    del record[key]
+    (directory / "export.json").write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize("name", ["identity", "weights", "held_out_perplexity"])
+def test_a_damaged_record_beside_does_not_stop_others(run: Run, part: Path, name: str) -> None:
+    _without(part / "p04" / "hf", name)
+    shutil.rmtree(part / "p05")
+    export_points(run, run.front.select(["p05"]), out=part, max_shard_size="200kB")
+    assert list(json.loads((part / "front.json").read_text())["exports"]) == [
+        point.id for point in run.front.points if point.id != "p04"
+    ]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda directory: (directory / "export.json").unlink(), "exists and is no finished export of nas-llm"),
         (lambda directory: (directory / "export.json").write_text("{"), "exists and is no finished export of nas-llm"),
+        (lambda directory: _without(directory, "identity"), "exists and is no finished export of nas-llm"),
+        (lambda directory: _without(directory, "fitness_perplexity"), "exists and is no finished export of nas-llm"),
+        (lambda directory: _with(directory, weights={"a": "b"}), "exists and is no finished export of nas-llm"),
+        (lambda directory: _with(directory, identity={"genome": 3}), "exists and is no finished export of nas-llm"),
         (lambda directory: next(directory.glob("*.safetensors")).write_bytes(b"x"), "is damaged: .* has 1 bytes"),
         (lambda directory: next(directory.glob("*.safetensors")).unlink(), "is damaged: .* is missing"),
         (lambda directory: (shutil.rmtree(directory), directory.write_text("mine")), "no finished export"),

@@ -52,22 +52,38 @@ def export_gguf(
         ExportError: If llama.cpp has no form for the subnet or its tokenizer, the directory exists and ``force`` is
             not given, or it cannot be written.
     """
+    with staged_directory(directory, force=force) as staging:
+        write_gguf(subnet, dense, staging, provenance=provenance, dtype=dtype)
+    return directory / _file_name(dtype)
+
+
+def write_gguf(
+    subnet: PreTrainedModel, dense: DenseModel, directory: Path, *, provenance: Provenance, dtype: GgufType
+) -> None:
+    """Write the files of :func:`export_gguf` straight into a directory, which is made if need be.
+
+    Raises:
+        ExportError: If llama.cpp has no form for the subnet or its tokenizer.
+        OSError: If the disk does not take it.
+    """
     if dtype not in GGUF_TYPES:
         raise ExportError(f"gguf cannot be written in type '{dtype}'; types are {', '.join(GGUF_TYPES)}")
     refuse_inexpressible("gguf", provenance.genome, dense.model.config)
     vocabulary = tokenizer_fields(dense)
     blocks = plan_blocks(provenance.genome, dense.architecture)
-    name = f"model-{dtype}.gguf"
-    with staged_directory(directory, force=force) as staging:
-        writer = GGUFWriter(staging / name, "llama" if is_uniform(blocks) else "deci")
-        _describe(writer, dense, provenance, dtype)
-        _size(writer, dense, blocks)
-        for field in vocabulary:
-            writer.add_key_value(field.key, field.value, field.kind, field.item_kind)
-        _weigh(writer, subnet, blocks, dense.architecture.head_dim, dtype)
-        (staging / GENOME_FILE).write_bytes(provenance.genome.to_bytes())
-        (staging / PROVENANCE_FILE).write_text(json.dumps(provenance.to_dict(), indent=2) + "\n", encoding="utf-8")
-    return directory / name
+    directory.mkdir(exist_ok=True)
+    writer = GGUFWriter(directory / _file_name(dtype), "llama" if is_uniform(blocks) else "deci")
+    _describe(writer, dense, provenance, dtype)
+    _size(writer, dense, blocks)
+    for field in vocabulary:
+        writer.add_key_value(field.key, field.value, field.kind, field.item_kind)
+    _weigh(writer, subnet, blocks, dense.architecture.head_dim, dtype)
+    (directory / GENOME_FILE).write_bytes(provenance.genome.to_bytes())
+    (directory / PROVENANCE_FILE).write_text(json.dumps(provenance.to_dict(), indent=2) + "\n", encoding="utf-8")
+
+
+def _file_name(dtype: GgufType) -> str:
+    return f"model-{dtype}.gguf"
 
 
 def _describe(writer: GGUFWriter, dense: DenseModel, provenance: Provenance, dtype: GgufType) -> None:

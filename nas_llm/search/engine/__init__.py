@@ -1,6 +1,6 @@
 """The engine of a search: pymoo problem and algorithms, the loop, history, cache and checkpoints."""
 
-from nas_llm.search.engine._algorithm import algorithm_names, build_algorithm
+from nas_llm.search.engine._algorithm import algorithm_names, build_algorithm, check_algorithm
 from nas_llm.search.engine._cache import CachedEvaluator, EvaluationCache
 from nas_llm.search.engine._checkpoint import CheckpointStore, SearchState
 from nas_llm.search.engine._duplicates import DigestDuplicates
@@ -36,6 +36,7 @@ __all__ = [
     "SubnetProblem",
     "algorithm_names",
     "build_algorithm",
+    "check_algorithm",
     "genome_column",
     "learn",
     "normalised_hypervolume",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -50,6 +51,18 @@ def algorithm_names() -> tuple[str, ...]:
     return tuple(_ALGORITHMS)
 
 
+def check_algorithm(section: SearchSection) -> None:
+    """Refuse an algorithm, or arguments of it, that a search could not begin with.
+
+    Args:
+        section: Name and further arguments of the algorithm.
+
+    Raises:
+        ConfigError: See :func:`build_algorithm`.
+    """
+    _arguments(_find(section.algorithm), section)
+
+
 def build_algorithm(section: SearchSection, operators: Operators, problem: SubnetProblem, *, seed: int) -> Any:
     """Set an algorithm up for a problem; its random state depends on the seed alone.
 
@@ -63,7 +76,8 @@ def build_algorithm(section: SearchSection, operators: Operators, problem: Subne
         The pymoo algorithm, ready for ``ask``.
 
     Raises:
-        ConfigError: If the name or an argument is unknown, or a package that the algorithm needs is missing.
+        ConfigError: If the name or an argument is unknown, a value is of a wrong type or out of range, or a package
+            that the algorithm needs is missing.
     """
     kind = _find(section.algorithm)
     arguments = _arguments(kind, section)
@@ -110,17 +124,35 @@ def _find(name: str) -> Any:
 def _arguments(kind: Any, section: SearchSection) -> dict[str, Any]:
     arguments: Mapping[str, Any] = section.algorithm_args
     signature = inspect.signature(kind).parameters
-    allowed = {
-        name for name, parameter in signature.items() if isinstance(parameter.default, int | float | str | type(None))
+    defaults = {
+        name: parameter.default
+        for name, parameter in signature.items()
+        if isinstance(parameter.default, int | float | str | type(None))
     }
-    allowed = (allowed | {"n_offsprings"}) - set(_OURS) - {"kwargs", "self"}
-    for name in arguments:
+    allowed = {name: defaults.get(name) for name in {*defaults, "n_offsprings"} - {*_OURS, "kwargs", "self"}}
+    for name, value in arguments.items():
         if name not in allowed:
             raise ConfigError(
                 f"search.algorithm_args.{name} is unknown for {section.algorithm}; known are "
                 f"{', '.join(sorted(allowed))}"
             )
+        wanted = _wanted(value, allowed[name])
+        if wanted:
+            raise ConfigError(f"search.algorithm_args.{name} = {value!r} should be {wanted}")
     return dict(arguments)
+
+
+def _wanted(value: Any, default: Any) -> str:
+    """What an argument should be, by the default that pymoo gives it; nothing where it is."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(default, bool):
+        return "" if isinstance(value, bool) else "true or false"
+    if isinstance(default, str):
+        return "" if isinstance(value, str) else "a name"
+    if isinstance(default, float):
+        return "" if is_number and 0 < value < math.inf else "a number above 0"
+    # Counts, of which None stands for one that follows from the population.
+    return "" if is_number and isinstance(value, int) and value > 0 else "a whole number above 0"
 
 
 def _reference_directions(objectives: int, population: int) -> FloatArray:

@@ -14,11 +14,11 @@ from nas_llm.data import ReportingText, packaged_sample, read_reporting_text
 from nas_llm.errors import DataError, ModelError
 from nas_llm.evaluation import ModelRow, TaskSuite, Workload, count_block_params
 from nas_llm.events import EventHandler, ignore
-from nas_llm.models import PACKAGED_MODELS, resolve_device, resolve_model
+from nas_llm.models import PACKAGED_MODELS, resolve_device
 from nas_llm.runs import package_versions
 from nas_llm.settings import EvaluationDefaults
 from nas_llm.workflow.evaluate._measure_model import ModelMeasure, Plan, free
-from nas_llm.workflow.evaluate._subjects import Named, RunPoints, find_subjects, provenance_of
+from nas_llm.workflow.evaluate._subjects import Named, RunPoints, find_subjects
 
 _DTYPE: torch.dtype = getattr(torch, EvaluationDefaults.dtype)
 
@@ -86,6 +86,8 @@ def evaluate_models(
     runs = [subject for subject in subjects if isinstance(subject, RunPoints)]
     costs = latency or memory
     dense = _dense(subjects, base, needed=costs)
+    # The one among the models, if it is there: then its files are read once.
+    dense = next((subject for subject in subjects if isinstance(subject, Named) and subject == dense), dense)
     plan = Plan(
         texts=_texts(text, [*models, *([dense.source] if dense else [])], optional=bool(tasks) or costs),
         window=window,
@@ -142,15 +144,17 @@ def _dense(subjects: Sequence[Named | RunPoints], base: str | None, *, needed: b
         return named if named in subjects else runs[0].dense
     if not needed:
         return None
-    sources = [subject.source for subject in subjects if isinstance(subject, Named)]
-    return Named(next((found for found in map(_base_of_export, sources) if found is not None), sources[0]))
+    models = [subject for subject in subjects if isinstance(subject, Named)]
+    return next((found for found in map(_base_of_export, models) if found is not None), models[0])
 
 
-def _base_of_export(source: str) -> str | None:
+def _base_of_export(export: Named) -> Named | None:
     """What an export says that it was made from, if that can still be found."""
-    with suppress(KeyError, ModelError):
-        found = str(provenance_of(source)["base_model"])
-        resolve_model(found)
+    if export.provenance is None:
+        return None
+    found = Named(export.provenance["base_model"])
+    with suppress(ModelError):
+        _ = found.where
         return found
     return None
 

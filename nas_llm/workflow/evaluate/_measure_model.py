@@ -31,7 +31,7 @@ from nas_llm.evaluation import (
 )
 from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted
 from nas_llm.workflow.evaluate._held_out_gap import SplitPerplexities, held_out_gap, split_perplexities
-from nas_llm.workflow.evaluate._subjects import Loaded, provenance_of
+from nas_llm.workflow.evaluate._subjects import Loaded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,9 +148,8 @@ class ModelMeasure:
     def _ratio(self, loaded: Loaded, block_params: int) -> float | None:
         if self._base_params is not None:
             return block_params / self._base_params
-        said = provenance_of(loaded.name)
-        ratio = said.get("inheriting_ratio") if said.get("block_params") == block_params else None
-        return ratio if isinstance(ratio, float) else None
+        said = loaded.provenance or {}
+        return float(said["inheriting_ratio"]) if said.get("block_params") == block_params else None
 
     def _perplexity(self, loaded: Loaded, text: ReportingText) -> TextScore:
         plan = self._plan

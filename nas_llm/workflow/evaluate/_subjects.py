@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,9 +16,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from nas_llm.errors import ConfigError
 from nas_llm.evaluation import load_any
 from nas_llm.events import EventHandler
+from nas_llm.export import read_provenance
 from nas_llm.finishing import Finisher, plan_of_run, with_reconstruction
 from nas_llm.front import FrontPoint
-from nas_llm.models import PACKAGED_MODELS, on_device, provenance, quiet_transformers, read_config, resolve_model
+from nas_llm.models import PACKAGED_MODELS, on_device, quiet_transformers, read_config, resolve_model
 from nas_llm.runs import Run, named_run, open_run
 from nas_llm.session import Prepared, reopen
 from nas_llm.subnet import build_subnet
@@ -34,6 +35,7 @@ class Loaded:
         tokenizer: Its tokenizer.
         identity: What its weights are told apart by, as far as that is known.
         path: What a process of its own loads it from; None = it is only in memory.
+        provenance: What it says of itself, if it is an export.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Loaded:
     tokenizer: PreTrainedTokenizerBase
     identity: str | None
     path: str | None
+    provenance: Mapping[str, Any] | None = None
 
 
 class Subject(Protocol):
@@ -71,17 +74,43 @@ class Named:
         """The source."""
         return [self.source]
 
+    @cached_property
+    def resolved(self) -> tuple[str, str | None]:
+        """What ``from_pretrained`` takes, and the identity of the weights, which are read for it once.
+
+        Raises:
+            ModelError: If there is no such model.
+        """
+        return resolve_model(self.source)
+
+    @property
+    def where(self) -> str:
+        """What ``from_pretrained`` takes; the weights of a directory are not read for it.
+
+        Raises:
+            ModelError: If there is no such model.
+        """
+        path = Path(self.source).expanduser()
+        return str(path) if (path / "config.json").is_file() else self.resolved[0]
+
+    @cached_property
+    def provenance(self) -> dict[str, Any] | None:
+        """What it says of itself, if it is an export.
+
+        Raises:
+            ModelError: If that is damaged.
+        """
+        return read_provenance(Path(self.source).expanduser())
+
     def check(self) -> None:
-        """Refuse a name that stands for nothing; the weights of a directory are not read for it.
+        """Refuse a name that stands for nothing, or whose configuration or record is damaged.
 
         Raises:
             ModelError: If it does.
         """
-        if not (Path(self.source) / "config.json").is_file():
-            where, identity = resolve_model(self.source)
-            if identity is None:
-                with quiet_transformers():
-                    read_config(self.source, where, **({"revision": self.revision} if self.revision else {}))
+        with quiet_transformers():
+            read_config(self.source, self.where, revision=self.revision)
+        _ = self.provenance
 
     def load(self, device: torch.device, dtype: torch.dtype, *, on_event: EventHandler) -> Iterator[Loaded]:
         """Load it.
@@ -89,8 +118,8 @@ class Named:
         Raises:
             ModelError: If it cannot be loaded.
         """
-        path, identity = resolve_model(self.source)
-        model, tokenizer = load_any(self.source, revision=self.revision, dtype=dtype)
+        path, identity = self.resolved
+        model, tokenizer = load_any(self.source, revision=self.revision, dtype=dtype, where=path)
         commit = getattr(model.config, "_commit_hash", None)
         yield Loaded(
             name=self.source,
@@ -98,6 +127,7 @@ class Named:
             tokenizer=tokenizer,
             identity=identity or commit,
             path=path,
+            provenance=self.provenance,
         )
 
 
@@ -158,15 +188,6 @@ class RunPoints:
             "reconstruction": self.plan.identity(),
         }
         return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()
-
-
-def provenance_of(source: str) -> dict[str, Any]:
-    """What an export says of itself; empty if it is none.
-
-    Args:
-        source: A name, a directory or a file.
-    """
-    return dict(provenance(Path(source)))
 
 
 def find_subjects(

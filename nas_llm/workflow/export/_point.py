@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from transformers import PreTrainedModel
 
 from nas_llm.errors import ExportError
 from nas_llm.evaluation import check_reload
 from nas_llm.export import Provenance, cast_weights
-from nas_llm.files import write_atomic
+from nas_llm.files import staged_folder, write_atomic
 from nas_llm.finishing import Finished, residual_csv, residual_rows
 from nas_llm.runs import Run
 from nas_llm.session import Prepared, SubnetMeasure, subnet_provenance
@@ -35,6 +31,10 @@ class Refusal:
 
     def __str__(self) -> str:
         return f"{self.name}: {self.reason}"
+
+
+class _NoFormError(Exception):
+    """A writer found out that its format has no form for a subnet."""
 
 
 def refusal(task: ExportTask, prepared: Prepared) -> str | None:
@@ -88,32 +88,24 @@ def _write(
     fitness, held_out = measure(written)
     made_by = task.plan.describe(prepared.splits.finish)
     provenance = _provenance(run, task, prepared, fitness, held_out)
-    folder = task.target.parent
-    work: Path | None = None
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(dir=folder, prefix=WORK_PREFIX))
-        finished = work / task.format.name
-        try:
-            task.format.write(subnet, prepared.dense, finished, provenance=provenance, settings=task.settings)
-        except ExportError as error:
-            if isinstance(error.__cause__, OSError):
-                # Named by the place that the user knows, not by our own folder.
-                raise error.__cause__ from error
-            return Refusal(task.name, str(error))
-        if task.format.name == "hf":
-            check_reload(written, finished, task.target, prepared.splits.held_out)
-        record = write_completion(task, finished, fitness=fitness, held_out=held_out, reconstruction=made_by)
-        if residuals is not None:
-            write_atomic(folder / RESIDUALS_FILE, residuals)
-        if os.path.lexists(task.target):
-            os.replace(task.target, work / "replaced")
-        os.replace(finished, task.target)
-    except OSError as error:
-        raise ExportError(f"cannot write {task.target}: {error.strerror or error}") from error
-    finally:
-        if work is not None:
-            shutil.rmtree(work, ignore_errors=True)
+        with staged_folder(task.target, existing="replace", prefix=WORK_PREFIX, error=ExportError) as staging:
+            # A writer makes the folder that it is given.
+            staging.rmdir()
+            try:
+                task.format.write(subnet, prepared.dense, staging, provenance=provenance, settings=task.settings)
+            except ExportError as error:
+                if isinstance(error.__cause__, OSError):
+                    # Named by the place that the user knows, not by our own folder.
+                    raise error.__cause__ from error
+                raise _NoFormError(str(error)) from error
+            if task.format.name == "hf":
+                check_reload(written, staging, task.target, prepared.splits.held_out)
+            record = write_completion(task, staging, fitness=fitness, held_out=held_out, reconstruction=made_by)
+            if residuals is not None:
+                write_atomic(task.target.parent / RESIDUALS_FILE, residuals)
+    except _NoFormError as error:
+        return Refusal(task.name, str(error))
     return record
 
 

@@ -7,10 +7,11 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from nas_llm.errors import ExportError
 from nas_llm.export import EXPORT_FORMATS, ExportFormat, WriteSettings
+from nas_llm.files import read_json_object
 from nas_llm.finishing import FinishPlan
 from nas_llm.front import FrontPoint
 from nas_llm.plugins import PluginUse
@@ -19,6 +20,7 @@ from nas_llm.workflow.export._record import ExportRecord
 
 COMPLETION_FILE = "export.json"
 _SCHEMA = 1
+_PERPLEXITIES = ("fitness_perplexity", "held_out_perplexity")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +108,7 @@ def finished(task: ExportTask) -> ExportRecord | None:
     document = read_completion(task.target)
     if document is None:
         raise ExportError(f"{task.target} exists and is no finished export of nas-llm; {mend}")
-    changed = differing(document.get("identity", {}), task.identity)
+    changed = differing(document["identity"], task.identity)
     if changed:
         raise ExportError(f"{task.target} exists and was exported with {changed}; {mend}")
     found = weight_sizes(task.target, task.format)
@@ -118,13 +120,19 @@ def finished(task: ExportTask) -> ExportRecord | None:
 
 
 def read_completion(directory: Path) -> dict[str, Any] | None:
-    """The completion record of an export; None where there is none that can be read."""
-    try:
-        document = json.loads((directory / COMPLETION_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    whole = isinstance(document, dict) and document.get("schema") == _SCHEMA
-    return document if whole and isinstance(document.get("weights"), dict) else None
+    """The completion record of an export; None where there is none, or one that is not whole."""
+    document = read_json_object(directory / COMPLETION_FILE) or {}
+    identity, weights = document.get("identity"), document.get("weights")
+    whole = (
+        document.get("schema") == _SCHEMA
+        and isinstance(identity, dict)
+        and isinstance(identity.get("genome"), str)
+        and isinstance(identity.get("dtype"), str)
+        and isinstance(weights, dict)
+        and all(isinstance(size, int) for size in weights.values())
+        and all(isinstance(document.get(key, ""), int | float | None) for key in _PERPLEXITIES)
+    )
+    return document if whole else None
 
 
 def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
@@ -134,19 +142,21 @@ def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         if old != new:
             if key == "genome":
                 return "another genome"
-            if key == "code" and old and new:
-                method = str(now["method"])
-                one, other = (PluginUse(reference=method, **code) for code in (old, new))
-                return f"another {method} ({one}, it is now {other})"
-            if key == "format_code" and old and new:
-                one, other = (PluginUse(reference=key, **code) for code in (old, new))
-                return f"another version of the format ({one}, it is now {other})"
+            if key in ("code", "format_code") and _is_code(old) and _is_code(new):
+                what = str(now["method"]) if key == "code" else "version of the format"
+                one, other = (PluginUse(reference=what, **code) for code in (old, new))
+                return f"another {what} ({one}, it is now {other})"
             name = key.replace("_", " ")
             if isinstance(old, Mapping) and isinstance(new, Mapping):
                 inner = differing(old, new)
                 return inner if inner.startswith("another ") else f"{name} {inner}"
             return f"{name} {_plain(old)}, it is now {_plain(new)}"
     return ""
+
+
+def _is_code(value: Any) -> TypeGuard[dict[str, str]]:
+    """Whether something is what a plugin was told apart by."""
+    return isinstance(value, dict) and value.keys() == {"version", "sha256"}
 
 
 def weight_sizes(directory: Path, form: ExportFormat) -> dict[str, int]:

@@ -24,7 +24,7 @@ from nas_llm.runs import (
     read_resolved,
     write_problem,
 )
-from nas_llm.search import EvaluationCache, History, Search, check_operators
+from nas_llm.search import EvaluationCache, History, Search, check_algorithm, check_operators
 from nas_llm.session import (
     Prepared,
     Resources,
@@ -101,6 +101,8 @@ def _search(
     resources: Resources,
 ) -> Front:
     problem, base_dir = loaded.problem, loaded.base_dir
+    # What needs no model is refused before one is loaded, and before anything is written.
+    check_algorithm(problem.search)
     check_operators(problem.search.operators)
     plugins = load_plugins(problem, base_dir)
     before = latency = None

@@ -26,7 +26,7 @@ def start_of_run(run_dir: Path, prepared: Prepared, base_dir: Path) -> list[Geno
         write_atomic(path, json.dumps([genome.to_bytes().hex() for genome in found]) + "\n")
     try:
         return [Genome.from_bytes(bytes.fromhex(text)) for text in json.loads(path.read_text(encoding="utf-8"))]
-    except (OSError, ValueError, SpaceError) as error:
+    except (OSError, ValueError, TypeError, SpaceError) as error:
         raise RunError(f"cannot read {path}: {first_line(error)}; start a new run") from error
 
 
