@@ -63,6 +63,9 @@ class FamilyAdapter(ABC):
 
     A family is added by one subclass and one modelling file (the file that exports carry). Blocks are run one by one
     on hidden states, so that the caller decides what is shared, sliced or streamed.
+
+    When a model is loaded, each of its weights has to belong to a module of ``names`` (in a block) or of :meth:`outer`,
+    and :meth:`architecture` has to give their sizes and their number; otherwise the model is refused by name.
     """
 
     name: ClassVar[str]
