@@ -182,12 +182,13 @@ def refuse_adapter(where: str, source: str, *, revision: str | None = None) -> N
 
 
 def _is_inside(model: PreTrainedModel, name: str) -> bool:
-    """Whether a weight belongs to a block, a projection, a norm: the smallest part there is is no mere container."""
+    """Whether a weight belongs to a block, a projection, a norm, or to a part that the configuration switches off."""
     parts = dict(model.named_modules())
-    owner = name.rpartition(".")[0]
+    owner, _, part = name.rpartition(".")
     while owner not in parts:
-        owner = owner.rpartition(".")[0]
-    return not isinstance(parts[owner], PreTrainedModel | nn.ModuleList)
+        owner, _, part = owner.rpartition(".")
+    holder = parts[owner]
+    return not isinstance(holder, PreTrainedModel | nn.ModuleList) or hasattr(holder, part)
 
 
 def _head_name(model: PreTrainedModel) -> str | None:

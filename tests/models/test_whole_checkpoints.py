@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import pytest
 import torch
 from checkpoints import EMBEDDING, HEAD, WEIGHTS, changed, overwrite, own_head
-from dense_models import random_genome, random_windows
+from dense_models import dense_model, random_genome, random_windows
 from exported import provenance
 from torch import Tensor
 from transformers import MistralConfig, MistralForCausalLM
@@ -125,6 +125,18 @@ def test_tables_that_older_checkpoints_hold_are_no_fault(
         one, other = build_subnet(wanted, genome).state_dict(), build_subnet(found, genome).state_dict()
         assert one.keys() == other.keys()
         assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("how", LOADERS)
+def test_a_part_that_is_switched_off_and_has_weights_is_refused(tmp_path: Path, how: str) -> None:
+    model = dense_model("opt").model
+    model.save_pretrained(tmp_path)
+    for file in PACKAGED_MODELS["tiny-llama"].locate().glob("tokenizer*"):
+        shutil.copy(file, tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"_remove_final_layer_norm": True}))
+    with pytest.raises(ModelError, match=r"hold model\.decoder\.final_layer_norm\.bias, .*weight, which"):
+        LOADERS[how](str(tmp_path))
 
 
 def test_a_key_that_the_model_does_not_read_says_nothing(tmp_path: Path) -> None:

@@ -65,6 +65,9 @@ class FamilyAdapter(ABC):
     (the file that exports carry). Blocks are run one by one on hidden states, so that the caller decides what is
     shared, sliced or streamed.
 
+    When a model is loaded, each of its weights has to belong to a module of ``names`` (in a block) or of :meth:`outer`,
+    and :meth:`architecture` has to give their sizes and their number; otherwise the model is refused by name.
+
     Attributes:
         name: Of the family; none of the package's own.
         model_types: transformers' ``model_type`` values that it covers.
