@@ -5,6 +5,7 @@ from nas_llm.finishing import ResidualRow
 from nas_llm.front import Front, FrontPoint, load_genome, read_genomes, select_points
 from nas_llm.runs import Run, open_run
 from nas_llm.session import Prepared, Resources, prepare
+from nas_llm.workflow._convert import convert_export
 from nas_llm.workflow._posttrain import PosttrainRecord, PosttrainTexts, posttrain_export
 from nas_llm.workflow._reconstruct import ReconstructionRecord, reconstruct_points
 from nas_llm.workflow._servable import what_is_servable
@@ -27,6 +28,7 @@ __all__ = [
     "Run",
     "RunSummary",
     "build_front",
+    "convert_export",
     "evaluate_models",
     "export_points",
     "load_genome",

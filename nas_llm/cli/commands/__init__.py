@@ -1,5 +1,6 @@
 """One command a file; each imports its verb late."""
 
+from nas_llm.cli.commands._convert import convert
 from nas_llm.cli.commands._dashboard import dashboard
 from nas_llm.cli.commands._evaluate import evaluate
 from nas_llm.cli.commands._export import export
@@ -12,6 +13,7 @@ from nas_llm.cli.commands._servable import servable
 from nas_llm.cli.commands._study import study
 
 __all__ = [
+    "convert",
     "dashboard",
     "evaluate",
     "export",
