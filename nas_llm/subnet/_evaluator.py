@@ -198,8 +198,8 @@ class PopulationEvaluator:
                 ((_, self._dense_losses, _),) = self._losses([self._dense_genome], None)
             started = time.perf_counter()
             # Closed at once when the listener raises: threads may be at work.
-            with closing(self._losses(genomes, bars)) as priced:
-                for index, losses, fidelity in priced:
+            with closing(self._losses(genomes, bars)) as evaluated:
+                for index, losses, fidelity in evaluated:
                     # Whoever is told of a value may keep it, under the name of the model as it was loaded.
                     self._check_files()
                     values[index] = self._value(losses)
@@ -237,11 +237,11 @@ class PopulationEvaluator:
             # Neighbours share most, so a lane takes several; but not so many that others wait at the end.
             size = max(1, len(genomes) // (3 * lanes))
             chunks = [everything[first : first + size] for first in range(0, len(genomes), size)]
-            priced = in_lanes(chunks, walk, lanes=lanes)
+            evaluated = in_lanes(chunks, walk, lanes=lanes)
         else:
-            priced = walk(everything)
-        with closing(priced):
-            for index, found in priced:
+            evaluated = walk(everything)
+        with closing(evaluated):
+            for index, found in evaluated:
                 losses = torch.cat(found.results)
                 fidelity = len(losses) / self._count
                 self.statistics.candidates += 1
