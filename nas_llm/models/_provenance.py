@@ -15,7 +15,12 @@ _NEEDED = {"base_model": "a name", "inheriting_ratio": "a number above 0"}
 _TYPES: dict[str, tuple[type, str]] = {
     "base_revision": (str, "a string"),
     "weights": (str, "a string"),
+    "problem": (str, "a string"),
+    "point": (str, "a string"),
+    "seed": (int, "a whole number"),
     "block_params": (int, "a whole number"),
+    "sequence_length": (int, "a whole number"),
+    "texts": (dict, "an object"),
     "perplexities": (dict, "an object"),
     "posttraining": (list, "a list"),
 }

@@ -19,6 +19,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeWorkflow:
     for name in (
         "run_search",
         "export_points",
+        "convert_export",
         "reconstruct_points",
         "evaluate_models",
         "measured_with",

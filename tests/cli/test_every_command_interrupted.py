@@ -17,6 +17,7 @@ COMMANDS = (
     ("front", "mine"),
     ("reconstruct", "mine"),
     ("export", "mine"),
+    ("convert", "exports/p05/hf", "--format", "gguf"),
     ("evaluate", "m", "--tasks", "piqa"),
     ("servable", "tiny-llama"),
     ("dashboard", "mine"),

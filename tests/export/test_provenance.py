@@ -18,7 +18,7 @@ from nas_llm.evaluation import load
 from nas_llm.events import Event, StageStarted
 from nas_llm.export import PROVENANCE_FILE, read_provenance
 from nas_llm.posttrain import PosttrainSettings
-from nas_llm.workflow import PosttrainTexts, evaluate_models, posttrain_export
+from nas_llm.workflow import PosttrainTexts, convert_export, evaluate_models, posttrain_export
 
 SAMPLE = str(Path(__file__).parents[2] / "nas_llm" / "data" / "samples" / "tiny-llama.jsonl")
 DAMAGED: dict[str, tuple[Callable[[dict[str, Any]], str | bytes], str]] = {
@@ -36,6 +36,9 @@ DAMAGED: dict[str, tuple[Callable[[dict[str, Any]], str | bytes], str]] = {
     ),
     "true": (lambda document: json.dumps(document | {"inheriting_ratio": True}), "a number above 0, not true"),
     "params": (lambda document: json.dumps(document | {"block_params": [1]}), r"block_params should be .*, not \[1\]"),
+    "seed": (lambda document: json.dumps(document | {"seed": "x"}), 'seed should be a whole number, not "x"'),
+    "length": (lambda document: json.dumps(document | {"sequence_length": None}), "sequence_length should be a whole"),
+    "texts": (lambda document: json.dumps(document | {"texts": []}), r"texts should be an object, not \[\]"),
     "stages": (lambda document: json.dumps(document | {"posttraining": {}}), "posttraining should be a list, not {}"),
     "perplexities": (lambda document: json.dumps(document | {"perplexities": None}), "should be an object, not null"),
 }
@@ -78,7 +81,7 @@ def test_damage_is_one_line_that_says_where(name: str, broken: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["half", "list", "base", "ratio"])
+@pytest.mark.parametrize("name", ["half", "list", "base", "ratio", "seed"])
 def test_evaluate_and_posttrain_refuse_it_before_they_begin(name: str, broken: Path, tmp_path: Path) -> None:
     said = write(broken, name)
     told: list[Event] = []
@@ -90,6 +93,8 @@ def test_evaluate_and_posttrain_refuse_it_before_they_begin(name: str, broken: P
         posttrain_export(broken, texts, settings, output=tmp_path / "m", on_event=told.append)
     assert [event.stage for event in told if isinstance(event, StageStarted)] == ["model"]
     assert not (tmp_path / "m").exists()
+    with pytest.raises(ModelError, match=said):
+        convert_export(broken, "gguf", output=tmp_path / "m")
     # It has nothing to do with the weights.
     load(broken)
 

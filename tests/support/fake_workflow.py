@@ -104,6 +104,11 @@ class FakeWorkflow:
         self.mirrors.append(FakeMirror(problem, directory, url, on_event))
         return self.mirrors[-1]
 
+    def convert_export(self, export: Path, format: str, **options: Any) -> Path:
+        self.calls.append({"export": export, "format": format} | options)
+        self.during_others()
+        return export
+
     def serve_dashboard(self, source: str, **options: Any) -> None:
         self.calls.append({"source": source} | options)
         self.during_others()
