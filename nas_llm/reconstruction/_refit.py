@@ -114,8 +114,8 @@ def ridge_solve(gram: Tensor, rows: Tensor, ridge: Tensor) -> Tensor:
 def steady(matrix: Tensor) -> AbstractContextManager[None]:
     """Where a matrix should be factored, so that no bit depends on the number of threads.
 
-    What evaluates candidates, in float32, must be the same for all: those that share the cores and one that is alone. What
-    finishes them, in float64, takes all threads where one would take more than a tenth of a second.
+    What evaluates candidates, in float32, must be the same for all: those that share the cores and one that is alone.
+    What finishes them, in float64, takes all threads where one would take more than a tenth of a second.
     """
     alone = matrix.device.type == "cpu" and (matrix.dtype == torch.float32 or len(matrix) <= _QUICK)
     return one_thread() if alone else nullcontext()
