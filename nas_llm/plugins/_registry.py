@@ -29,6 +29,7 @@ class Registry(Generic[Kind]):
         self.kind = kind
         self._accept = accept
         self._named: dict[str, Kind] = {}
+        self._things: dict[str, Any] = {}
         self._builtin: set[str] = set()
         self._uses: dict[str, PluginUse] = {}
         _of_kind[kind] = self
@@ -110,11 +111,13 @@ class Registry(Generic[Kind]):
 
     def _keep(self, name: str, reference: str, thing: Any, *, source: Any = None) -> None:
         try:
-            accepted = self._accept(thing)
+            # What is made of a thing is made once: every front, table and cost model asks for it.
+            known = name in self._named and self._things.get(name) is thing
+            accepted = self._named[name] if known else self._accept(thing)
         except TypeError as error:
             raise ConfigError(f"{self.kind} {reference!r} {error}") from error
         self._named.pop(name, None)
-        self._named[name] = accepted
+        self._named[name], self._things[name] = accepted, thing
         self._uses[name] = use_of(reference, thing if source is None else source)
 
 
