@@ -28,6 +28,7 @@ class Provenance:
         perplexities: Split name to (dense, subnet) perplexity.
         reproduce: Shell commands.
         versions: Package name to version.
+        posttraining: What was trained on it since, one entry a training, the first one first.
     """
 
     base_model: str
@@ -44,6 +45,7 @@ class Provenance:
     perplexities: Mapping[str, tuple[float, float]]
     reproduce: Sequence[str]
     versions: Mapping[str, str] = field(default_factory=dict)
+    posttraining: Sequence[Mapping[str, Any]] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain-data form, for ``nas_llm.json`` beside the weights."""
@@ -63,6 +65,7 @@ class Provenance:
             "texts": {name: dict(text) for name, text in self.texts.items()},
             "perplexities": {name: {"dense": d, "subnet": s} for name, (d, s) in self.perplexities.items()},
             "versions": dict(self.versions),
+            **({"posttraining": list(self.posttraining)} if self.posttraining else {}),
         }
 
 

@@ -125,11 +125,10 @@ class CostModel:
             SpaceError: If the masks do not have the architecture's shape.
         """
         a = self.architecture
-        expected = (a.num_layers, a.num_kv_heads), (a.num_layers, a.intermediate_size)
-        if (genome.attn_mask.shape, genome.mlp_mask.shape) != expected:
+        if not genome.fits(a):
             raise SpaceError(
                 f"genome has masks {genome.attn_mask.shape} and {genome.mlp_mask.shape}, the model needs "
-                f"{expected[0]} and {expected[1]}"
+                f"{(a.num_layers, a.num_kv_heads)} and {(a.num_layers, a.intermediate_size)}"
             )
         cost = self.from_counts(
             groups=int(genome.kv_groups.sum()),

@@ -65,6 +65,12 @@ class Genome:
             np.ones((layers, architecture.intermediate_size), dtype=bool),
         )
 
+    def fits(self, architecture: Architecture) -> bool:
+        """Whether the masks have the shapes that an architecture needs."""
+        layers = architecture.num_layers
+        expected = (layers, architecture.num_kv_heads), (layers, architecture.intermediate_size)
+        return (self.attn_mask.shape, self.mlp_mask.shape) == expected
+
     @property
     def num_layers(self) -> int:
         """L, counting layers whose sublayers are removed."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from nas_llm.errors import ConfigError, ExportError, ModelError
 from nas_llm.evaluation import load
-from nas_llm.events import EventHandler, Notice, StageFinished, StageStarted, ignore
+from nas_llm.events import EventHandler, StageFinished, StageStarted, ignore
 from nas_llm.export import (
     PROVENANCE_FILE,
     Provenance,
@@ -24,10 +23,9 @@ from nas_llm.models import DenseModel, load_model
 from nas_llm.runs import package_versions
 from nas_llm.settings import CostDefaults
 from nas_llm.space import CostModel, Genome
+from nas_llm.workflow._exports import compare_revision, named_by_export
 
 _HF = "hf"
-# What the writers do not know: it is handed on as the export has it.
-_HANDED_ON = ("posttraining", "perplexities")
 
 
 def convert_export(
@@ -77,29 +75,23 @@ def convert_export(
     reason = form.refusal(genome, dense.model.config)
     if reason is not None:
         raise ExportError(f"{form.name}: {reason}")
+    provenance = _provenance(document, dense, genome, export)
     on_event(StageStarted("export", form.name))
     with staged_directory(target, force=force) as staging:
         # A writer makes the folder that it is given.
         staging.rmdir()
-        form.write(subnet, dense, staging, provenance=_provenance(document, dense, genome, export), settings=settings)
-        _hand_on(document, staging / PROVENANCE_FILE)
+        form.write(subnet, dense, staging, provenance=provenance, settings=settings)
     on_event(StageFinished("export"))
     return target
 
 
 def _dense(document: Mapping[str, Any], named: str | None, genome: Genome, on_event: EventHandler) -> DenseModel:
     source = named or str(document["base_model"])
-    try:
+    with named_by_export(named, option="--model"):
         dense = load_model(source)
-    except ModelError as error:
-        mend = "" if named else "; the export names it as its dense model, say where it is with --model"
-        raise ModelError(f"{error}{mend}") from error
-    whole = Genome.dense(dense.architecture)
-    if genome.attn_mask.shape != whole.attn_mask.shape or genome.mlp_mask.shape != whole.mlp_mask.shape:
+    if not genome.fits(dense.architecture):
         raise ModelError(f"{source} has other sizes than the dense model that the export comes from")
-    before = document.get("base_revision")
-    if before is not None and dense.revision != before:
-        on_event(Notice(f"{source} has revision {dense.revision}, the export was made from {before}"))
+    compare_revision(source, dense.revision, document, on_event)
     return dense
 
 
@@ -118,13 +110,20 @@ def _provenance(document: Mapping[str, Any], dense: DenseModel, genome: Genome, 
         sequence_length=length,
         weights=str(document.get("weights", "unknown")),
         texts=document.get("texts", {}),
-        perplexities={},
+        perplexities=_perplexities(document, export),
         reproduce=(),
         versions=package_versions(),
+        posttraining=document.get("posttraining", ()),
     )
 
 
-def _hand_on(document: Mapping[str, Any], path: Path) -> None:
-    written = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    known = {key: document[key] for key in _HANDED_ON if key in document}
-    path.write_text(json.dumps({**written, **known}, indent=2) + "\n", encoding="utf-8")
+def _perplexities(document: Mapping[str, Any], export: Path) -> dict[str, tuple[float, float]]:
+    try:
+        return {
+            name: (float(of["dense"]), float(of["subnet"])) for name, of in document.get("perplexities", {}).items()
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"{export / PROVENANCE_FILE} is damaged: each of its perplexities should have numbers dense and subnet; "
+            "export the point again, or put back the file that it had"
+        ) from error

@@ -34,6 +34,7 @@ from nas_llm.posttrain import (
 from nas_llm.runs import package_versions
 from nas_llm.session import self_texts
 from nas_llm.settings import EvaluationDefaults, PosttrainTextDefaults
+from nas_llm.workflow._exports import compare_revision, named_by_export
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,15 +287,12 @@ def _teacher(
 ) -> tuple[PreTrainedModel, dict[str, str]]:
     source = name or document["base_model"]
     on_event(StageStarted("teacher", source))
-    try:
+    with named_by_export(name, option="--teacher"):
         teacher, teacher_tokenizer = load_any(source, dtype=None)
-    except ModelError as error:
-        mend = "" if name else "; the export names it as its dense model, say where it is with --teacher"
-        raise ModelError(f"{error}{mend}") from error
     check_teacher(model, tokenizer, teacher, teacher_tokenizer, name=source)
     revision = resolve_model(source)[1] or getattr(teacher.config, "_commit_hash", None) or "unknown"
-    if name is None and revision != document.get("base_revision"):
-        on_event(Notice(f"{source} has revision {revision}, the export was made from {document.get('base_revision')}"))
+    if name is None:
+        compare_revision(source, revision, document, on_event)
     on_event(StageFinished("teacher"))
     return teacher.requires_grad_(False), {"source": source, "revision": revision}
 

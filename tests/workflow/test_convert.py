@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import gguf
 import pytest
@@ -15,7 +17,7 @@ from typer.testing import CliRunner, Result
 
 from nas_llm.cli import app
 from nas_llm.evaluation import load
-from nas_llm.export import export_hf
+from nas_llm.export import EXPORT_FORMATS, export_hf, register_format
 from nas_llm.models import load_model
 from nas_llm.space import Genome
 from nas_llm.subnet import build_subnet
@@ -109,3 +111,28 @@ def test_what_is_there_is_kept_and_what_is_no_export_is_refused(tuned: Path, tmp
     stranger = convert(tmp_path / "g", "--format", "gguf")
     assert stranger.exit_code == 2
     assert "is no export of nas-llm" in stranger.stderr
+
+
+def test_a_format_that_tells_nothing_of_itself_gets_no_half_of_it(
+    tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for part in ("_named", "_things", "_uses"):
+        monkeypatch.setattr(EXPORT_FORMATS, part, dict(getattr(EXPORT_FORMATS, part)))
+
+    @register_format("shape", summary="one number", dtypes=("f32",), loads="read it")
+    def write(subnet: Any, dense: Any, directory: Path, *, provenance: Any, settings: Any) -> None:
+        directory.mkdir()
+        (directory / "layers").write_text(str(provenance.genome.num_layers))
+
+    assert convert(tuned, "--format", "shape", "--output", tmp_path / "s").exit_code == 0
+    assert [path.name for path in (tmp_path / "s").iterdir()] == ["layers"]
+
+
+def test_damaged_perplexities_are_named(tuned: Path, tmp_path: Path) -> None:
+    export = Path(shutil.copytree(tuned, tmp_path / "hf"))
+    path = export / "nas_llm.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"perplexities": {"fitness": 3.0}}))
+    refused = convert(export, "--format", "gguf")
+    assert refused.exit_code == 2
+    assert f"{path} is damaged: each of its perplexities" in refused.stderr
+    assert not (tmp_path / "hf-gguf").exists()

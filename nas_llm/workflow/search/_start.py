@@ -42,12 +42,11 @@ def check_shapes(genomes: Sequence[Genome], dense: DenseModel) -> None:
     Raises:
         RunError: If their masks have other shapes than the model's.
     """
-    wanted = Genome.dense(dense.architecture)
     for genome in genomes:
-        if genome.attn_mask.shape != wanted.attn_mask.shape or genome.mlp_mask.shape != wanted.mlp_mask.shape:
+        if not genome.fits(dense.architecture):
             raise RunError(
                 f"search.start_from names subnets of another model: {_shape(genome)}, but {dense.source} has "
-                f"{_shape(wanted)}"
+                f"{_shape(Genome.dense(dense.architecture))}"
             )
 
 
