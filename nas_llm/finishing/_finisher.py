@@ -128,10 +128,9 @@ class Finisher:
 
 
 def _check_shape(genome: Genome, shape: Architecture) -> None:
-    found = (genome.num_layers, genome.attn_mask.shape[1], genome.mlp_mask.shape[1])
-    wanted = (shape.num_layers, shape.num_kv_heads, shape.intermediate_size)
-    if found != wanted:
+    if not genome.fits(shape):
         raise ConfigError(
-            f"a genome of {found[0]} layers, {found[1]} KV groups and {found[2]} channels cannot be finished: the "
-            f"model has {wanted[0]}, {wanted[1]} and {wanted[2]}"
+            f"a genome of {genome.num_layers} layers, {genome.attn_mask.shape[1]} KV groups and "
+            f"{genome.mlp_mask.shape[1]} channels cannot be finished: the model has {shape.num_layers}, "
+            f"{shape.num_kv_heads} and {shape.intermediate_size}"
         )

@@ -121,3 +121,14 @@ class OperatorContext:
     def architecture(self) -> Architecture:
         """Sizes of the dense model."""
         return self.space.architecture
+
+
+def check_shares(**values: float) -> None:
+    """Refuse settings of an operator, by name, that are no probabilities or shares.
+
+    Raises:
+        ConfigError: If one is not in [0, 1].
+    """
+    for name, value in values.items():
+        if not 0.0 <= value <= 1.0:
+            raise ConfigError(f"{name} must be in [0, 1], got {value}")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nas_llm.errors import ConfigError
-from nas_llm.search.operators._base import Mutation
+from nas_llm.search.operators._base import Mutation, check_shares
 from nas_llm.settings import DepthDefaults
 from nas_llm.space import Genome, IntArray, SearchSpace, UnitScores
 
@@ -27,8 +26,7 @@ class DepthMutation(Mutation):
     def __init__(
         self, space: SearchSpace, scores: UnitScores, *, probability: float = DepthDefaults.probability
     ) -> None:
-        if not 0.0 <= probability <= 1.0:
-            raise ConfigError(f"probability must be in [0, 1], got {probability}")
+        check_shares(probability=probability)
         self.space = space
         self.scores = scores
         self.probability = probability

@@ -7,8 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from nas_llm.errors import ConfigError
-from nas_llm.search.operators._base import Mutation
+from nas_llm.search.operators._base import Mutation, check_shares
 from nas_llm.search.operators._sensitivity import EXPONENT, Sensitivities, SensitivityModel
 from nas_llm.settings import GuidedDefaults
 from nas_llm.space import CostModel, FloatArray, Genome, IntArray, SearchSpace, UnitScores, resize_genome
@@ -48,8 +47,7 @@ class GuidedMutation(Mutation):
         probability: float = GuidedDefaults.probability,
         temperature: float = GuidedDefaults.temperature,
     ) -> None:
-        if not 0.0 <= probability <= 1.0:
-            raise ConfigError(f"probability must be in [0, 1], got {probability}")
+        check_shares(probability=probability)
         self.space = space
         self.scores = scores
         self.model = sensitivities

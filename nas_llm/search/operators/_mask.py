@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from nas_llm.errors import ConfigError
-from nas_llm.search.operators._base import Mutation
+from nas_llm.search.operators._base import Mutation, check_shares
 from nas_llm.settings import MaskDefaults
 from nas_llm.space import BoolArray, FloatArray, Genome, UnitScores, weighted_choice
 
@@ -43,9 +43,7 @@ class MaskMutation(Mutation):
         literal: bool = MaskDefaults.literal,
         tries: int = MaskDefaults.tries,
     ) -> None:
-        for name, value in (("probability", probability), ("alpha", alpha)):
-            if not 0.0 <= value <= 1.0:
-                raise ConfigError(f"{name} must be in [0, 1], got {value}")
+        check_shares(probability=probability, alpha=alpha)
         if not temperature >= 0.0:
             raise ConfigError(f"temperature must be 0 or more, got {temperature}")
         self.scores = scores

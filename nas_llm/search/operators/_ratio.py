@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nas_llm.errors import ConfigError
-from nas_llm.search.operators._base import Mutation
+from nas_llm.search.operators._base import Mutation, check_shares
 from nas_llm.settings import RatioDefaults
 from nas_llm.space import Genome, IntArray, SearchSpace, UnitScores, resize_genome
 
@@ -43,14 +42,12 @@ class RatioMutation(Mutation):
         group_probability: float = RatioDefaults.group_probability,
         temperature: float = RatioDefaults.temperature,
     ) -> None:
-        for name, value in (
-            ("probability", probability),
-            ("ratio_step", ratio_step),
-            ("transfer_probability", transfer_probability),
-            ("group_probability", group_probability),
-        ):
-            if not 0.0 <= value <= 1.0:
-                raise ConfigError(f"{name} must be in [0, 1], got {value}")
+        check_shares(
+            probability=probability,
+            ratio_step=ratio_step,
+            transfer_probability=transfer_probability,
+            group_probability=group_probability,
+        )
         self.space = space
         self.scores = scores
         self.probability = probability
