@@ -139,6 +139,22 @@ def test_a_genome_is_finished_and_exported(searched: Searched, tmp_path: Path) -
     assert not (tmp_path / "other").exists()
 
 
+def test_an_export_that_fails_leaves_nothing(
+    searched: Searched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = searched[0]
+    genome = session.evaluations[0].genome
+
+    def unlike(model: object, directory: Path, *others: object) -> None:
+        assert (directory / "config.json").is_file()
+        raise ExportError("it does not reload to what was written")
+
+    monkeypatch.setattr("nas_llm.session.subnets._subnets.check_reload", unlike)
+    with pytest.raises(ExportError, match="does not reload"):
+        session.export(genome, tmp_path / "models" / "mine")
+    assert list((tmp_path / "models").iterdir()) == []
+
+
 def test_it_is_locked_and_goes_on_where_it_was(tmp_path: Path) -> None:
     directory = tmp_path / "run"
     with Session("tiny-llama", directory=directory, overrides=SMALL) as session:

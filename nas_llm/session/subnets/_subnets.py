@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from nas_llm.errors import ExportError
 from nas_llm.evaluation import check_reload
-from nas_llm.export import WriteSettings, cast_weights, export_format, parse_size
+from nas_llm.export import WriteSettings, cast_weights, export_format, parse_size, staged_directory
 from nas_llm.finishing import Finisher, NamedGenome, ResidualRow, finish_plan, residual_rows
 from nas_llm.session._prepared import Prepared
 from nas_llm.session.subnets._measure import SubnetMeasure
@@ -116,7 +116,10 @@ def export_subnet(
         perplexities={"fitness": (dense[0], fitness), "held_out": (dense[1], held_out)},
         reproduce=("# found by a script around nas_llm.Session; its masks are in genome.bin",),
     )
-    form.write(subnet.model, prepared.dense, directory, provenance=provenance, settings=settings)
-    if form.name == "hf":
-        check_reload(written, directory, directory, splits.held_out)
+    with staged_directory(directory, force=False) as staging:
+        # A writer makes the folder that it is given.
+        staging.rmdir()
+        form.write(subnet.model, prepared.dense, staging, provenance=provenance, settings=settings)
+        if form.name == "hf":
+            check_reload(written, staging, directory, splits.held_out)
     return ExportedSubnet(path=directory, cost=subnet.cost, fitness_perplexity=fitness, held_out_perplexity=held_out)
