@@ -39,6 +39,5 @@ class FrontPoint:
 
     @property
     def layers(self) -> tuple[Mapping[str, int], ...]:
-        """``L`` mappings with ``kv_groups`` and ``ffn_channels``; 0 = that sublayer is removed."""
-        pairs = zip(self.genome.kv_groups.tolist(), self.genome.ffn_channels.tolist(), strict=True)
-        return tuple({"kv_groups": groups, "ffn_channels": channels} for groups, channels in pairs)
+        """``L`` mappings with ``kv_groups``, ``ffn_channels`` and channels of heads; see :meth:`Genome.layer_sizes`."""
+        return self.genome.layer_sizes()

@@ -51,6 +51,7 @@ from nas_llm.settings._search import (
     ResourcesDefaults,
 )
 from nas_llm.settings._space import (
+    ATTENTION_MODES,
     CostDefaults,
     SpaceDefaults,
 )
@@ -60,6 +61,7 @@ from nas_llm.settings._studies import (
 )
 
 __all__ = [
+    "ATTENTION_MODES",
     "CROSSOVER_NAMES",
     "FINISHING_KIND",
     "FINISHING_METHODS",

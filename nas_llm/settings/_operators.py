@@ -23,12 +23,13 @@ class MaskDefaults:
 
 @dataclass(frozen=True, kw_only=True)
 class RatioDefaults:
-    """Of ratio mutation: P_s, the largest move, shares of budget transfers and of KV groups, temperature."""
+    """Of ratio mutation: P_s, the largest move, shares of budget transfers, KV groups and heads, temperature."""
 
     probability: float = 0.175
     ratio_step: float = 0.035
     transfer_probability: float = 0.05
     group_probability: float = 0.15
+    head_probability: float = 0.4
     temperature: float = 0.01
 
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from nas_llm.errors import SpaceError
+from nas_llm.settings import ATTENTION_MODES
+from nas_llm.space._attention import AttentionLayout, BoolArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +36,8 @@ class Architecture:
         embedding_size: Width of the token embedding; differs from ``hidden_size`` where the model projects.
         position_parameters: Parameters of a learned position table, 0 with rotary positions.
         max_positions: Longest window that plain causal attention covers.
+        rotary_dim: r, the first channels of a head that rotary positions turn, ``i`` together with ``i + r/2``; default
+            the whole head, or none where there is a learned position table.
 
     Raises:
         SpaceError: If the sizes contradict each other.
@@ -56,11 +62,16 @@ class Architecture:
     embedding_size: int
     position_parameters: int
     max_positions: int
+    rotary_dim: int = -1
 
     def __post_init__(self) -> None:
         for name in ("num_layers", "hidden_size", "num_kv_heads", "head_dim", "intermediate_size", "vocab_size"):
             if getattr(self, name) < 1:
                 raise SpaceError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.rotary_dim < 0:
+            object.__setattr__(self, "rotary_dim", 0 if self.position_parameters else self.head_dim)
+        if self.rotary_dim % 2 or self.rotary_dim > self.head_dim:
+            raise SpaceError(f"rotary_dim must be even and at most head_dim ({self.head_dim}), got {self.rotary_dim}")
         if self.num_heads % self.num_kv_heads:
             raise SpaceError(f"num_heads ({self.num_heads}) must be a multiple of num_kv_heads ({self.num_kv_heads})")
 
@@ -68,6 +79,38 @@ class Architecture:
     def heads_per_group(self) -> int:
         """g = H / K, query heads that share one KV head."""
         return self.num_heads // self.num_kv_heads
+
+    def attention_layout(self, mode: str = "kv_group") -> AttentionLayout:
+        """What a row of an attention mask of some mode means here.
+
+        Raises:
+            SpaceError: If the mode is unknown.
+        """
+        return AttentionLayout(mode, self.num_kv_heads, self.head_dim, self.rotary_dim)
+
+    def layout_of(self, row: BoolArray) -> AttentionLayout:
+        """The layout that a row of an attention mask has, by its length.
+
+        Raises:
+            SpaceError: If no mode has rows of this length.
+        """
+        for mode in ATTENTION_MODES:
+            layout = self.attention_layout(mode)
+            if layout.units == len(row):
+                return layout
+        raise SpaceError(f"an attention mask of {len(row)} units does not fit {self.num_kv_heads} KV heads")
+
+    def head_channels(self, row: BoolArray) -> tuple[BoolArray, BoolArray]:
+        """Channels of q and k, and of v and o, that a row of any mode keeps: twice ``K x d`` bool.
+
+        Raises:
+            SpaceError: If no mode has rows of this length.
+        """
+        layout = self.layout_of(row)
+        if layout.axes:
+            return layout.channels(row)
+        whole = np.repeat(row[:, None], self.head_dim, axis=1)
+        return whole, whole
 
     def to_dict(self) -> dict[str, Any]:
         """Plain-data form, for JSON."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from nas_llm.errors import SpaceError
 from nas_llm.settings import CostDefaults
 from nas_llm.space._architecture import Architecture
@@ -104,10 +102,12 @@ class CostModel:
                 f"the latency table goes up to {latency.kv_groups[-1]} KV groups and {latency.ffn_channels[-1]} FFN "
                 f"channels, the model has {a.num_kv_heads} and {a.intermediate_size}"
             )
-        heads = a.heads_per_group + 2
         matrices = 3 if a.gated_mlp else 2
-        self._group_weights = a.head_dim * a.hidden_size * (heads + a.heads_per_group)
-        self.params_per_kv_group = self._group_weights + a.head_dim * heads * a.qkv_bias
+        # Of one channel of a KV head: its rows of q and k or its row of v and columns of o, the query heads' included.
+        self._head_weights = a.hidden_size * (a.heads_per_group + 1)
+        self.params_per_qk_channel = self._head_weights + (a.heads_per_group + 1) * a.qkv_bias
+        self.params_per_vo_channel = self._head_weights + a.qkv_bias
+        self.params_per_kv_group = a.head_dim * (self.params_per_qk_channel + self.params_per_vo_channel)
         self._channel_weights = matrices * a.hidden_size
         self.params_per_ffn_channel = self._channel_weights + (matrices - 1) * a.mlp_bias
         self.params_per_attention = a.hidden_size * a.o_bias
@@ -128,14 +128,10 @@ class CostModel:
         if not genome.fits(a):
             raise SpaceError(
                 f"genome has masks {genome.attn_mask.shape} and {genome.mlp_mask.shape}, the model needs "
-                f"{(a.num_layers, a.num_kv_heads)} and {(a.num_layers, a.intermediate_size)}"
+                f"{(a.num_layers, a.attention_layout(genome.layout.mode).units)} and "
+                f"{(a.num_layers, a.intermediate_size)}"
             )
-        cost = self.from_counts(
-            groups=int(genome.kv_groups.sum()),
-            channels=int(genome.ffn_channels.sum()),
-            attention_layers=int(np.count_nonzero(genome.kv_groups)),
-            ffn_layers=int(np.count_nonzero(genome.ffn_channels)),
-        )
+        cost = self.from_counts(**genome.counts.totals)
         if self.latency is not None:
             cost = replace(cost, latency=self.latency(genome))
         if self._further:
@@ -162,11 +158,58 @@ class CostModel:
         )
         return group - base, channel - base
 
-    def from_counts(self, *, groups: int, channels: int, attention_layers: int, ffn_layers: int) -> Cost:
-        """The cost of totals over all layers: all costs but the optional ones, left out here, are linear in them."""
+    def head_costs(self, name: str) -> tuple[float, float]:
+        """What one more channel of q and k, and one more of v and o, costs in one KV head that is there.
+
+        Args:
+            name: One of :data:`COST_NAMES`, or of a further cost. What is no sum over channels (latency, a further cost)
+                counts with half a KV group's share.
+
+        Raises:
+            SpaceError: If the cost is not known.
+        """
+        if name in self._further or objective(name).timed:
+            share = self.unit_costs(name)[0] / (2 * self.architecture.head_dim)
+            return share, share
+        counts = {
+            "groups": 1,
+            "channels": 0,
+            "attention_layers": 1,
+            "ffn_layers": 1,
+            "qk_channels": 1,
+            "vo_channels": 1,
+        }
+        base, qk, vo = (
+            self.from_counts(**{**counts, **more}).value(name) for more in ({}, {"qk_channels": 2}, {"vo_channels": 2})
+        )
+        return qk - base, vo - base
+
+    def from_counts(
+        self,
+        *,
+        groups: int,
+        channels: int,
+        attention_layers: int,
+        ffn_layers: int,
+        qk_channels: int | None = None,
+        vo_channels: int | None = None,
+    ) -> Cost:
+        """The cost of totals over all layers: all costs but the optional ones, left out here, are linear in them.
+
+        Args:
+            groups: KV groups.
+            channels: FFN channels.
+            attention_layers: Attention sublayers that are there.
+            ffn_layers: FFN sublayers that are there.
+            qk_channels: Channels of k, all KV heads together; default: those of whole heads.
+            vo_channels: Channels of v, likewise.
+        """
         a = self.architecture
+        qk = groups * a.head_dim if qk_channels is None else qk_channels
+        vo = groups * a.head_dim if vo_channels is None else vo_channels
         block = (
-            groups * self.params_per_kv_group
+            qk * self.params_per_qk_channel
+            + vo * self.params_per_vo_channel
             + channels * self.params_per_ffn_channel
             + attention_layers * self.params_per_attention
             + ffn_layers * self.params_per_ffn
@@ -180,15 +223,13 @@ class CostModel:
             + projections
             + a.norm_parameters * (sublayer_norms + a.final_norm)
         )
-        attention_products = 2 * self.sequence_length * a.head_dim * a.heads_per_group
-        macs = (
-            groups * (self._group_weights + attention_products) + channels * self._channel_weights + head + projections
-        )
+        attention_products = self.sequence_length * a.heads_per_group
+        macs = (qk + vo) * (self._head_weights + attention_products) + channels * self._channel_weights
         return Cost(
             block_params=block,
             params=block + outside,
-            macs_per_token=macs,
-            kv_cache_bytes=groups * 2 * a.head_dim * self.cache_bytes_per_value,
+            macs_per_token=macs + head + projections,
+            kv_cache_bytes=(qk + vo) * self.cache_bytes_per_value,
             inheriting_ratio=block / self._dense_block_params,
         )
 

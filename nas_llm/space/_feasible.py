@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain, product
 from typing import NamedTuple
 
 import numpy as np
 
 from nas_llm.errors import SpaceError
+from nas_llm.space._attention import IntArray
 from nas_llm.space._constraints import CostConstraints
 from nas_llm.space._cost import CostModel
-from nas_llm.space._genome import IntArray
 from nas_llm.space._space import SearchSpace
 
 
@@ -65,6 +65,28 @@ class FeasibleTotals:
         index = int(reached[0])
         return Totals(int(totals[index]), int(first[index]), int(last[index]))
 
+    def ffn_range(self, *, ffn_layers: int, **attention: int) -> tuple[int, int] | None:
+        """First and last total of FFN channels that obey the constraints; None if the space reaches none of them.
+
+        Args:
+            ffn_layers: FFN sublayers that are there.
+            attention: The other totals of :meth:`CostModel.from_counts`.
+        """
+        first = _present(self.space.mlp_low, self.space, ffn_layers)
+        last = _present(self.space.mlp_high, self.space, ffn_layers)
+        for name, limit, lower in self._limits:
+            base, more = (
+                int(getattr(self.cost_model.from_counts(channels=c, ffn_layers=ffn_layers, **attention), name))
+                for c in (0, 1)
+            )
+            if more == base:
+                last = last if (base >= limit if lower else base <= limit) else -1
+            elif lower:
+                first = max(first, -(-(limit - base) // (more - base)))
+            else:
+                last = min(last, (limit - base) // (more - base))
+        return (first, last) if -(-first // self._grain) * self._grain <= last else None
+
     def nearest_depth(self, *, attention_layers: int, ffn_layers: int, groups: int) -> tuple[int, int] | None:
         """The numbers of present sublayers nearest to the given, allowed ones for which there are feasible totals."""
 
@@ -76,6 +98,24 @@ class FeasibleTotals:
             if self.nearest(attention_layers=attention, ffn_layers=ffn, groups=groups) is not None:
                 return attention, ffn
         return None
+
+    def reachable(self, *, smallest: Mapping[str, int], largest: Mapping[str, int]) -> bool:
+        """Whether some totals between two extremes obey the constraints, where units lie inside heads.
+
+        Args:
+            smallest: Totals of the smallest genome.
+            largest: Totals of the largest.
+        """
+        step = self.space.head_multiple
+        low, high = smallest["qk_channels"], largest["qk_channels"]
+        for channels in range(low, high + step, step):
+            qk = min(channels, high)
+            for attention in {smallest["attention_layers"], largest["attention_layers"]}:
+                for ffn in {smallest["ffn_layers"], largest["ffn_layers"]}:
+                    totals = {"groups": largest["groups"], "qk_channels": qk, "vo_channels": qk}
+                    if self.ffn_range(ffn_layers=ffn, attention_layers=attention, **totals) is not None:
+                        return True
+        return False
 
     def _depths(self, distance: Callable[[tuple[int, int]], tuple[int, int]]) -> Iterator[tuple[int, int]]:
         """All numbers of attention and FFN sublayers that the space allows, the nearest first."""
@@ -103,7 +143,13 @@ def check_feasible(space: SearchSpace, cost_model: CostModel, constraints: CostC
             )
     layers = space.architecture.num_layers
     totals = FeasibleTotals(space, cost_model, constraints)
-    if totals.nearest_depth(attention_layers=layers, ffn_layers=layers, groups=0) is None:
+    if space.layout.axes:
+        found = totals.reachable(
+            smallest=space.extreme_counts(largest=False), largest=space.extreme_counts(largest=True)
+        )
+    else:
+        found = totals.nearest_depth(attention_layers=layers, ffn_layers=layers, groups=0) is not None
+    if not found:
         listed = ", ".join(f"{key} = {_number(bound)}" for key, _, bound in constraints.bounds)
         raise SpaceError(
             f"the constraints {listed} cannot be met together: no genome of the space obeys all of them; loosen one"

@@ -10,7 +10,8 @@ import numpy as np
 
 from nas_llm.errors import NasLlmError, SpaceError, first_line
 from nas_llm.space._architecture import Architecture
-from nas_llm.space._genome import BoolArray, Genome
+from nas_llm.space._attention import BoolArray
+from nas_llm.space._genome import Genome
 from nas_llm.space.objectives import CostObjective, record_of
 
 # Costs that are remembered: a search asks for the same genome several times, and others' code may be slow.

@@ -31,6 +31,9 @@ class LatencyTable:
         ffn_channels: Measured numbers of FFN channels, ascending, the last one P.
         ffn: Seconds of an FFN sublayer of each of them, never falling.
         settings: What was measured, on what: plain data, ``device`` among it.
+        head_widths: Measured channels of a head, ascending, the last one d; empty where whole heads are kept.
+        heads: For each kind of unit inside heads the seconds of an attention sublayer of all KV groups whose heads keep
+            so many channels of that kind and all of the others, never falling. Savings of two kinds add up.
 
     Raises:
         SpaceError: If the numbers are no such table.
@@ -42,11 +45,14 @@ class LatencyTable:
     ffn_channels: tuple[int, ...]
     ffn: tuple[float, ...]
     settings: Mapping[str, Any]
+    head_widths: tuple[int, ...] = ()
+    heads: tuple[tuple[float, ...], ...] = ()
 
     def __post_init__(self) -> None:
         for name, sizes, seconds in (
             ("attention", self.kv_groups, self.attention),
             ("ffn", self.ffn_channels, self.ffn),
+            *(("heads", self.head_widths, seconds) for seconds in self.heads),
         ):
             if not sizes or len(sizes) != len(seconds) or sizes[0] < 1 or not _ascending(sizes, strictly=True):
                 raise SpaceError(f"latency table: {name} needs one time for each of a few ascending sizes")
@@ -58,6 +64,17 @@ class LatencyTable:
     def __call__(self, genome: Genome) -> float:
         """Predicted seconds of a genome: the constant and each layer's two sublayers."""
         attention = self._attention_seconds[genome.kv_groups]
+        if genome.layout.axes:
+            if len(genome.layout.axes) != len(self.heads):
+                raise SpaceError(
+                    f"the latency table has no times of heads of mode {genome.layout.mode}; measure one for this space"
+                )
+            present = genome.kv_groups > 0
+            lost = sum(
+                1.0 - np.interp(widths, self.head_widths, seconds) / max(seconds[-1], 1e-12)
+                for widths, seconds in zip(genome.head_widths, self.heads, strict=True)
+            )
+            attention = np.where(present, attention * np.clip(1.0 - lost, 0.0, 1.0), 0.0)
         return float(self.constant + attention.sum() + self._ffn_seconds[genome.ffn_channels].sum())
 
     @property
@@ -77,7 +94,10 @@ class LatencyTable:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain-data form, for JSON; :meth:`from_dict` is its inverse."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        found = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        if not self.heads:
+            del found["heads"], found["head_widths"]
+        return found
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> LatencyTable:
@@ -97,6 +117,8 @@ class LatencyTable:
                 ffn_channels=tuple(int(size) for size in data["ffn_channels"]),
                 ffn=tuple(float(seconds) for seconds in data["ffn"]),
                 settings=settings,
+                head_widths=tuple(int(width) for width in data.get("head_widths", ())),
+                heads=tuple(tuple(float(seconds) for seconds in axis) for axis in data.get("heads", ())),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise SpaceError(f"not a latency table: {type(error).__name__} {error}") from error

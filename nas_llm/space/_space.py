@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from nas_llm.errors import SpaceError
-from nas_llm.settings import SpaceDefaults
+from nas_llm.settings import ATTENTION_MODES, SpaceDefaults
 from nas_llm.space._architecture import Architecture
-from nas_llm.space._genome import Genome, IntArray
+from nas_llm.space._attention import IntArray
+from nas_llm.space._genome import Genome
 
 
 class SearchSpace:
@@ -20,15 +21,23 @@ class SearchSpace:
 
     Args:
         architecture: The dense model.
+        attention: Unit of attention pruning: ``kv_group`` (whole KV groups), ``head_dim`` (channels inside every head,
+            one mask for q, k, v and o) or ``head_dim_split`` (one for q and k, one for v and o); the latter two alone
+            leave all KV groups there, together with ``kv_group`` they do not.
+        head_multiple: Alignment of the channels that a head keeps; default an eighth of a head. Even, where rotary
+            positions turn pairs of channels.
         ffn_multiple: Alignment of kept FFN channels.
-        attn_ratio: Lowest and highest kept fraction of a layer's KV groups, in (0, 1].
+        attn_ratio: Lowest and highest kept fraction of a layer's KV groups, and of a head's channels, in (0, 1].
         mlp_ratio: Lowest and highest kept fraction of a layer's FFN channels, in (0, 1].
         min_attn_layers: Attention sublayers that must stay; L forbids removal.
         min_mlp_layers: FFN sublayers that must stay; L forbids removal.
         protected_layers: Layers kept dense.
 
     Attributes:
+        layout: Of attention masks.
+        whole_groups: Whether a present layer keeps all of its KV groups.
         attn_low, attn_high: ``L`` ints, bounds of a present layer's KV groups.
+        head_low, head_high: ``L`` ints, bounds of the channels that a head keeps.
         mlp_low, mlp_high: ``L`` ints, bounds of a present layer's FFN channels.
 
     Raises:
@@ -39,6 +48,8 @@ class SearchSpace:
         self,
         architecture: Architecture,
         *,
+        attention: str | Sequence[str] = SpaceDefaults.attention,
+        head_multiple: int | None = None,
         ffn_multiple: int = SpaceDefaults.ffn_multiple,
         attn_ratio: tuple[float, float] = SpaceDefaults.attn_ratio,
         mlp_ratio: tuple[float, float] = SpaceDefaults.mlp_ratio,
@@ -65,8 +76,29 @@ class SearchSpace:
         unknown = sorted(layer for layer in self.protected_layers if not 0 <= layer < layers)
         if unknown:
             raise SpaceError(f"protected_layers names layers {unknown}; the model has 0..{layers - 1}")
-        self.attn_low, self.attn_high = self._bounds(groups, attn_ratio, 1, "attn_ratio")
+        modes = attention_modes(attention)
+        self.layout = architecture.attention_layout(modes[-1])
+        self.whole_groups = modes[0] != "kv_group"
+        self.head_multiple = self._head_multiple(head_multiple)
+        self.attn_low, self.attn_high = self._bounds(
+            groups, (1.0, 1.0) if self.whole_groups else attn_ratio, 1, "attn_ratio"
+        )
+        self.head_low, self.head_high = self._bounds(
+            architecture.head_dim, attn_ratio if self.layout.axes else (1.0, 1.0), self.head_multiple, "attn_ratio"
+        )
         self.mlp_low, self.mlp_high = self._bounds(channels, mlp_ratio, ffn_multiple, "mlp_ratio")
+
+    def _head_multiple(self, given: int | None) -> int:
+        width, pairs = self.architecture.head_dim, self.layout.rotary_dim > 0
+        if given is None:
+            return max(1 + pairs, width // 8 // 2 * 2)
+        if not 1 <= given <= width:
+            raise SpaceError(f"head_multiple must be in 1..{width} (the channels of a head), got {given}")
+        if pairs and given % 2:
+            raise SpaceError(
+                f"head_multiple must be even, because rotary positions turn pairs of channels; got {given}"
+            )
+        return given
 
     def _bounds(self, units: int, ratio: tuple[float, float], multiple: int, name: str) -> tuple[IntArray, IntArray]:
         low = -(-int(np.ceil(ratio[0] * units - 1e-9)) // multiple) * multiple
@@ -103,13 +135,32 @@ class SearchSpace:
         """The allowed KV-group count of a present layer that is nearest to ``count``."""
         return int(np.clip(round(count), self.attn_low[layer], self.attn_high[layer]))
 
+    def align_head(self, layer: int, width: float) -> int:
+        """The allowed channels of a head in a present layer that are nearest to ``width``."""
+        return min(self.head_counts(layer), key=lambda count: (abs(count - width), -count))
+
+    def head_counts(self, layer: int) -> Sequence[int]:
+        """All allowed numbers of channels of a head in a present layer, ascending."""
+        low, high = int(self.head_low[layer]), int(self.head_high[layer])
+        counts = set(range(-(-low // self.head_multiple) * self.head_multiple, high + 1, self.head_multiple))
+        return sorted(counts | {high} | ({low} if low == self.architecture.head_dim else set()))
+
     def removable(self, layer: int) -> bool:
         """Whether this layer's sublayers may be removed at all."""
         return layer not in self.protected_layers
 
     def violations(self, genome: Genome) -> list[str]:
         """Every way in which a genome lies outside of the space; empty when it is inside."""
+        if genome.layout != self.layout:
+            return [f"attn_mask has units of mode {genome.layout.mode}, the space those of {self.layout.mode}"]
         found = []
+        for axis, widths in zip(self.layout.axes, genome.head_widths, strict=True):
+            found += [
+                f"attn_mask[{layer}] keeps {width} {axis.name} channels of a head, allowed are "
+                f"{', '.join(map(str, self.head_counts(layer)))}"
+                for layer, width in enumerate(widths.tolist())
+                if genome.kv_groups[layer] and width not in self.head_counts(layer)
+            ]
         for name, counts, low, high, least in (
             ("attn_mask", genome.kv_groups, self.attn_low, self.attn_high, self.min_attn_layers),
             ("mlp_mask", genome.ffn_channels, self.mlp_low, self.mlp_high, self.min_mlp_layers),
@@ -131,7 +182,7 @@ class SearchSpace:
 
     def extreme_counts(self, *, largest: bool) -> dict[str, int]:
         """Totals of the smallest or largest genome, as :meth:`CostModel.from_counts` takes them."""
-        totals = {}
+        totals: dict[str, int] = {}
         for unit, sublayer, low, high, least in (
             ("groups", "attention_layers", self.attn_low, self.attn_high, self.min_attn_layers),
             ("channels", "ffn_layers", self.mlp_low, self.mlp_high, self.min_mlp_layers),
@@ -143,4 +194,24 @@ class SearchSpace:
             free = sorted((layer for layer in range(len(low)) if self.removable(layer)), key=lambda i: int(low[i]))
             kept += free[: max(0, least - len(kept))]
             totals[unit], totals[sublayer] = int(low[kept].sum()), len(kept)
+            if unit == "groups" and self.layout.axes:
+                totals["qk_channels"] = totals["vo_channels"] = int((low[kept] * self.head_low[kept]).sum())
+        if largest and self.layout.axes:
+            totals["qk_channels"] = totals["vo_channels"] = int((self.attn_high * self.head_high).sum())
         return totals
+
+
+def attention_modes(attention: str | Sequence[str]) -> tuple[str, ...]:
+    """Modes of attention pruning in order: ``kv_group`` first, at most one of those inside heads behind it.
+
+    Raises:
+        SpaceError: If one is unknown, or two exclude each other.
+    """
+    given = [attention] if isinstance(attention, str) else list(attention)
+    unknown = [mode for mode in given if mode not in ATTENTION_MODES]
+    if unknown or not given:
+        raise SpaceError(f"attention must name one or more of {', '.join(ATTENTION_MODES)}, got {attention!r}")
+    modes = tuple(mode for mode in ATTENTION_MODES if mode in given)
+    if {"head_dim", "head_dim_split"} <= set(modes):
+        raise SpaceError("attention cannot be head_dim and head_dim_split at once; name one of them")
+    return modes

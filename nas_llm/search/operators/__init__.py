@@ -21,11 +21,10 @@ from nas_llm.search.operators._registry import (
     register_mutation,
     register_sampling,
 )
-from nas_llm.search.operators._repair import GenomeRepair
 from nas_llm.search.operators._sampling import ImportanceSampling
 from nas_llm.search.operators._selection import AssortativeSelection
 from nas_llm.search.operators._sensitivity import Sensitivities, SensitivityModel
-from nas_llm.search.operators._target_repair import TargetRepair
+from nas_llm.search.operators.repair import GenomeRepair, TargetRepair
 
 __all__ = [
     "CROSSOVERS",

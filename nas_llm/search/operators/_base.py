@@ -11,8 +11,8 @@ import numpy as np
 
 from nas_llm.errors import ConfigError
 from nas_llm.plugins import named_faults
-from nas_llm.search.operators._repair import GenomeRepair
 from nas_llm.search.operators._sensitivity import SensitivityModel
+from nas_llm.search.operators.repair import GenomeRepair
 from nas_llm.space import Architecture, CostModel, Genome, SearchSpace, UnitScores
 
 
@@ -84,6 +84,11 @@ def checked_genomes(kind: str, operator: object, work: Callable[[], Any], *, lik
             raise ConfigError(
                 f"{kind} {type(operator).__name__} returned masks of {genome.attn_mask.shape} and "
                 f"{genome.mlp_mask.shape}; they should stay {like.attn_mask.shape} and {like.mlp_mask.shape}"
+            )
+        if not genome.like(like):
+            raise ConfigError(
+                f"{kind} {type(operator).__name__} returned attention masks of mode {genome.layout.mode}; the search "
+                f"has {like.layout.mode}: make genomes by with_masks or with_rows of the given one"
             )
     return found
 

@@ -11,9 +11,8 @@ from nas_llm.plugins import Registry
 from nas_llm.search.operators._base import Crossover, Mutation, OperatorContext, Sampling
 from nas_llm.search.operators._mutation import GenomeMutation
 from nas_llm.search.operators._registry import CROSSOVERS, MUTATIONS, SAMPLINGS, check_settings, make_operator, settable
-from nas_llm.search.operators._repair import GenomeRepair
 from nas_llm.search.operators._sensitivity import SensitivityModel
-from nas_llm.search.operators._target_repair import TargetRepair
+from nas_llm.search.operators.repair import GenomeRepair, TargetRepair, repair_class
 from nas_llm.space import CostConstraints, CostModel, Genome, SearchSpace, UnitScores
 
 _REGISTRIES: Mapping[str, Registry[Any]] = {"sampling": SAMPLINGS, "crossover": CROSSOVERS, "mutation": MUTATIONS}
@@ -42,7 +41,7 @@ def build_repair(
     """The repair of a problem: to its targets if it has any, else into its constraints."""
     if targets:
         return TargetRepair(targets, space, scores, cost_model, constraints)
-    return GenomeRepair(space, scores, cost_model, CostConstraints(constraints))
+    return repair_class(space)(space, scores, cost_model, CostConstraints(constraints))
 
 
 def build_operators(
@@ -77,7 +76,7 @@ def build_operators(
         scores=scores,
         cost_model=cost_model,
         repair=repair,
-        sensitivities=SensitivityModel(space.architecture),
+        sensitivities=SensitivityModel(space.architecture, space.layout, whole_groups=space.whole_groups),
         prices=tuple(prices),
         start=tuple(start),
     )

@@ -36,11 +36,11 @@ class LayerwiseCrossover(Crossover):
         else:
             attn = mlp = np.arange(layers)[:, None] < rng.integers(1, max(layers, 2))
         return (
-            Genome(
+            first.with_masks(
                 np.where(attn, first.attn_mask, second.attn_mask),
                 np.where(mlp, first.mlp_mask, second.mlp_mask),
             ),
-            Genome(
+            second.with_masks(
                 np.where(attn, second.attn_mask, first.attn_mask),
                 np.where(mlp, second.mlp_mask, first.mlp_mask),
             ),

@@ -68,7 +68,11 @@ class DepthMutation(Mutation):
         """
         if kind == "attn":
             groups = self.space.clip_groups(layer, _typical(genome.kv_groups, int(self.space.attn_high[layer])))
-            return genome.with_rows(attn=[(layer, self.scores.top_attn(layer, groups))])
+            widths = [
+                self.space.align_head(layer, _typical(width, self.space.architecture.head_dim))
+                for width in genome.head_widths
+            ]
+            return genome.with_rows(attn=[(layer, self.scores.top_attn(layer, groups, widths))])
         channels = self.space.align_ffn(layer, _typical(genome.ffn_channels, int(self.space.mlp_high[layer])))
         return genome.with_rows(mlp=[(layer, self.scores.top_mlp(layer, channels))])
 

@@ -57,22 +57,33 @@ class GuidedMutation(Mutation):
         if len(units) > 1:
             units /= [[cost_model.dense.value(name)] for name in prices]
         self._units = units
+        heads = np.array([cost_model.head_costs(name) for name in prices], dtype=np.float64)
+        if len(heads) > 1:
+            heads /= [[cost_model.dense.value(name)] for name in prices]
+        self._heads = heads
 
     def __call__(self, genome: Genome, *, rng: np.random.Generator) -> Genome:
         """Move one genome, with the mutation probability."""
         if not self.model.fitted or rng.random() >= self.probability:
             return genome
         sensitivities = self.model.draw(rng)
-        best_groups, best_channels = self.best_counts(genome, sensitivities, self._draw_costs(rng))
+        best_groups, best_widths, best_channels = self.best_counts(genome, sensitivities, *self._draw_costs(rng))
         part = rng.uniform(0.3, 1.0)
         groups = np.where(rng.random(genome.num_layers) < part, best_groups, genome.kv_groups)
         wanted = genome.ffn_channels + part * (best_channels - genome.ffn_channels)
         channels = genome.ffn_channels.copy()
         for layer in np.flatnonzero(channels).tolist():
             channels[layer] = self.space.align_ffn(layer, wanted[layer])
+        widths = []
+        for old, best in zip(genome.head_widths, best_widths, strict=True):
+            width = old.copy()
+            for layer in np.flatnonzero(genome.kv_groups).tolist():
+                width[layer] = self.space.align_head(layer, old[layer] + part * (best[layer] - old[layer]))
+            widths.append(width)
         return resize_genome(
             genome,
             kv_groups=groups,
+            head_widths=widths,
             ffn_channels=channels,
             scores=self.scores,
             temperature=self.temperature,
@@ -80,32 +91,37 @@ class GuidedMutation(Mutation):
         )
 
     def best_counts(
-        self, genome: Genome, sensitivities: Sensitivities, unit_costs: FloatArray
-    ) -> tuple[IntArray, FloatArray]:
-        """The best KV groups and (unaligned) FFN channels of the present sublayers at the genome's cost.
+        self, genome: Genome, sensitivities: Sensitivities, unit_costs: FloatArray, head_costs: FloatArray | None = None
+    ) -> tuple[IntArray, tuple[FloatArray, ...], FloatArray]:
+        """The best KV groups, and (unaligned) channels of heads and FFNs, of present sublayers at the genome's cost.
 
         Args:
             genome: The genome.
             sensitivities: What all units of a sublayer are worth.
             unit_costs: Cost of a KV group and of an FFN channel.
+            head_costs: Cost of a channel of q and k, and of one of v and o, in one KV head.
         """
-        budget = _cost(genome.kv_groups, genome.ffn_channels, unit_costs)
+        head_costs = np.zeros(2) if head_costs is None else head_costs
+        # Of each kind of unit inside heads; one mask for both kinds costs both.
+        heads = np.array([head_costs.sum()] if len(genome.head_widths) == 1 else head_costs)
+        budget = _cost(genome, genome.kv_groups, genome.head_widths, genome.ffn_channels, unit_costs, heads)
         low, high = -60.0, 60.0
         for _ in range(60):
             middle = (low + high) / 2
-            cost = _cost(*self._at_price(genome, sensitivities, float(np.exp(middle)), unit_costs), unit_costs)
-            low, high = (middle, high) if cost > budget else (low, middle)
-        return self._at_price(genome, sensitivities, float(np.exp(high)), unit_costs)
+            counts = self._at_price(genome, sensitivities, float(np.exp(middle)), unit_costs, heads)
+            low, high = (middle, high) if _cost(genome, *counts, unit_costs, heads) > budget else (low, middle)
+        return self._at_price(genome, sensitivities, float(np.exp(high)), unit_costs, heads)
 
-    def _draw_costs(self, rng: np.random.Generator) -> FloatArray:
-        """Cost of a KV group and of an FFN channel, in the one price or in a mix of all."""
+    def _draw_costs(self, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+        """Costs of a KV group and an FFN channel, and of channels of heads, in the one price or in a mix of all."""
         if len(self._units) == 1:
-            return np.asarray(self._units[0], dtype=np.float64)
-        return np.asarray(rng.dirichlet(np.ones(len(self._units))) @ self._units, dtype=np.float64)
+            return np.asarray(self._units[0], dtype=np.float64), np.asarray(self._heads[0], dtype=np.float64)
+        mix = rng.dirichlet(np.ones(len(self._units)))
+        return np.asarray(mix @ self._units, dtype=np.float64), np.asarray(mix @ self._heads, dtype=np.float64)
 
     def _at_price(
-        self, genome: Genome, worth: Sensitivities, price: float, unit_costs: FloatArray
-    ) -> tuple[IntArray, FloatArray]:
+        self, genome: Genome, worth: Sensitivities, price: float, unit_costs: FloatArray, heads: FloatArray
+    ) -> tuple[IntArray, tuple[FloatArray, ...], FloatArray]:
         """Counts at which no unit is kept that is worth less than its cost times ``price``."""
         space, a = self.space, self.space.architecture
         group_cost, channel_cost = unit_costs.tolist()
@@ -113,12 +129,29 @@ class GuidedMutation(Mutation):
         slope = price * channel_cost * a.intermediate_size / (worth.mlp * EXPONENT)
         channels = a.intermediate_size * (1.0 - slope ** (1.0 / (EXPONENT - 1.0)))
         channels = np.where(genome.ffn_channels > 0, np.clip(channels, space.mlp_low, space.mlp_high), 0.0)
+        widths = []
+        for cost, own in zip(heads.tolist(), worth.heads, strict=False):
+            slope = price * cost * genome.kv_groups * a.head_dim / (own * EXPONENT)
+            width = a.head_dim * (1.0 - slope ** (1.0 / (EXPONENT - 1.0)))
+            widths.append(np.where(genome.kv_groups > 0, np.clip(width, space.head_low, space.head_high), 0.0))
+        if widths and space.whole_groups:
+            return genome.kv_groups, tuple(widths), channels
         lost = np.arange(a.num_kv_heads + 1) / a.num_kv_heads
         gains = np.diff(lost**EXPONENT)[::-1]
         kept = (worth.attn[:, None] * gains > price * group_cost).sum(axis=1)
         groups = np.where(genome.kv_groups > 0, np.clip(kept, space.attn_low, space.attn_high), 0)
-        return groups, channels
+        return groups, tuple(widths), channels
 
 
-def _cost(groups: IntArray, channels: IntArray | FloatArray, unit_costs: FloatArray) -> float:
-    return float(groups.sum() * unit_costs[0] + channels.sum() * unit_costs[1])
+def _cost(
+    genome: Genome,
+    groups: IntArray,
+    widths: Sequence[IntArray | FloatArray],
+    channels: IntArray | FloatArray,
+    unit_costs: FloatArray,
+    heads: FloatArray,
+) -> float:
+    """What counts cost: KV groups as whole ones, heads of the genome's KV groups by their channels."""
+    inside = sum(float((genome.kv_groups * width).sum()) * cost for width, cost in zip(widths, heads, strict=False))
+    whole = float(groups.sum() * unit_costs[0] + channels.sum() * unit_costs[1])
+    return whole + inside if len(widths) else whole

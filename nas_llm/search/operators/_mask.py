@@ -23,7 +23,8 @@ class MaskMutation(Mutation):
 
     Args:
         scores: Importance of all units.
-        probability: P_m, chance of a layer's attention mask, and of its FFN mask, to be redrawn.
+        probability: P_m, chance of a layer's attention mask, and of its FFN mask, to be redrawn. Masks inside heads are
+            redrawn head by head, as the paper does.
         alpha: Least share of the old mask that survives, in [0, 1].
         temperature: Softness of the importance weights, 0 = pure importance, infinity = uniform.
         literal: Use the paper's rejection sampling.
@@ -55,17 +56,39 @@ class MaskMutation(Mutation):
 
     def __call__(self, genome: Genome, *, rng: np.random.Generator) -> Genome:
         """Redraw each mask with the mutation probability, at its own count."""
-        attn = [
-            (layer, self.redraw(genome.attn_mask[layer], self.scores.attn_ranks(layer), int(count), rng=rng))
-            for layer, count in enumerate(genome.kv_groups)
-            if rng.random() < self.probability and 0 < count < genome.attn_mask.shape[1]
-        ]
+        if genome.layout.axes:
+            attn = self._redraw_heads(genome, rng)
+        else:
+            attn = [
+                (layer, self.redraw(genome.attn_mask[layer], self.scores.attn_ranks(layer), int(count), rng=rng))
+                for layer, count in enumerate(genome.kv_groups)
+                if rng.random() < self.probability and 0 < count < genome.attn_mask.shape[1]
+            ]
         mlp = [
             (layer, self.redraw(genome.mlp_mask[layer], self.scores.mlp_ranks(layer), int(count), rng=rng))
             for layer, count in enumerate(genome.ffn_channels)
             if rng.random() < self.probability and 0 < count < genome.mlp_mask.shape[1]
         ]
         return genome.with_rows(attn=attn, mlp=mlp) if attn or mlp else genome
+
+    def _redraw_heads(self, genome: Genome, rng: np.random.Generator) -> list[tuple[int, BoolArray]]:
+        """Rows of layers whose heads are redrawn, each head and each kind of unit for itself."""
+        layout, changed = genome.layout, []
+        for layer in np.flatnonzero(genome.kv_groups).tolist():
+            row, ranks = genome.attn_mask[layer].copy(), self.scores.attn_ranks(layer)
+            for axis in layout.axes:
+                if rng.random() >= self.probability:
+                    continue
+                # A view: the units of an axis stand together.
+                units, order = layout.of(axis, row), layout.of(axis, ranks)
+                for head in np.flatnonzero(units.any(-1)):
+                    for span in axis.spans:
+                        count = int(units[head, span].sum())
+                        if 0 < count < units[head, span].size:
+                            units[head, span] = self.redraw(units[head, span], order[head, span], count, rng=rng)
+            if (row != genome.attn_mask[layer]).any():
+                changed.append((layer, row))
+        return changed
 
     def redraw(self, old: BoolArray, ranks: FloatArray, count: int, *, rng: np.random.Generator) -> BoolArray:
         """A new mask of one layer.

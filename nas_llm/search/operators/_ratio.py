@@ -8,15 +8,16 @@ import numpy as np
 
 from nas_llm.search.operators._base import Mutation, check_shares
 from nas_llm.settings import RatioDefaults
-from nas_llm.space import Genome, IntArray, SearchSpace, UnitScores, resize_genome
+from nas_llm.space import Counts, Genome, IntArray, SearchSpace, UnitScores, resize_genome
 
 
 class RatioMutation(Mutation):
     """Move how many units a layer inherits; masks change only by the units that leave or enter.
 
     A move changes the FFN channels of a layer by a random multiple of ``ffn_multiple``, at most ``ratio_step * P``,
-    or, now and then, its KV groups. As a budget transfer another layer takes what the first one gave, in the same
-    unit, so every cost of the model stays (exactly, as long as both counts are multiples of ``ffn_multiple``).
+    or, now and then, its KV groups, or the channels that its heads keep by multiples of ``head_multiple``. As a budget
+    transfer another layer takes what the first one gave, in the same unit, so every cost of the model stays (exactly,
+    as long as both counts are multiples of ``ffn_multiple``).
 
     Args:
         space: Bounds and alignment.
@@ -25,6 +26,8 @@ class RatioMutation(Mutation):
         ratio_step: Largest move, as a fraction of the layer's units.
         transfer_probability: Share of moves that are budget transfers.
         group_probability: Share of moves that change KV groups.
+        head_probability: Share of moves that change attention where masks lie inside heads; KV groups, if they may go,
+            and each kind of unit are moved equally often.
         temperature: Softness of the choice of units, 0 = pure importance.
 
     Raises:
@@ -40,6 +43,7 @@ class RatioMutation(Mutation):
         ratio_step: float = RatioDefaults.ratio_step,
         transfer_probability: float = RatioDefaults.transfer_probability,
         group_probability: float = RatioDefaults.group_probability,
+        head_probability: float = RatioDefaults.head_probability,
         temperature: float = RatioDefaults.temperature,
     ) -> None:
         check_shares(
@@ -47,6 +51,7 @@ class RatioMutation(Mutation):
             ratio_step=ratio_step,
             transfer_probability=transfer_probability,
             group_probability=group_probability,
+            head_probability=head_probability,
         )
         self.space = space
         self.scores = scores
@@ -54,6 +59,7 @@ class RatioMutation(Mutation):
         self.ratio_step = ratio_step
         self.transfer_probability = transfer_probability
         self.group_probability = group_probability
+        self.head_probability = head_probability
         self.temperature = temperature
 
     def __call__(self, genome: Genome, *, rng: np.random.Generator) -> Genome:
@@ -83,13 +89,16 @@ class RatioMutation(Mutation):
             rng: Source of randomness.
             transfer: Whether the moves are budget transfers; None = drawn for each.
         """
-        groups, channels = genome.kv_groups.copy(), genome.ffn_channels.copy()
+        counts = genome.counts.copy()
+        groups, channels = counts.groups, counts.channels
         space, architecture = self.space, self.space.architecture
         for layer in layers:
             paired = bool(rng.random() < self.transfer_probability) if transfer is None else transfer
             attention = bool(groups[layer] and space.attn_low[layer] < space.attn_high[layer])
+            if counts.widths and self._move_heads(counts, layer, attention, paired, rng):
+                continue
             ffn = bool(channels[layer] and space.mlp_low[layer] < space.mlp_high[layer])
-            if attention and (not ffn or rng.random() < self.group_probability):
+            if attention and not counts.widths and (not ffn or rng.random() < self.group_probability):
                 most = max(1, int(self.ratio_step * architecture.num_kv_heads))
                 step = int(rng.integers(1, most + 1))
                 _shift(groups, layer, step, paired, space.attn_low, space.attn_high, space.clip_groups, rng)
@@ -100,11 +109,30 @@ class RatioMutation(Mutation):
         return resize_genome(
             genome,
             kv_groups=groups,
+            head_widths=counts.widths,
             ffn_channels=channels,
             scores=self.scores,
             temperature=self.temperature,
             rng=rng,
         )
+
+    def _move_heads(
+        self, counts: Counts, layer: int, groups_move: bool, paired: bool, rng: np.random.Generator
+    ) -> bool:
+        """Change the attention of a layer with its probability, in place; False if it is the FFN's turn."""
+        space = self.space
+        ffn = bool(counts.channels[layer] and space.mlp_low[layer] < space.mlp_high[layer])
+        if not counts.groups[layer] or (ffn and rng.random() >= self.head_probability):
+            return False
+        chosen = int(rng.integers(len(counts.widths) + groups_move))
+        if chosen == len(counts.widths):
+            _shift(counts.groups, layer, 1, paired, space.attn_low, space.attn_high, space.clip_groups, rng)
+            return True
+        most = max(1, int(self.ratio_step * space.architecture.head_dim) // space.head_multiple)
+        step = int(rng.integers(1, most + 1)) * space.head_multiple
+        widths = counts.widths[chosen]
+        _shift(widths, layer, step, paired, space.head_low, space.head_high, space.align_head, rng)
+        return True
 
 
 def _shift(

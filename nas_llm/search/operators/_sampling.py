@@ -8,7 +8,7 @@ import numpy as np
 
 from nas_llm.search.operators._base import Sampling
 from nas_llm.search.operators._ratio import RatioMutation
-from nas_llm.search.operators._repair import GenomeRepair
+from nas_llm.search.operators.repair import GenomeRepair
 from nas_llm.settings import SamplingDefaults
 from nas_llm.space import BoolArray, Genome, IntArray
 
@@ -75,8 +75,8 @@ class ImportanceSampling(Sampling):
     def extremes(self, rng: np.random.Generator) -> tuple[Genome, Genome]:
         """The largest and the smallest genome that the constraints allow."""
         space = self.repair.space
-        largest = self.repair(self._at_counts(space.attn_high, space.mlp_high), rng=rng)
-        return largest, self.repair(self._at_counts(space.attn_low, space.mlp_low), rng=rng)
+        largest = self.repair(self._at_counts(space.attn_high, space.mlp_high, space.head_high), rng=rng)
+        return largest, self.repair(self._at_counts(space.attn_low, space.mlp_low, space.head_low), rng=rng)
 
     def anchor(self, ratio: float) -> Genome:
         """The genome of about this inheriting ratio that has all sublayers and is uniform over the layers.
@@ -90,18 +90,24 @@ class ImportanceSampling(Sampling):
         channels = (budget - int(space.attn_high.sum()) * model.params_per_kv_group) / model.params_per_ffn_channel
         mlp = _diffuse(channels, space.mlp_low, space.mlp_high, space.align_ffn)
         groups = (budget - int(mlp.sum()) * model.params_per_ffn_channel) / model.params_per_kv_group
-        attn = space.attn_high.copy()
+        attn, heads = space.attn_high.copy(), space.head_high
         if channels < space.mlp_low.sum():
-            attn = _diffuse(groups, space.attn_low, space.attn_high, space.clip_groups)
-        return self._at_counts(attn, mlp)
+            if space.layout.axes:
+                share = groups / attn.sum() * space.architecture.head_dim
+                heads = _diffuse(share * layers, space.head_low, space.head_high, space.align_head)
+            else:
+                attn = _diffuse(groups, space.attn_low, space.attn_high, space.clip_groups)
+        return self._at_counts(attn, mlp, heads)
 
     def initial_subnet(self, gamma: float) -> Genome:
         """The paper's initial subnet: the top ``gamma`` of every attention and every FFN block."""
         space, architecture = self.repair.space, self.repair.space.architecture
         layers = range(architecture.num_layers)
+        groups = gamma if not space.layout.axes else 1.0
         return self._at_counts(
-            np.array([space.clip_groups(layer, gamma * architecture.num_kv_heads) for layer in layers]),
+            np.array([space.clip_groups(layer, groups * architecture.num_kv_heads) for layer in layers]),
             np.array([space.align_ffn(layer, gamma * architecture.intermediate_size) for layer in layers]),
+            np.array([space.align_head(layer, gamma * architecture.head_dim) for layer in layers]),
         )
 
     def _spread(self, genome: Genome, rng: np.random.Generator) -> Genome:
@@ -109,11 +115,15 @@ class ImportanceSampling(Sampling):
         moves = int(rng.integers(layers // 2, layers + 1))
         return self._mover.move(genome, rng.integers(layers, size=max(1, moves)).tolist(), rng=rng)
 
-    def _at_counts(self, groups: IntArray, channels: IntArray) -> Genome:
-        scores = self.repair.scores
-        attn: list[BoolArray] = [scores.top_attn(layer, count) for layer, count in enumerate(groups.tolist())]
+    def _at_counts(self, groups: IntArray, channels: IntArray, heads: IntArray) -> Genome:
+        """The most important units; every kind of unit inside heads keeps the same channels."""
+        scores, axes = self.repair.scores, len(self.repair.space.layout.axes)
+        attn: list[BoolArray] = [
+            scores.top_attn(layer, count, [width] * axes)
+            for layer, (count, width) in enumerate(zip(groups.tolist(), heads.tolist(), strict=True))
+        ]
         mlp: list[BoolArray] = [scores.top_mlp(layer, count) for layer, count in enumerate(channels.tolist())]
-        return Genome(np.stack(attn), np.stack(mlp))
+        return Genome(np.stack(attn), np.stack(mlp), self.repair.space.layout)
 
     def _ratio(self, genome: Genome) -> float:
         return self.repair.cost_model(genome).inheriting_ratio

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from nas_llm.config import ConstraintSection
-from nas_llm.search.operators._repair import GenomeRepair
+from nas_llm.search.operators.repair._head_repair import HeadRepair
+from nas_llm.search.operators.repair._repair import GenomeRepair
 from nas_llm.space import CostConstraints, CostModel, Genome, SearchSpace, UnitScores, check_feasible
 
 
@@ -41,7 +42,8 @@ class TargetRepair(GenomeRepair):
             check_feasible(space, cost_model, CostConstraints(section))
         super().__init__(space, scores, cost_model, CostConstraints(constraints))
         self.targets = tuple(targets)
-        self._repairs = [GenomeRepair(space, scores, cost_model, CostConstraints(section)) for section in sections]
+        kind = repair_class(space)
+        self._repairs = [kind(space, scores, cost_model, CostConstraints(section)) for section in sections]
 
     def __call__(self, genome: Genome, *, rng: np.random.Generator) -> Genome:
         """Repair one genome."""
@@ -52,6 +54,11 @@ class TargetRepair(GenomeRepair):
     def accepts(self, genome: Genome) -> bool:
         """Whether a genome needs no repair."""
         return any(repair.accepts(genome) for repair in self._repairs)
+
+
+def repair_class(space: SearchSpace) -> type[GenomeRepair]:
+    """What repairs genomes of a space."""
+    return HeadRepair if space.layout.axes else GenomeRepair
 
 
 def _at_target(

@@ -86,9 +86,9 @@ class GenomeRepair:
         self._set_depth(channels, depth[1], self._channel_levels(), rng)
         totals = self._totals.nearest(attention_layers=depth[0], ffn_layers=depth[1], groups=int(groups.sum()))
         assert totals is not None
-        _spread(groups, self._group_levels(), totals.groups, totals.groups, 1, rng)
+        spread(groups, self._group_levels(), totals.groups, totals.groups, 1, rng)
         unit = self.space.ffn_multiple
-        _spread(channels, self._channel_levels(), totals.first_channels, totals.last_channels, unit, rng)
+        spread(channels, self._channel_levels(), totals.first_channels, totals.last_channels, unit, rng)
 
     def _set_depth(
         self, counts: IntArray, sublayers: int, levels: Sequence[Sequence[int]], rng: np.random.Generator
@@ -112,7 +112,7 @@ class GenomeRepair:
         return [self.space.ffn_counts(layer) for layer in range(self.space.architecture.num_layers)]
 
 
-def _spread(
+def spread(
     counts: IntArray, levels: Sequence[Sequence[int]], first: int, last: int, unit: int, rng: np.random.Generator
 ) -> None:
     """Move ``counts`` in place, along their allowed levels, until their sum lies in ``first..last``.
