@@ -162,8 +162,8 @@ class CostModel:
         """What one more channel of q and k, and one more of v and o, costs in one KV head that is there.
 
         Args:
-            name: One of :data:`COST_NAMES`, or of a further cost. What is no sum over channels (latency, a further cost)
-                counts with half a KV group's share.
+            name: One of :data:`COST_NAMES`, or of a further cost. What is no sum over channels (latency, a further
+                cost) counts with half a KV group's share.
 
         Raises:
             SpaceError: If the cost is not known.

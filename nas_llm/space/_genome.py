@@ -70,8 +70,8 @@ class Genome:
     """All masks of one subnet; immutable, hashable, free of any tensor library.
 
     Args:
-        attn_mask: ``L x units`` bool, what of its attention each layer inherits; the layout says what a unit is. In mode
-            ``kv_group`` there are K, and True = the KV head with its g query heads is inherited.
+        attn_mask: ``L x units`` bool, what of its attention each layer inherits; the layout says what a unit is. In
+            mode ``kv_group`` there are K, and True = the KV head with its g query heads is inherited.
         mlp_mask: ``L x P`` bool, True = the FFN channel is inherited.
         layout: Of the rows of ``attn_mask``; default ``kv_group``.
 
@@ -146,8 +146,10 @@ class Genome:
         return Counts(groups=self.kv_groups, widths=self.head_widths, channels=self.ffn_channels)
 
     def layer_sizes(self) -> tuple[dict[str, int], ...]:
-        """``L`` mappings with ``kv_groups``, ``ffn_channels`` and, of masks inside heads, the channels that a head
-        keeps: ``head_channels``, or ``qk_channels`` and ``vo_channels``.
+        """Counts by layer: ``L`` mappings with ``kv_groups`` and ``ffn_channels``; 0 = that sublayer is removed.
+
+        Masks inside heads add the channels that every head keeps: ``head_channels``, or ``qk_channels`` and
+        ``vo_channels``.
         """
         columns = {"kv_groups": self.kv_groups}
         columns |= {f"{axis.name}_channels": w for axis, w in zip(self.layout.axes, self.head_widths, strict=True)}

@@ -103,7 +103,7 @@ def test_the_best_allocation_is_the_best_of_all_on_a_small_space() -> None:
     levels = [range(int(low), int(high) + 1) for low, high in zip(space.mlp_low, space.mlp_high, strict=True)]
     options = [(np.array(g), np.array(c)) for g in product((1, 2), repeat=2) for c in product(levels[0], levels[1])]
     start = Genome.dense(sizes).with_rows(mlp=[(0, np.arange(24) < 12), (1, np.arange(24) < 16)])
-    groups, channels = guided.best_counts(start, worth, unit_costs)
+    groups, _, channels = guided.best_counts(start, worth, unit_costs)
     budget = macs(start.kv_groups, start.ffn_channels)
     assert macs(groups, channels) <= budget * (1 + 1e-9)
     rivals = [loss(g, c) for g, c in options if macs(g, c) <= macs(groups, channels) * (1 + 1e-9)]

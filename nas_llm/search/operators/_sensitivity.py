@@ -35,8 +35,8 @@ class SensitivityModel:
     ``quality = intercept + sum_l s_attn[l] * x_attn[l]**1.5 + s_mlp[l] * x_mlp[l]**1.5`` with a common mean for all
     attention and one for all FFN sensitivities and Gaussian deviations from them; masks inside heads add a sum for each
     kind of unit (where all KV groups stay, its share of lost channels stands for ``x_attn``); ln(perplexity) of real
-    models is close to additive over layers. Bad subnets weigh less, for it is the good ones that a search has to tell apart.
-    Fitted anew after each generation on everything that was evaluated.
+    models is close to additive over layers. Bad subnets weigh less, for it is the good ones that a search has to tell
+    apart. Fitted anew after each generation on everything that was evaluated.
 
     Args:
         architecture: The dense model.
