@@ -137,14 +137,14 @@ class BlockReconstructor:
         Args:
             layer: Index of the block.
             sliced: State dict of the sliced block.
-            attn_mask: ``K`` bool.
+            attn_mask: A row of the attention masks; in mode ``kv_group`` ``K`` bool.
             mlp_mask: ``P`` bool.
 
         Returns:
             The state dict with refitted ``o`` and ``fc2``, in the dtype of ``sliced``.
         """
         names, architecture = self._dense.adapter.names, self._dense.architecture
-        heads = attn_mask.repeat(architecture.heads_per_group * architecture.head_dim)
+        heads = architecture.head_channels(attn_mask)[1].repeat(architecture.heads_per_group, axis=0).reshape(-1)
         result = dict(sliced)
         wanted = [
             (name, kept, index)

@@ -234,8 +234,8 @@ class SequentialReconstructor:
         """
         shape = self._dense.architecture
         for genome in genomes:
-            sizes = (genome.num_layers, genome.attn_mask.shape[1], genome.mlp_mask.shape[1])
-            if sizes != (shape.num_layers, shape.num_kv_heads, shape.intermediate_size):
+            if not genome.fits(shape):
+                sizes = (genome.num_layers, genome.layout.num_kv_heads, genome.mlp_mask.shape[1])
                 raise ConfigError(f"genome of {sizes} layers, KV groups and channels does not fit the model")
         subnets = [_Subnet(genome, [{} for _ in range(shape.num_layers)]) for genome in genomes]
         if not subnets:
@@ -281,7 +281,8 @@ class SequentialReconstructor:
             step = self._step(layer, subnet, weights, attention, masks[layer], storage)
             if step is not None:
                 steps.append(step)
-        full = np.ones_like(subnets[0].genome.attn_mask[0] if attention else subnets[0].genome.mlp_mask[0])
+        shape = self._dense.architecture
+        full = np.ones(shape.num_kv_heads if attention else shape.intermediate_size, dtype=bool)
         reference = self._make(weights, attention, full)
         if self._refit_inputs:
             self._realign(layer, [step for step in steps if not step.fresh], reference, hidden)

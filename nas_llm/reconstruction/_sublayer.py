@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_llm.models import DenseModel
+from nas_llm.models.families import placed
 from nas_llm.space import BoolArray
 
 
@@ -39,12 +40,12 @@ class Sublayer:
         dense: The model.
         weights: State dict of its dense block.
         attention: Attention, else FFN.
-        mask: What the sublayer keeps: ``K`` bool for attention, ``P`` bool for the FFN; may be all False.
+        mask: What the sublayer keeps: a row of the attention masks, or ``P`` bool for the FFN; may be all False.
         device: Where it runs.
         dtype: Its arithmetic.
 
     Attributes:
-        attn_mask: ``K`` bool, all False for an FFN.
+        attn_mask: A row of the attention masks, all False for an FFN.
         mlp_mask: ``P`` bool, all False for attention.
         state: Its state dict, where and in what it was given.
         sums: Whether the hidden state behind it is the one before it plus the output projection's output.
@@ -64,8 +65,8 @@ class Sublayer:
         none = np.zeros(architecture.intermediate_size if attention else architecture.num_kv_heads, dtype=bool)
         attn_mask, mlp_mask = (mask, none) if attention else (none, mask)
         state = adapter.slice_block(architecture, weights, attn_mask, mlp_mask)
-        self._block = adapter.block_module(dense.model.config, int(attn_mask.sum()), int(mlp_mask.sum()))
-        self._block.load_state_dict({name: w.to(device, dtype) for name, w in state.items()}, assign=True)
+        self._block = adapter.block_module(dense.model.config, *adapter.sizes(architecture, state))
+        self._block.load_state_dict(placed(state, device, dtype), assign=True)
         self._block.requires_grad_(False)
         if architecture.norm_outside:
             other = adapter.names.mlp_norm if attention else adapter.names.attn_norm

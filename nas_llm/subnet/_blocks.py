@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nas_llm.models import DenseModel
-from nas_llm.models.families import Block
+from nas_llm.models.families import Block, placed
 from nas_llm.space import BoolArray, Genome
 
 
@@ -94,4 +94,4 @@ class BlockCache:
         return adapter.block(self._dense.model.config, state), sum(weight.nbytes for weight in state.values())
 
     def _placed(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {name: weight.to(self._device, self._dtype) for name, weight in state.items()}
+        return placed(state, self._device, self._dtype)

@@ -42,7 +42,8 @@ def build_subnet(
     prefix = dense.block_prefix
 
     def copied(weight: Tensor) -> Tensor:
-        return weight.to(dtype or weight.dtype, memory_format=torch.contiguous_format, copy=True)
+        wanted = dtype if dtype is not None and weight.is_floating_point() else weight.dtype
+        return weight.to(wanted, memory_format=torch.contiguous_format, copy=True)
 
     state: dict[str, Tensor] = {}
     for layer in range(architecture.num_layers):

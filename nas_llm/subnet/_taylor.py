@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from nas_llm.data import WindowSet
 from nas_llm.models import DenseModel, fast_float32, on_device
+from nas_llm.models.families import placed
 from nas_llm.settings import DescentDefaults
 from nas_llm.space import BoolArray, Genome, Marginals, UnitScores, resize_mask
 from nas_llm.subnet._blocks import Reconstructor
@@ -270,7 +271,7 @@ class TaylorMarginals:
         return projection
 
     def _placed(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {name: weight.to(self._device, self._dtype) for name, weight in state.items()}
+        return placed(state, self._device, self._dtype)
 
 
 def _adder(gradient: _Gradient) -> Any:

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from dense_models import DENSE_CASES, dense_model, random_genome, random_windows
+from dense_models import DENSE_CASES, MODES, dense_model, random_genome, random_windows
 from torch.utils.flop_counter import FlopCounterMode
 
 from nas_llm.evaluation import count_block_params, count_macs_per_token
@@ -20,9 +20,10 @@ SEEDS = range(4)
 
 @pytest.mark.parametrize("case", DENSE_CASES)
 @pytest.mark.parametrize("seed", SEEDS)
-def test_sliced_logits_equal_masked_logits(case: str, seed: int) -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_sliced_logits_equal_masked_logits(case: str, seed: int, mode: str) -> None:
     dense, ids = dense_model(case), torch.from_numpy(random_windows().tokens.copy())
-    genome = random_genome(dense, seed)
+    genome = random_genome(dense, seed, mode)
     masked, sliced = masked_copy(dense, genome)(ids).logits, build_subnet(dense, genome)(ids).logits
     assert (masked - sliced).abs().max() <= 1e-4
     # The oracle is no constant: masking does change the model.
@@ -38,9 +39,10 @@ def test_dense_genome_changes_nothing(case: str) -> None:
 
 @pytest.mark.parametrize("case", DENSE_CASES)
 @pytest.mark.parametrize("seed", SEEDS)
-def test_costs_equal_what_is_counted(case: str, seed: int) -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_costs_equal_what_is_counted(case: str, seed: int, mode: str) -> None:
     dense, length = dense_model(case), 24
-    genome = random_genome(dense, seed)
+    genome = random_genome(dense, seed, mode)
     subnet, cost = build_subnet(dense, genome), CostModel(dense.architecture, sequence_length=length)(genome)
     assert cost.params == sum(parameter.numel() for parameter in subnet.parameters())
     assert cost.block_params == count_block_params(subnet)
@@ -63,9 +65,10 @@ def test_dense_costs_equal_the_dense_model(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", ["llama-gqa-tied", "opt", "mistral"])
-def test_kv_cache_bytes_equal_the_cache(case: str) -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_kv_cache_bytes_equal_the_cache(case: str, mode: str) -> None:
     dense = dense_model(case)
-    genome = random_genome(dense, 3)
+    genome = random_genome(dense, 3, mode)
     subnet = build_subnet(dense, genome)
     cache = subnet(torch.full((1, 10), 5), use_cache=True).past_key_values
     held = sum(layer.keys.numel() + layer.values.numel() for layer in cache.layers if layer.keys is not None)
@@ -73,9 +76,10 @@ def test_kv_cache_bytes_equal_the_cache(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", DENSE_CASES)
-def test_generates_the_same_with_and_without_cache(case: str) -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_generates_the_same_with_and_without_cache(case: str, mode: str) -> None:
     dense = dense_model(case)
-    subnet = build_subnet(dense, random_genome(dense, 0))
+    subnet = build_subnet(dense, random_genome(dense, 0, mode))
     prompt = torch.from_numpy(random_windows(count=1, length=8).tokens.copy())
     kwargs = {"max_new_tokens": 12, "do_sample": False, "attention_mask": torch.ones_like(prompt)}
     cached, plain = (subnet.generate(prompt, use_cache=use, **kwargs) for use in (True, False))

@@ -19,7 +19,8 @@ from transformers import (
 
 from nas_llm.data import WindowSet
 from nas_llm.models import DenseModel, adapter_for
-from nas_llm.space import Genome
+from nas_llm.settings import ATTENTION_MODES
+from nas_llm.space import AttentionLayout, Genome
 
 VOCABULARY = 96
 LAYERS = 5
@@ -45,6 +46,7 @@ _CASES: dict[str, tuple[PretrainedConfig, type[PreTrainedModel]]] = {
         LlamaConfig(**_LLAMA, num_key_value_heads=6, attention_bias=True, mlp_bias=True),
         LlamaForCausalLM,
     ),
+    "llama-mqa": (LlamaConfig(**_LLAMA, num_key_value_heads=1, head_dim=8, attention_bias=True), LlamaForCausalLM),
     "llama-wide-heads": (LlamaConfig(**_LLAMA, num_key_value_heads=3, head_dim=16), LlamaForCausalLM),
     "mistral": (MistralConfig(**_LLAMA, num_key_value_heads=2, sliding_window=None), MistralForCausalLM),
     "opt": (OPTConfig(**_OPT), OPTForCausalLM),
@@ -55,6 +57,7 @@ _CASES: dict[str, tuple[PretrainedConfig, type[PreTrainedModel]]] = {
     "opt-no-bias": (OPTConfig(**_OPT, enable_bias=False, layer_norm_elementwise_affine=False), OPTForCausalLM),
 }
 DENSE_CASES = tuple(_CASES)
+MODES = ATTENTION_MODES
 
 
 def dense_model(case: str, seed: int = 0) -> DenseModel:
@@ -79,8 +82,11 @@ def dense_model(case: str, seed: int = 0) -> DenseModel:
     )
 
 
-def random_genome(dense: DenseModel, seed: int) -> Genome:
-    """Masks that keep about 60 %, with removed sublayers at the front, in the middle and together."""
+def random_genome(dense: DenseModel, seed: int, mode: str = "kv_group") -> Genome:
+    """Masks that keep about 60 %, with removed sublayers at the front, in the middle and together.
+
+    Masks inside heads leave some KV groups whole or out, and differ from head to head.
+    """
     rng = np.random.default_rng(seed)
     shape = dense.architecture
     attn = rng.random((shape.num_layers, shape.num_kv_heads)) < 0.6
@@ -92,7 +98,24 @@ def random_genome(dense: DenseModel, seed: int) -> Genome:
         attn[0] = False
     if seed % 4 == 0:
         attn[2] = mlp[2] = False
-    return Genome(attn, mlp)
+    if mode == "kv_group":
+        return Genome(attn, mlp)
+    layout = shape.attention_layout(mode)
+    rows = [_random_row(layout, groups, rng) for groups in attn]
+    return Genome(np.stack(rows), mlp, layout)
+
+
+def _random_row(layout: AttentionLayout, groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    units = []
+    for axis in layout.axes:
+        kept = np.zeros((layout.num_kv_heads, axis.units), dtype=bool)
+        width = int(rng.choice([width for width in range(2, layout.head_dim + 1, 2)]))
+        for head in np.flatnonzero(groups):
+            for span, count in zip(axis.spans, axis.counts(width), strict=True):
+                places = np.arange(axis.units)[span]
+                kept[head, rng.choice(places, size=count, replace=False)] = True
+        units.append(kept)
+    return layout.row(tuple(units))
 
 
 def random_windows(count: int = 3, length: int = 24, seed: int = 0, name: str = "windows") -> WindowSet:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
@@ -17,7 +18,7 @@ from transformers.initialization import no_init_weights
 
 from nas_llm.models._threads import steady_activations
 from nas_llm.models.families._modeling import modeling_module
-from nas_llm.space import Architecture, BoolArray, Genome
+from nas_llm.space import Architecture, BoolArray, Genome, IntArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,11 @@ class BlockNames:
     mlp_norm: str
 
     @property
+    def kept_units(self) -> str:
+        """Of the buffer that says which units of q and k each KV head keeps, where heads are not whole: ``K x n``."""
+        return f"{self.q.rpartition('.')[0]}.kept_units".lstrip(".")
+
+    @property
     def attention(self) -> tuple[str, ...]:
         """All projections of the attention sublayer."""
         return (self.q, self.k, self.v, self.o)
@@ -50,6 +56,21 @@ class BlockNames:
     def mlp(self) -> tuple[str, ...]:
         """All projections of the FFN sublayer."""
         return (*self.fc1, self.fc2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadSizes:
+    """What each head of a layer keeps.
+
+    Attributes:
+        qk: Channels of q and k.
+        vo: Channels of v and o.
+        units: Units of q and k: rotary pairs, and channels that are not turned.
+    """
+
+    qk: int
+    vo: int
+    units: int
 
 
 _MAKING_MODULES = threading.Lock()
@@ -143,14 +164,28 @@ class FamilyAdapter(ABC):
         modeling = self.modeling(model_type)
         return {"AutoModelForCausalLM": modeling.MODEL_CLASS, **getattr(modeling, "AUTO_CLASSES", {})}
 
-    def layer_overrides(self, architecture: Architecture, kv_groups: int, ffn_channels: int) -> dict[str, Any]:
-        """One layer's entry of ``per_layer_config``; removed sublayers are named under ``skip``."""
+    def layer_overrides(
+        self, architecture: Architecture, kv_groups: int, ffn_channels: int, heads: HeadSizes | None = None
+    ) -> dict[str, Any]:
+        """One layer's entry of ``per_layer_config``; removed sublayers are named under ``skip``.
+
+        Args:
+            architecture: The dense model's.
+            kv_groups: KV groups of the layer.
+            ffn_channels: FFN channels of the layer.
+            heads: What its heads keep; None = all.
+        """
         skip = [name for name, count in (("attention", kv_groups), ("mlp", ffn_channels)) if not count]
         return {
             **({"skip": skip} if skip else {}),
             **(self.attention_sizes(architecture, kv_groups) if kv_groups else {}),
+            **(self.head_sizes(heads) if kv_groups and heads is not None else {}),
             **(self.mlp_sizes(ffn_channels) if ffn_channels else {}),
         }
+
+    def head_sizes(self, heads: HeadSizes) -> dict[str, Any]:
+        """Configuration attributes of a layer whose heads are not whole; ``head_dim`` stays the dense model's."""
+        return {"qk_head_dim": heads.qk, "v_head_dim": heads.vo, "kept_units": heads.units}
 
     def global_overrides(self, architecture: Architecture) -> dict[str, Any]:
         """What the subnet's configuration says beside the dense one's: head width no longer follows from head count."""
@@ -171,9 +206,12 @@ class FamilyAdapter(ABC):
             if key not in {"model_type", "architectures", "quantization_config", "auto_map", "_name_or_path"}
         }
         values.update(self.global_overrides(architecture))
+        sizes = [layer_sizes(architecture, *masks) for masks in zip(genome.attn_mask, genome.mlp_mask, strict=True)]
+        for _, _, heads in (found for found in sizes if len(found) > 2):
+            # What not every layer says has to be said for all of them, too.
+            values.update(dict.fromkeys(self.head_sizes(heads)))
         values["per_layer_config"] = {
-            layer: self.layer_overrides(architecture, int(groups), int(channels))
-            for layer, (groups, channels) in enumerate(zip(genome.kv_groups, genome.ffn_channels, strict=True))
+            layer: self.layer_overrides(architecture, *found) for layer, found in enumerate(sizes)
         }
         subnet: PretrainedConfig = self.modeling(config.model_type).CONFIG_CLASS(**values)
         subnet._attn_implementation = config._attn_implementation
@@ -186,14 +224,18 @@ class FamilyAdapter(ABC):
             config: The dense model's.
             state: Its state dict, as :meth:`slice_block` returns it, on its device in its dtype.
         """
-        layer = self.block_module(config, *self._sizes(self.architecture(config), state))
+        layer = self.block_module(config, *self.sizes(self.architecture(config), state))
         layer.load_state_dict(state, assign=True)
         return layer.requires_grad_(False)
 
-    def block_module(self, config: PretrainedConfig, kv_groups: int, ffn_channels: int) -> nn.Module:
+    def block_module(
+        self, config: PretrainedConfig, kv_groups: int, ffn_channels: int, heads: HeadSizes | None = None
+    ) -> nn.Module:
         """An empty block (on the meta device) of the given sizes, as the family's modelling file has it."""
         layer_config = copy.copy(config)
-        overrides = self.layer_overrides(self.architecture(config), kv_groups, ffn_channels)
+        # A family of one's own may know whole heads alone.
+        more = () if heads is None else (heads,)
+        overrides = self.layer_overrides(self.architecture(config), kv_groups, ffn_channels, *more)
         for key, value in {**self.global_overrides(self.architecture(config)), "skip": [], **overrides}.items():
             setattr(layer_config, key, value)
         # The context exchanges functions of torch for the whole process.
@@ -201,10 +243,16 @@ class FamilyAdapter(ABC):
             layer: nn.Module = self.modeling(config.model_type).LAYER_CLASS(layer_config, 0)
         return steady_activations(layer.eval())
 
-    def _sizes(self, architecture: Architecture, state: Mapping[str, Tensor]) -> tuple[int, int]:
-        """KV groups and FFN channels of a sliced block."""
-        k, fc2 = state.get(f"{self.names.k}.weight"), state.get(f"{self.names.fc2}.weight")
-        return 0 if k is None else k.shape[0] // architecture.head_dim, 0 if fc2 is None else fc2.shape[1]
+    def sizes(self, architecture: Architecture, state: Mapping[str, Tensor]) -> tuple[Any, ...]:
+        """KV groups, FFN channels and, where they are not whole, :class:`HeadSizes` of a sliced block."""
+        k, v, fc2 = (state.get(f"{name}.weight") for name in (self.names.k, self.names.v, self.names.fc2))
+        channels, kept = 0 if fc2 is None else fc2.shape[1], state.get(self.names.kept_units)
+        if k is None or v is None:
+            return 0, channels
+        if kept is None:
+            return k.shape[0] // architecture.head_dim, channels
+        groups, units = kept.shape
+        return groups, channels, HeadSizes(qk=k.shape[0] // groups, vo=v.shape[0] // groups, units=units)
 
     def slice_block(
         self, architecture: Architecture, weights: Mapping[str, Tensor], attn_mask: BoolArray, mlp_mask: BoolArray
@@ -214,19 +262,23 @@ class FamilyAdapter(ABC):
         Args:
             architecture: The dense model's.
             weights: State dict of the dense block.
-            attn_mask: ``K`` bool, KV groups to inherit.
+            attn_mask: What to inherit of the attention: a row of any layout, in mode ``kv_group`` ``K`` bool.
             mlp_mask: ``P`` bool, FFN channels to inherit.
 
         Returns:
             State dict of the smaller block, sharing what is kept whole; a removed sublayer takes its biases (and, where
-            norms stand before the sublayer, its norm) with it.
+            norms stand before the sublayer, its norm) with it. Where heads are not whole, a buffer says which units of
+            q and k they keep.
         """
-        names, head_dim = self.names, architecture.head_dim
-        kv_rows = torch.from_numpy(attn_mask.repeat(head_dim).nonzero()[0])
-        q_rows = torch.from_numpy(attn_mask.repeat(head_dim * architecture.heads_per_group).nonzero()[0])
+        names, (qk, vo) = self.names, architecture.head_channels(attn_mask)
+        k_rows, q_rows, v_rows, o_columns = (
+            torch.from_numpy(mask.repeat(repeats, axis=0).reshape(-1).nonzero()[0])
+            for mask in (qk, vo)
+            for repeats in (1, architecture.heads_per_group)
+        )
         channels = torch.from_numpy(mlp_mask.nonzero()[0])
-        rows = {names.q: q_rows, names.k: kv_rows, names.v: kv_rows} | dict.fromkeys(names.fc1, channels)
-        columns = {names.o: q_rows, names.fc2: channels}
+        rows = {names.q: q_rows, names.k: k_rows, names.v: v_rows} | dict.fromkeys(names.fc1, channels)
+        columns = {names.o: o_columns, names.fc2: channels}
         removed: set[str] = set()
         for mask, parts, norm in (
             (attn_mask, names.attention, names.attn_norm),
@@ -245,4 +297,34 @@ class FamilyAdapter(ABC):
             elif module in columns and kind == "weight" and len(columns[module]) < weight.shape[1]:
                 weight = weight.index_select(1, columns[module].to(weight.device))
             sliced[key] = weight
+        if len(layer_sizes(architecture, attn_mask, mlp_mask)) > 2:
+            sliced[names.kept_units] = torch.from_numpy(kept_units(architecture, qk))
         return sliced
+
+
+def layer_sizes(architecture: Architecture, attn_mask: BoolArray, mlp_mask: BoolArray) -> tuple[Any, ...]:
+    """KV groups, FFN channels and, where they are not whole, :class:`HeadSizes` that one layer's masks keep."""
+    qk, vo = (mask[mask.any(-1)] for mask in architecture.head_channels(attn_mask))
+    if not len(qk) or (qk.all() and vo.all()):
+        return len(qk), int(mlp_mask.sum())
+    units = kept_units(architecture, qk).shape[1]
+    return len(qk), int(mlp_mask.sum()), HeadSizes(qk=int(qk[0].sum()), vo=int(vo[0].sum()), units=units)
+
+
+def kept_units(architecture: Architecture, qk: BoolArray) -> IntArray:
+    """Units of q and k that each KV head keeps: rotary pairs by their place in the tables, then the other channels.
+
+    Args:
+        architecture: The dense model's.
+        qk: ``K x d`` channels; heads without any are left out.
+    """
+    pairs = architecture.rotary_dim // 2
+    units = np.concatenate([qk[:, :pairs], qk[:, 2 * pairs :]], axis=1)
+    return np.stack([np.flatnonzero(row) for row in units if row.any()]).astype(np.int64)
+
+
+def placed(state: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+    """A state dict on a device, its weights in a type; what is no number with a fraction keeps its own."""
+    return {
+        name: weight.to(device, dtype if weight.is_floating_point() else weight.dtype) for name, weight in state.items()
+    }

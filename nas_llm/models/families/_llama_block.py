@@ -39,8 +39,16 @@ class LlamaBlock:
         self._has_attention = f"{names.q}.weight" in state
         self._has_mlp = f"{names.fc2}.weight" in state
         if self._has_attention:
-            self._heads = state[f"{names.q}.weight"].shape[0] // head_dim
-            self._groups = state[f"{names.k}.weight"].shape[0] // head_dim
+            kept = state.get(names.kept_units)
+            k_rows, v_rows = (state[f"{name}.weight"].shape[0] for name in (names.k, names.v))
+            self._groups = k_rows // head_dim if kept is None else kept.shape[0]
+            self._qk_width, self._v_width = k_rows // self._groups, v_rows // self._groups
+            self._heads = state[f"{names.q}.weight"].shape[0] // self._qk_width
+            self._pairs = None
+            if kept is not None:
+                pairs = kept[:, : self._qk_width - kept.shape[1]]
+                # Of the query heads, then of the keys, as they are rotated together.
+                self._pairs = torch.cat([pairs.repeat_interleave(self._heads // self._groups, 0), pairs])
             self._qkv = torch.cat([state[f"{name}.weight"] for name in (names.q, names.k, names.v)])
             biases = [state[f"{name}.bias"] for name in (names.q, names.k, names.v) if f"{name}.bias" in state]
             self._qkv_bias = torch.cat(biases) if biases else None
@@ -69,11 +77,13 @@ class LlamaBlock:
 
     def _attention(self, normed: Tensor, shape: torch.Size, cosines: Tensor, sines: Tensor) -> Tensor:
         batch, length, _ = shape
-        qkv = functional.linear(normed, self._qkv, self._qkv_bias).view(batch, length, -1, self._head_dim)
-        rotated = _rotate(qkv[:, :, : self._heads + self._groups], cosines, sines)
+        qkv = functional.linear(normed, self._qkv, self._qkv_bias).view(batch, length, -1)
+        turned = (self._heads + self._groups) * self._qk_width
+        qk = qkv[:, :, :turned].unflatten(-1, (-1, self._qk_width))
+        rotated = _rotate(qk, cosines, sines) if self._pairs is None else _rotate(qk, cosines, sines, self._pairs)
         query = rotated[:, :, : self._heads].transpose(1, 2)
         key = rotated[:, :, self._heads :].transpose(1, 2)
-        value = qkv[:, :, self._heads + self._groups :].transpose(1, 2)
+        value = qkv[:, :, turned:].unflatten(-1, (-1, self._v_width)).transpose(1, 2)
         scaling = self._head_dim**-0.5
         if blocked_attention_is_faster(qkv.device, qkv.dtype):
             mixed = blocked_causal_attention(query, key, value, scaling=scaling)
@@ -101,12 +111,24 @@ class LlamaBlock:
         return result if bias is None else result.add_(bias)
 
 
-def _rotate(heads: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """Rotary embedding of ``B x T x heads x d``; both halves of a table are equal."""
-    half = heads.shape[-1] // 2
-    cosines, sines = cosines[..., :half].unsqueeze(2), sines[..., :half].unsqueeze(2)
-    first, second = heads[..., :half], heads[..., half:]
+def _rotate(heads: Tensor, cosines: Tensor, sines: Tensor, pairs: Tensor | None = None) -> Tensor:
+    """Rotary embedding of ``B x T x heads x d``; both halves of a table are equal.
+
+    Args:
+        heads: Queries and keys.
+        cosines: ``1 x T x r``.
+        sines: ``1 x T x r``.
+        pairs: ``heads x n``, places in the tables of the pairs that each head has; default: all.
+    """
+    half = heads.shape[-1] // 2 if pairs is None else pairs.shape[1]
+    if pairs is None:
+        cosines, sines = cosines[..., :half].unsqueeze(2), sines[..., :half].unsqueeze(2)
+    else:
+        cosines, sines = cosines[..., pairs], sines[..., pairs]
+    first, second = heads[..., :half], heads[..., half : 2 * half]
     result = torch.empty_like(heads, memory_format=torch.contiguous_format)
     torch.mul(first, cosines, out=result[..., :half]).addcmul_(second, sines, value=-1.0)
-    torch.mul(second, cosines, out=result[..., half:]).addcmul_(first, sines)
+    torch.mul(second, cosines, out=result[..., half : 2 * half]).addcmul_(first, sines)
+    if heads.shape[-1] > 2 * half:
+        result[..., 2 * half :] = heads[..., 2 * half :]
     return result

@@ -2,20 +2,25 @@
 
 Each layer takes ``num_attention_heads``, ``num_key_value_heads`` and ``intermediate_size`` from its own entry; a
 sublayer named in ``skip`` ("attention", "mlp") is not there at all. Heads keep the dense model's ``head_dim``, and so
-the softmax scale and the rotary frequencies.
+the softmax scale and the rotary frequencies. Where they keep fewer channels, ``qk_head_dim`` and ``v_head_dim`` say how
+many, and the buffer ``kept_units`` says which rotary pairs.
 """
 
+import torch
 from huggingface_hub.dataclasses import strict
 from torch import nn
 from transformers.modeling_layers import GenericForSequenceClassification
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.llama.configuration_llama import LlamaConfig
 from transformers.models.llama.modeling_llama import (
+    LlamaAttention,
     LlamaDecoderLayer,
     LlamaForCausalLM,
     LlamaModel,
     LlamaPreTrainedModel,
     LlamaRMSNorm,
     LlamaRotaryEmbedding,
+    eager_attention_forward,
 )
 
 
@@ -33,6 +38,65 @@ class NasLlamaConfig(LlamaConfig):
         LlamaConfig.validate_rope(self.per_layer_config[0])
 
 
+class NasLlamaAttention(LlamaAttention):
+    """Llama attention whose heads keep some channels of q and k, and some of v and o.
+
+    Buffer:
+        kept_units: ``K x n``, the rotary pairs that each KV head and its query heads keep, by their place in the
+            tables; channels that are not turned stand behind them, in the weights as in the buffer.
+    """
+
+    def __init__(self, config, layer_idx):
+        super().__init__(config, layer_idx)
+        heads, groups = config.num_attention_heads, config.num_key_value_heads
+        self.qk_head_dim, self.v_head_dim = config.qk_head_dim, config.v_head_dim
+        self.num_pairs = config.qk_head_dim - config.kept_units
+        bias = self.q_proj.bias is not None
+        self.q_proj = nn.Linear(config.hidden_size, heads * self.qk_head_dim, bias=bias)
+        self.k_proj = nn.Linear(config.hidden_size, groups * self.qk_head_dim, bias=bias)
+        self.v_proj = nn.Linear(config.hidden_size, groups * self.v_head_dim, bias=bias)
+        self.o_proj = nn.Linear(heads * self.v_head_dim, config.hidden_size, bias=self.o_proj.bias is not None)
+        self.register_buffer("kept_units", torch.zeros(groups, config.kept_units, dtype=torch.int64))
+        # Of the configuration class: a stray key of a config.json says nothing.
+        self.window = config.sliding_window if "sliding_window" in LlamaConfig.__dataclass_fields__ else None
+
+    def forward(
+        self, hidden_states, position_embeddings=None, attention_mask=None, past_key_values=None, cache=None, **kwargs
+    ):
+        """Attend as the dense model does, with the channels that are there."""
+        shape = hidden_states.shape[:-1]
+        query, key, value = (
+            projection(hidden_states).view(*shape, -1, width).transpose(1, 2)
+            for projection, width in (
+                (self.q_proj, self.qk_head_dim),
+                (self.k_proj, self.qk_head_dim),
+                (self.v_proj, self.v_head_dim),
+            )
+        )
+        pairs = self.kept_units[:, : self.num_pairs]
+        query = self.rotated(query, pairs.repeat_interleave(self.num_key_value_groups, 0), *position_embeddings)
+        key = self.rotated(key, pairs, *position_embeddings)
+        # transformers is renaming the argument.
+        cache = past_key_values if cache is None else cache
+        if cache is not None:
+            key, value = cache.update(key, value, self.layer_idx)
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
+        if self.window is not None:
+            kwargs["sliding_window"] = self.window
+        dropout = self.attention_dropout if self.training else 0.0
+        mixed, weights = attend(
+            self, query, key, value, attention_mask, dropout=dropout, scaling=self.scaling, **kwargs
+        )
+        return self.o_proj(mixed.reshape(*shape, -1).contiguous()), weights
+
+    def rotated(self, states, pairs, cos, sin):
+        """Turn ``B x heads x T x width`` by the angles of each head's own pairs, ``heads x n``."""
+        cos, sin = (table[..., pairs].transpose(1, 2) for table in (cos, sin))
+        count = pairs.shape[1]
+        first, second, rest = states.split([count, count, states.shape[-1] - 2 * count], dim=-1)
+        return torch.cat([first * cos - second * sin, second * cos + first * sin, rest], dim=-1)
+
+
 class NasLlamaDecoderLayer(LlamaDecoderLayer):
     """A Llama block whose sublayers may be missing.
 
@@ -43,6 +107,8 @@ class NasLlamaDecoderLayer(LlamaDecoderLayer):
 
     def __init__(self, config, layer_idx):
         super().__init__(config, layer_idx)
+        if getattr(config, "qk_head_dim", None):
+            self.self_attn = NasLlamaAttention(config, layer_idx)
         if "attention" in config.skip:
             self.self_attn = self.input_layernorm = None
         if "mlp" in config.skip:

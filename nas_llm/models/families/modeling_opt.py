@@ -1,13 +1,16 @@
 """OPT whose layers differ in size, as transformers' ``per_layer_config`` says; needs nothing but transformers.
 
 Each layer takes ``num_attention_heads`` and ``ffn_dim`` from its own entry; a sublayer named in ``skip`` ("attention",
-"mlp") is not there at all. Heads keep the dense model's ``head_dim``, and so the softmax scale. With norms after the
-residual sum (``do_layer_norm_before=False``) a removed sublayer leaves its norm behind.
+"mlp") is not there at all. Heads keep the dense model's ``head_dim``, and so the softmax scale; where they keep fewer
+channels, ``qk_head_dim`` and ``v_head_dim`` say how many, and the buffer ``kept_units`` says which of q and k. With
+norms after the residual sum (``do_layer_norm_before=False``) a removed sublayer leaves its norm behind.
 """
 
+import torch
 from huggingface_hub.dataclasses import strict
 from torch import nn
 from transformers.activations import ACT2FN
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.opt.configuration_opt import OPTConfig
 from transformers.models.opt.modeling_opt import (
     OPTAttention,
@@ -17,6 +20,7 @@ from transformers.models.opt.modeling_opt import (
     OPTForSequenceClassification,
     OPTLearnedPositionalEmbedding,
     OPTModel,
+    eager_attention_forward,
 )
 
 
@@ -45,11 +49,43 @@ class NasOPTAttention(OPTAttention):
         self.head_dim = config.head_dim
         self.is_causal = True
         self.scaling = self.head_dim**-0.5
-        inner = self.num_heads * self.head_dim
+        kept = getattr(config, "qk_head_dim", None)
+        self.qk_head_dim, self.v_head_dim = (kept, config.v_head_dim) if kept else (self.head_dim, self.head_dim)
+        if kept:
+            self.register_buffer("kept_units", torch.zeros(self.num_heads, config.kept_units, dtype=torch.int64))
+        inner, outer = self.num_heads * self.qk_head_dim, self.num_heads * self.v_head_dim
         self.k_proj = nn.Linear(self.embed_dim, inner, bias=self.enable_bias)
-        self.v_proj = nn.Linear(self.embed_dim, inner, bias=self.enable_bias)
+        self.v_proj = nn.Linear(self.embed_dim, outer, bias=self.enable_bias)
         self.q_proj = nn.Linear(self.embed_dim, inner, bias=self.enable_bias)
-        self.out_proj = nn.Linear(inner, self.embed_dim, bias=self.enable_bias)
+        self.out_proj = nn.Linear(outer, self.embed_dim, bias=self.enable_bias)
+
+    def forward(
+        self,
+        hidden_states,
+        past_key_values=None,
+        attention_mask=None,
+        output_attentions=False,
+        cache=None,
+        **kwargs,
+    ):
+        """Attend as the dense model does, with the channels that are there."""
+        shape = hidden_states.shape[:-1]
+        query, key, value = (
+            states.view(*shape, self.num_heads, -1).transpose(1, 2)
+            for states in (
+                self.q_proj(hidden_states) * self.scaling,
+                self.k_proj(hidden_states),
+                self.v_proj(hidden_states),
+            )
+        )
+        # transformers is renaming the argument.
+        cache = past_key_values if cache is None else cache
+        if cache is not None:
+            key, value = cache.update(key, value, self.layer_idx)
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
+        dropout = self.dropout if self.training else 0.0
+        mixed, weights = attend(self, query, key, value, attention_mask, dropout=dropout, scaling=1.0, **kwargs)
+        return self.out_proj(mixed.reshape(*shape, -1).contiguous()), weights
 
 
 class NasOPTDecoderLayer(OPTDecoderLayer):
