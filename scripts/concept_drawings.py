@@ -371,7 +371,7 @@ def kv_group() -> Drawing:
         16,
         392,
         [
-            "S_attn = 1 0 1 omits KV head 1, and with it query heads 3, 4, 5: nobody else could use its keys and values.",
+            "S_attn = 1 0 1 omits KV head 1, and with it query heads 3, 4, 5: they can use no other keys.",
             "Left over: q 384 × 576, k and v 128 × 576, o 576 × 384.",
             "What leaves: 2 (g + 1) · d · D = 294,912 parameters, and a third of this layer's KV cache.",
         ],
