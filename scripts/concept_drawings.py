@@ -457,7 +457,7 @@ def head_modes() -> Drawing:
         368,
         140,
         '["kv_group", "head_dim_split"]',
-        "first whole groups (head 0 is gone), then channels inside of those that stay",
+        "a KV head may lose all of its units (head 0 here): then its whole group is gone",
     )
     rows(402, [(PAIRS, of_pairs(""), "qk"), (CHANNELS, of_channels(""), "vo")], x=x0)
     rows(402, [(PAIRS, of_pairs("bcd"), "qk"), (CHANNELS, of_channels("1246"), "vo")], x=x1, label=False)
