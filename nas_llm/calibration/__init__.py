@@ -2,12 +2,15 @@
 
 from nas_llm.calibration._calibrate import SCORERS, Calibration, Scorer, calibrate
 from nas_llm.calibration._gram import BlockGrams, Gram, damped, stream_grams
+from nas_llm.calibration._heads import HEAD_SCORERS, head_importance, head_obs
 from nas_llm.calibration._importance import importance
 from nas_llm.calibration._kept_grams import KeptGrams, keep_grams
 from nas_llm.calibration._obs import elimination_ranks, obs
 from nas_llm.calibration._store import GramStore
+from nas_llm.calibration._value_rotation import rotate_values, rotated_gram, value_rotation
 
 __all__ = [
+    "HEAD_SCORERS",
     "SCORERS",
     "BlockGrams",
     "Calibration",
@@ -18,8 +21,13 @@ __all__ = [
     "calibrate",
     "damped",
     "elimination_ranks",
+    "head_importance",
+    "head_obs",
     "importance",
     "keep_grams",
     "obs",
+    "rotate_values",
+    "rotated_gram",
     "stream_grams",
+    "value_rotation",
 ]

@@ -5,26 +5,30 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from nas_llm.cache import cache_dir, keep_folder
 from nas_llm.calibration._gram import BlockGrams, Gram, stream_grams
+from nas_llm.calibration._heads import HEAD_SCORERS, score_moments
 from nas_llm.calibration._importance import importance
 from nas_llm.calibration._obs import obs
 from nas_llm.calibration._store import GramStore
+from nas_llm.calibration._value_rotation import rotate_values, rotated_gram, value_rotation
 from nas_llm.data import WindowSet
 from nas_llm.errors import ConfigError
-from nas_llm.models import DenseModel
-from nas_llm.settings import CalibrationDefaults
-from nas_llm.space import FloatArray, UnitScores
+from nas_llm.models import DenseModel, rotate_state
+from nas_llm.settings import CalibrationDefaults, SpaceDefaults
+from nas_llm.space import AttentionLayout, FloatArray, UnitScores
 
 # Raised whenever the meaning of what is kept changes.
 _FORMAT = 1
+_ROTATIONS = "rotations.safetensors"
 
 
 class Scorer(Protocol):
@@ -47,11 +51,14 @@ class Calibration:
         scores: Importance of every unit.
         key: Identity of everything that went in: model, text, scorer, damping.
         tokens: Calibration tokens.
+        dense: The model that scores and Grams speak of: the given one, or the same function with its values in another
+            basis.
     """
 
     scores: UnitScores
     key: str
     tokens: int
+    dense: DenseModel
     _store: GramStore
 
     def grams(self, layer: int) -> tuple[Gram, Gram]:
@@ -65,6 +72,8 @@ def calibrate(
     *,
     scorer: str = CalibrationDefaults.scorer,
     damping: float = CalibrationDefaults.damping,
+    layout: AttentionLayout | None = None,
+    rotate: bool = SpaceDefaults.rotate_values,
     device: torch.device,
     on_layer: Callable[[int], None] = lambda layer: None,
 ) -> Calibration:
@@ -75,6 +84,9 @@ def calibrate(
         windows: Calibration windows.
         scorer: ``importance`` (equations 1-3) or ``obs`` (nested block elimination).
         damping: Ridge on X X^T as a fraction of its mean diagonal.
+        layout: Of the attention masks; default ``kv_group``.
+        rotate: Whether values are turned inside each KV group first (see :func:`value_rotation`): scores and Grams are
+            then those of :attr:`Calibration.dense`.
         device: Where to compute.
         on_layer: Called with a block's index when it is done.
 
@@ -86,29 +98,73 @@ def calibrate(
         raise ConfigError(f"unknown scorer '{scorer}'; known are {', '.join(SCORERS)}")
     settings = {
         "format": _FORMAT,
-        "model": dense.revision,
+        "model": dense.identity,
         "windows": windows.digest(),
         "scorer": scorer,
         "damping": damping,
         "device": device.type,
     }
+    inside = layout if layout is not None and layout.axes else None
+    if inside is not None:
+        settings |= {"mode": inside.mode, "rotary_dim": inside.rotary_dim}
+    if rotate:
+        settings["rotate"] = 1
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
     target = cache_dir() / "calibration" / key
 
     def make(folder: Path) -> None:
         store = GramStore(folder)
-        attn, mlp = [], []
+        attn, mlp, heads, rotations = [], [], [], {}
         for layer, grams in stream_grams(dense, windows, device=device):
             weights = {name: weight.to(device) for name, weight in dense.block_state(layer).items()}
+            if rotate:
+                rotation = _rotation(dense, weights, grams, inside)
+                rotations[str(layer)] = rotation
+                weights = rotate_state(dense.adapter.names, dense.architecture, weights, rotation)
+                grams = replace(grams, o_in=rotated_gram(dense.architecture, grams.o_in, rotation))
             attn_scores, mlp_scores = SCORERS[scorer](dense, weights, grams, damping=damping)
             attn.append(attn_scores)
             mlp.append(mlp_scores)
+            if inside is not None:
+                heads.append(HEAD_SCORERS[scorer](dense, weights, grams, inside, damping=damping))
             store.put(layer, grams.o_in, grams.fc2_in)
             on_layer(layer)
-        UnitScores(_rounded(attn), _rounded(mlp)).save(folder / "scores.npz")
+        if rotate:
+            save_file(rotations, folder / _ROTATIONS)
+        if inside is None:
+            UnitScores(_rounded(attn), _rounded(mlp)).save(folder / "scores.npz")
+        else:
+            UnitScores(_rounded(heads), _rounded(mlp), inside, _rounded(attn)).save(folder / "scores.npz")
 
     keep_folder(target, make, witness="scores.npz")
-    return Calibration(UnitScores.load(target / "scores.npz"), key, windows.num_tokens, GramStore(target))
+    if rotate:
+        rotations = load_file(target / _ROTATIONS)
+        found = [rotations[str(layer)] for layer in range(dense.architecture.num_layers)]
+        dense = rotate_values(dense, found, key=f"values-{key}")
+    scores = UnitScores.load(target / "scores.npz")
+    return Calibration(scores, key, windows.num_tokens, dense, GramStore(target))
+
+
+def _rotation(
+    dense: DenseModel, weights: Mapping[str, Tensor], grams: BlockGrams, layout: AttentionLayout | None
+) -> Tensor:
+    """The basis of a layer's values; with one mask for q, k, v and o the best channels go where q and k are best."""
+    a, order = dense.architecture, None
+    if layout is not None and len(layout.axes) == 1:
+        moments = score_moments(dense, weights, grams).cpu()
+        # The two channels of a rotary pair stay beside each other in the order.
+        pairs = a.rotary_dim // 2
+        partner = torch.arange(a.head_dim)
+        partner[pairs : 2 * pairs] -= pairs
+        order = torch.stack([torch.argsort(-row[partner], stable=True) for row in moments])
+        order = torch.stack([row[torch.argsort(_first_seen(partner[row]), stable=True)] for row in order])
+    return value_rotation(a, weights[f"{dense.adapter.names.o}.weight"], grams.o_in, order)
+
+
+def _first_seen(labels: Tensor) -> Tensor:
+    """For each entry the place at which its label stands first."""
+    seen: dict[int, int] = {}
+    return torch.tensor([seen.setdefault(label, place) for place, label in enumerate(labels.tolist())])
 
 
 def _rounded(scores: Sequence[Tensor]) -> FloatArray:

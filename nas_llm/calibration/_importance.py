@@ -42,14 +42,34 @@ def importance_terms(
     Returns:
         ``4 x K`` for q, k, v and o, and ``(number of first projections + 1) x P``, fc2 last; float64.
     """
-    names, architecture = dense.adapter.names, dense.architecture
-    groups = architecture.num_kv_heads
-    attn_in, mlp_in = _column_weight(grams.attn_in, damping), _column_weight(grams.mlp_in, damping)
-    attn_terms = [_squares(weights, name) @ attn_in for name in (names.q, names.k, names.v)]
-    attn_terms.append(_squares(weights, names.o).sum(0) * _column_weight(grams.o_in, damping))
+    names, groups = dense.adapter.names, dense.architecture.num_kv_heads
+    mlp_in = _column_weight(grams.mlp_in, damping)
+    attn_terms = _attention_terms(dense, weights, grams, damping)
     mlp_terms = [_squares(weights, name) @ mlp_in for name in names.fc1]
     mlp_terms.append(_squares(weights, names.fc2).sum(0) * _column_weight(grams.fc2_in, damping))
     return torch.stack([term.view(groups, -1).sum(1) for term in attn_terms]), torch.stack(mlp_terms)
+
+
+def importance_channels(
+    dense: DenseModel, weights: Mapping[str, Tensor], grams: BlockGrams, damping: float
+) -> tuple[Tensor, ...]:
+    """What q, k, v and o each add to the score of a channel of a KV head, in its own scale; arguments as above.
+
+    Returns:
+        Four times ``K x d`` float64; those of q and o are summed over the query heads of the group.
+    """
+    a = dense.architecture
+    terms = _attention_terms(dense, weights, grams, damping)
+    return tuple(term.view(a.num_kv_heads, -1, a.head_dim).sum(1) for term in terms)
+
+
+def _attention_terms(
+    dense: DenseModel, weights: Mapping[str, Tensor], grams: BlockGrams, damping: float
+) -> list[Tensor]:
+    """Scores of the rows of q, k and v and of the columns of o."""
+    names, attn_in = dense.adapter.names, _column_weight(grams.attn_in, damping)
+    terms = [_squares(weights, name) @ attn_in for name in (names.q, names.k, names.v)]
+    return [*terms, _squares(weights, names.o).sum(0) * _column_weight(grams.o_in, damping)]
 
 
 def _squares(weights: Mapping[str, Tensor], name: str) -> Tensor:

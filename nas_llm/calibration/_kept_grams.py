@@ -56,7 +56,7 @@ def keep_grams(
     Raises:
         RunError: If the cache folder cannot be written.
     """
-    settings = {"format": _FORMAT, "model": dense.revision, "windows": windows.digest(), "device": device.type}
+    settings = {"format": _FORMAT, "model": dense.identity, "windows": windows.digest(), "device": device.type}
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
 
     def make(folder: Path) -> None:

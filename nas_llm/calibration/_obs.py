@@ -42,7 +42,7 @@ def obs(
     return attn, mlp
 
 
-def elimination_ranks(weight: Tensor, hessian: Tensor, *, width: int, at_once: int = 1) -> Tensor:
+def elimination_ranks(weight: Tensor, hessian: Tensor, *, width: int, at_once: int = 1, heads: int = 1) -> Tensor:
     """Order in which groups of adjacent columns leave a linear map.
 
     Args:
@@ -50,9 +50,10 @@ def elimination_ranks(weight: Tensor, hessian: Tensor, *, width: int, at_once: i
         hessian: ``n x n`` positive definite, on any device.
         width: Columns of one group; divides n.
         at_once: Groups removed between two updates.
+        heads: Parts of equally many adjacent groups that lose equally many between two updates.
 
     Returns:
-        ``n / width`` float64 on the CPU: 0 for the group removed first.
+        ``n / width`` float64 on the CPU: 0 for the group removed first, of each part.
     """
     w = weight.to(hessian.device, torch.float64).clone()
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian))
@@ -63,9 +64,13 @@ def elimination_ranks(weight: Tensor, hessian: Tensor, *, width: int, at_once: i
     while len(alive):
         # In float32: copies of one unit cost the same, though inverses differ from one number of threads to another.
         costs = _costs(w, inverse, width).float()
-        order = costs.argsort(stable=True)[:at_once]
-        ranks[alive[order].cpu()] = torch.arange(removed, removed + len(order), dtype=torch.float64)
-        removed += len(order)
+        left = len(alive) // heads
+        chosen = costs.view(heads, left).argsort(dim=1, stable=True)[:, :at_once]
+        order = (chosen + left * torch.arange(heads, device=chosen.device)[:, None]).reshape(-1)
+        count = chosen.shape[1]
+        places = torch.arange(removed, removed + count, dtype=torch.float64).repeat(heads)
+        ranks[alive[order].cpu()] = places
+        removed += count
         keep = torch.ones(len(alive), dtype=torch.bool, device=alive.device)
         keep[order] = False
         alive = alive[keep]

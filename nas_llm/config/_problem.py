@@ -6,11 +6,20 @@ from math import isfinite
 from statistics import median_low
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    model_validator,
+)
 
 from nas_llm.config._objectives import check_objectives, known_objective, load_objectives, measured_objectives
 from nas_llm.config._refit_values import Damping, Method, Target
 from nas_llm.config._template import template_fields
+from nas_llm.errors import SpaceError
 from nas_llm.settings import (
     FINISHING_METHODS,
     AdmmDefaults,
@@ -31,7 +40,7 @@ from nas_llm.settings import (
     SourceDefaults,
     SpaceDefaults,
 )
-from nas_llm.space import objective
+from nas_llm.space import attention_modes, objective
 
 Ratio = Annotated[float, Field(gt=0.0, le=1.0)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -139,10 +148,25 @@ class DataSection(_Section):
         return self
 
 
+AttentionMode = Literal["kv_group", "head_dim", "head_dim_split"]
+
+
 class SpaceSection(_Section):
     """``[space]``: which genomes are allowed."""
 
-    attention: Literal["kv_group"] = Field("kv_group", description="Unit of attention pruning.")
+    attention: AttentionMode | tuple[AttentionMode, ...] = Field(
+        SpaceDefaults.attention,
+        description="Unit of attention pruning: kv_group = whole KV groups, head_dim = channels inside every head (the "
+        "paper's), head_dim_split = those of q/k and of v/o apart; kv_group together with one of the others = both.",
+    )
+    head_multiple: PositiveInt | None = Field(
+        None, description="Alignment of the channels that a head keeps; default an eighth of a head."
+    )
+    rotate_values: bool = Field(
+        SpaceDefaults.rotate_values,
+        description="Turn v and o inside each KV group first, exactly, so that their channels stand in the order of "
+        "their worth.",
+    )
     ffn_multiple: PositiveInt = SpaceDefaults.ffn_multiple
     attn_ratio: tuple[Ratio, Ratio] = SpaceDefaults.attn_ratio
     mlp_ratio: tuple[Ratio, Ratio] = SpaceDefaults.mlp_ratio
@@ -152,6 +176,12 @@ class SpaceSection(_Section):
 
     @model_validator(mode="after")
     def _ordered(self) -> SpaceSection:
+        try:
+            attention_modes(self.attention)
+        except SpaceError as error:
+            raise ValueError(f"space.{error}") from error
+        if self.head_multiple is not None and attention_modes(self.attention) == ("kv_group",):
+            raise ValueError('space.head_multiple is for attention = "head_dim" or "head_dim_split"; leave it out')
         for name in ("attn_ratio", "mlp_ratio"):
             low, high = getattr(self, name)
             if low > high:

@@ -31,6 +31,7 @@ from nas_llm.models.families import (
     known_adapter,
     modeling_template,
     register_family,
+    rotate_state,
     supported_model_types,
 )
 
@@ -67,6 +68,7 @@ __all__ = [
     "resolve_device",
     "resolve_dtype",
     "resolve_model",
+    "rotate_state",
     "steady_activations",
     "supported_model_types",
 ]

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nas_llm.models._identity import FileStamps
 from nas_llm.models._lazy import WeightFiles, cast, module_name
-from nas_llm.models.families import FamilyAdapter
+from nas_llm.models.families import FamilyAdapter, rotate_state
 from nas_llm.space import Architecture
 
 
@@ -30,6 +30,9 @@ class DenseModel:
         sample: Name of the text sample that ships with the package for this model, if any.
         files: Where the blocks' weights are read from, when they are not held in memory.
         stamps: Of the files that the weights are views of, where memory is too short for copies.
+        rotation_key: Which other basis the values of the weights stand in, if they do; see
+            :func:`nas_llm.calibration.rotate_values`.
+        rotations: That basis, where blocks are read from files.
     """
 
     model: PreTrainedModel
@@ -41,6 +44,13 @@ class DenseModel:
     sample: str | None = None
     files: WeightFiles | None = None
     stamps: FileStamps | None = None
+    rotation_key: str = ""
+    rotations: tuple[Tensor, ...] = ()
+
+    @property
+    def identity(self) -> str:
+        """Identity of the weights as they are here, for caches: the revision, and the basis of the values."""
+        return f"{self.revision}:{self.rotation_key}" if self.rotation_key else self.revision
 
     @property
     def block_prefix(self) -> str:
@@ -65,7 +75,10 @@ class DenseModel:
         self.check_files()
         if self.files is not None:
             dtype = next(self.model.parameters()).dtype
-            return cast(self.files.block(f"{self.block_prefix}.{layer}"), torch.device("cpu"), dtype)
+            state = cast(self.files.block(f"{self.block_prefix}.{layer}"), torch.device("cpu"), dtype)
+            if self.rotations:
+                state = rotate_state(self.adapter.names, self.architecture, state, self.rotations[layer])
+            return state
         return self.adapter.layers(self.model)[layer].state_dict()
 
     def block(self, layer: int, device: torch.device, dtype: torch.dtype) -> nn.Module:

@@ -68,7 +68,7 @@ class _OwnGrams:
     @property
     def key(self) -> str:
         """Identity of model, text and device."""
-        return f"{self._dense.revision}:{self._windows.digest()}:{self._device.type}"
+        return f"{self._dense.identity}:{self._windows.digest()}:{self._device.type}"
 
     def grams(self, layer: int) -> tuple[Gram, Gram]:
         """Grams of the inputs of a block's o and fc2."""

@@ -110,13 +110,15 @@ def prepare(
         splits.calibration,
         scorer=problem.calibration.scorer,
         damping=problem.calibration.damping,
+        layout=search_space(problem, architecture).layout,
+        rotate=problem.space.rotate_values,
         device=device,
         on_layer=on_layer,
     )
     on_event(StageFinished("calibration", f"{splits.calibration.num_tokens:,} tokens"))
     return Prepared(
         problem=problem,
-        dense=dense,
+        dense=calibration.dense,
         device=device,
         dtype=resolved_dtype,
         splits=splits,

@@ -151,6 +151,8 @@ def search_space(problem: Problem, architecture: Architecture) -> SearchSpace:
     """The genomes that a problem allows."""
     return SearchSpace(
         architecture,
+        attention=problem.space.attention,
+        head_multiple=problem.space.head_multiple,
         ffn_multiple=problem.space.ffn_multiple,
         attn_ratio=problem.space.attn_ratio,
         mlp_ratio=problem.space.mlp_ratio,

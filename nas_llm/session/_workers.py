@@ -16,7 +16,7 @@ from nas_llm.config import Problem, load_plugins
 from nas_llm.data import Splits
 from nas_llm.models import load_model, resolve_device, resolve_dtype
 from nas_llm.session._cost_model import problem_costs
-from nas_llm.session._prepared import Prepared
+from nas_llm.session._prepared import Prepared, search_space
 from nas_llm.session._ray import RayPool
 from nas_llm.session._resources import Resources
 from nas_llm.space import LatencyTable
@@ -78,19 +78,22 @@ def _load_worker(
     if device.type == "cpu":
         keep_freed_memory()
     dense = load_model(problem.model.source, revision=problem.model.revision, offload=problem.model.offload)
+    calibration = calibrate(
+        dense,
+        splits.calibration,
+        scorer=problem.calibration.scorer,
+        damping=problem.calibration.damping,
+        layout=search_space(problem, dense.architecture).layout,
+        rotate=problem.space.rotate_values,
+        device=device,
+    )
     return Prepared(
         problem=problem,
-        dense=dense,
+        dense=calibration.dense,
         device=device,
         dtype=resolve_dtype(dtype, device),
         splits=splits,
-        calibration=calibrate(
-            dense,
-            splits.calibration,
-            scorer=problem.calibration.scorer,
-            damping=problem.calibration.damping,
-            device=device,
-        ),
+        calibration=calibration,
         cost_model=problem_costs(problem, dense.architecture, base_dir=base_dir, latency=latency),
         base_dir=base_dir,
         resources=resources,

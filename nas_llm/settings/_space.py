@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 ATTENTION_MODES = ("kv_group", "head_dim", "head_dim_split")
 """Units of attention pruning: whole KV groups; channels of every head; those of q/k and of v/o apart."""
@@ -16,7 +17,7 @@ class SpaceDefaults:
     attn_ratio: tuple[float, float] = (0.3, 1.0)
     mlp_ratio: tuple[float, float] = (0.1, 1.0)
     protected_layers: tuple[int, ...] = ()
-    attention: tuple[str, ...] = ("kv_group",)
+    attention: Literal["kv_group"] = "kv_group"
     rotate_values: bool = False
 
 

@@ -167,7 +167,7 @@ class PopulationEvaluator:
         else:
             self._walk = LayerMajorWalk(self.blocks, self.states, self._windows, batch_windows=batch_windows)
         weights = reconstructor.identity if reconstructor else "inherited"
-        self.identity = "|".join(("v4", dense.revision, windows.digest(), metric, str(dtype), device.type, weights))
+        self.identity = "|".join(("v4", dense.identity, windows.digest(), metric, str(dtype), device.type, weights))
 
     def evaluate(
         self,

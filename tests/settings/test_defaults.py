@@ -105,8 +105,9 @@ PAIRS: list[tuple[str, list[Any]]] = [
     *(
         (f"space.{name}", [section(SpaceSection, name), library(SearchSpace, name)])
         for name in SpaceSection.model_fields
-        if name != "attention"
+        if name != "rotate_values"
     ),
+    ("space.rotate_values", [section(SpaceSection, "rotate_values"), library(calibrate, "rotate")]),
     ("space.ffn_multiple", [section(SpaceSection, "ffn_multiple"), library(measure_latency_table, "ffn_multiple")]),
     ("latency", [LatencySection(), *(library(f, "settings") for f in (measure_latency_table, latency_table))]),
     *(

@@ -12,6 +12,7 @@ from nas_llm.models.families._registry import (
     register_subnet_class,
     supported_model_types,
 )
+from nas_llm.models.families._value_rotation import rotate_state
 
 __all__ = [
     "SUBNET_PREFIX",
@@ -28,5 +29,6 @@ __all__ = [
     "placed",
     "register_family",
     "register_subnet_class",
+    "rotate_state",
     "supported_model_types",
 ]
