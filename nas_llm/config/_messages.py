@@ -114,7 +114,8 @@ def _choice_hint(value: str, location: Sequence[int | str], model: type[BaseMode
 
 def _strings(annotation: Any) -> list[str]:
     arguments = get_args(annotation)
-    return [a for a in arguments if isinstance(a, str)] or [s for a in arguments for s in _strings(a)]
+    found = [a for a in arguments if isinstance(a, str)] or [s for a in arguments for s in _strings(a)]
+    return list(dict.fromkeys(found))
 
 
 def _model_at(location: Iterable[int | str], model: type[BaseModel]) -> type[BaseModel] | None:

@@ -124,6 +124,7 @@ class Prepared:
             metric=problem.quality,
             scores=scores,
             step=max(1, steps) * multiple,
+            head_step=self.space.head_multiple if self.space.layout.axes else 0,
             tokens=problem.search.descent.tokens,
             device=self.device,
             dtype=self.dtype,

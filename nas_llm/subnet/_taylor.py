@@ -1,11 +1,11 @@
-"""First-order marginals: what each FFN's next channels are worth to one subnet, from one backward pass."""
+"""First-order marginals: what each sublayer's next channels are worth to one subnet, from one backward pass."""
 
 from __future__ import annotations
 
 import copy
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from nas_llm.data import WindowSet
 from nas_llm.models import DenseModel, fast_float32, on_device
 from nas_llm.models.families import placed
 from nas_llm.settings import DescentDefaults
-from nas_llm.space import BoolArray, Genome, Marginals, UnitScores, resize_mask
+from nas_llm.space import BoolArray, Genome, Marginals, UnitScores, resize_attention, resize_mask
 from nas_llm.subnet._blocks import Reconstructor
 from nas_llm.subnet._metric import metric_named
 
@@ -38,15 +38,24 @@ class _Projection(NamedTuple):
 
 @dataclass(eq=False)
 class _Gradient:
-    """Derivative of the summed loss by an output projection whose inputs are all units within reach.
+    """Derivative of the summed loss by a projection that has all units within reach.
 
     Attributes:
-        weight: ``D x n`` float32.
-        bias: ``D`` float32.
+        weight: ``D x n`` float32, of q ``n x D``.
+        bias: ``D`` float32, of q ``n``.
     """
 
     weight: Tensor | float = 0.0
     bias: Tensor | float = 0.0
+
+
+@dataclass(eq=False)
+class _Gradients:
+    """Of one layer: fc2, and where masks lie inside heads o and q."""
+
+    fc2: _Gradient = field(default_factory=_Gradient)
+    o: _Gradient = field(default_factory=_Gradient)
+    q: _Gradient = field(default_factory=_Gradient)
 
 
 class TaylorMarginals:
@@ -56,7 +65,8 @@ class TaylorMarginals:
     within reach that are not inherited take part in the pass with zero columns, so their derivatives are known, too,
     and the change of fc2 is the difference of its refits for both masks, so that the prediction accounts for what
     reconstruction will repair. One pass gives both directions for all layers, at about the cost of four candidates.
-    No weight is ever changed by a derivative.
+    No weight is ever changed by a derivative. Channels of v and o inside heads are expanded in o in the same way, those
+    of q and k in q, whose rows come or go as they are.
 
     Args:
         dense: The model to slice.
@@ -64,6 +74,7 @@ class TaylorMarginals:
         metric: ``perplexity`` (the loss is the token NLL) or ``kl`` (KL divergence from the dense model).
         scores: Importance of all units: what leaves or enters first.
         step: FFN channels of a step.
+        head_step: Channels of a head of a step, where masks lie inside heads.
         tokens: Of a call, rounded up to whole windows; at most all.
         device: Where to compute.
         dtype: Arithmetic of the blocks.
@@ -79,6 +90,7 @@ class TaylorMarginals:
         metric: str,
         scores: UnitScores,
         step: int,
+        head_step: int = 0,
         tokens: int = DescentDefaults.tokens,
         device: torch.device,
         dtype: torch.dtype,
@@ -88,7 +100,7 @@ class TaylorMarginals:
         self._dense = dense
         self._metric = metric_named(metric)
         self._scores = scores
-        self._step = step
+        self._step, self._head_step = step, head_step
         self._device = device
         self._dtype = dtype
         self._reconstructor = reconstructor
@@ -108,16 +120,28 @@ class TaylorMarginals:
         """
         ids = self._ids[np.arange(turn * self._count, (turn + 1) * self._count) % len(self._ids)]
         layers = range(genome.num_layers)
-        gradients = [_Gradient() for _ in layers]
+        gradients = [_Gradients() for _ in layers]
         with fast_float32(self._device):
             for window in ids.split(max(1, _BATCH_TOKENS // ids.shape[1])):
                 self._backward(genome, window.to(self._device), gradients)
-            found = np.array([list(self._changes(genome, layer, gradients[layer])) for layer in layers])
+            found = np.array(
+                [
+                    [*self._changes(genome, layer, gradients[layer].fc2), *self._head_changes(genome, layer, gradients)]
+                    for layer in layers
+                ]
+            )
         # Rounded as far as the order of summation does not matter.
-        less, more = np.round(found / (ids.shape[0] * (ids.shape[1] - 1)), 9).T
-        return Marginals(mlp_less=less, mlp_more=more, step=self._step)
+        less, more, *heads = np.round(found / (ids.shape[0] * (ids.shape[1] - 1)), 9).T
+        return Marginals(
+            mlp_less=less,
+            mlp_more=more,
+            step=self._step,
+            heads_less=tuple(heads[::2]),
+            heads_more=tuple(heads[1::2]),
+            head_step=self._head_step,
+        )
 
-    def _backward(self, genome: Genome, ids: Tensor, gradients: Sequence[_Gradient]) -> None:
+    def _backward(self, genome: Genome, ids: Tensor, gradients: Sequence[_Gradients]) -> None:
         """Add the derivatives on some windows; memory is that of the blocks' inputs and one block's activations."""
         adapter, config = self._dense.adapter, self._dense.model.config
         with torch.no_grad():
@@ -126,7 +150,7 @@ class TaylorMarginals:
             inputs = []
             for layer in range(genome.num_layers):
                 inputs.append(hidden)
-                state = self._state(genome, layer, genome.mlp_mask[layer])
+                state = self._state(genome, layer, genome.attn_mask[layer], genome.mlp_mask[layer])
                 hidden = adapter.block(config, state)(hidden, **context)
         upstream = self._loss_gradient(hidden, target, ids)
         for layer in reversed(range(genome.num_layers)):
@@ -139,22 +163,23 @@ class TaylorMarginals:
         hidden: Tensor,
         upstream: Tensor,
         context: dict[str, Any],
-        gradient: _Gradient,
+        gradients: _Gradients,
     ) -> Tensor:
-        """Derivative of the loss by a block's input, from that by its output; adds that of its fc2."""
-        name = self._dense.adapter.names.fc2
-        reach = self._reach(genome, layer)
-        state = self._state(genome, layer, reach)
-        block = self._dense.adapter.block_module(
-            self._dense.model.config, int(genome.attn_mask[layer].sum()), int(reach.sum())
-        )
+        """Derivative of the loss by a block's input, from that by its output; adds those of its projections."""
+        adapter, names = self._dense.adapter, self._dense.adapter.names
+        row, reach = self._head_reach(genome, layer), self._reach(genome, layer)
+        state = self._state(genome, layer, row, reach)
+        block = adapter.block_module(self._dense.model.config, *adapter.sizes(self._dense.architecture, state))
         block.load_state_dict(state, assign=True)
         block.requires_grad_(False)
-        hook = block.get_submodule(name).register_forward_hook(_adder(gradient)) if reach.any() else None
+        watched = [(names.fc2, gradients.fc2)] if reach.any() else []
+        if genome.layout.axes and row.any():
+            watched += [(names.o, gradients.o), (names.q, gradients.q)]
+        hooks = [block.get_submodule(name).register_forward_hook(_adder(gradient)) for name, gradient in watched]
         with torch.enable_grad():
             entering = hidden.detach().requires_grad_()
             block(entering, **context).backward(upstream)
-        if hook is not None:
+        for hook in hooks:
             hook.remove()
         assert entering.grad is not None
         return entering.grad
@@ -219,13 +244,89 @@ class TaylorMarginals:
         kept = int(mask.sum())
         return resize_mask(mask, self._scores.mlp_ranks(layer), min(len(mask), kept + self._step)) if kept else mask
 
-    def _state(self, genome: Genome, layer: int, reach: BoolArray) -> dict[str, Tensor]:
-        """State of a block that computes what the subnet's does, with all channels within reach."""
+    def _head_changes(self, genome: Genome, layer: int, gradients: Sequence[_Gradients]) -> Iterator[float]:
+        """For each kind of unit inside heads the derivatives of one step less and of one step more."""
+        row, widths = genome.attn_mask[layer], [int(width[layer]) for width in genome.head_widths]
+        for index, axis in enumerate(genome.layout.axes):
+            for wanted in (widths[index] - self._head_step, widths[index] + self._head_step):
+                if not widths[index] or not 0 < wanted <= genome.layout.head_dim:
+                    yield np.nan
+                    continue
+                other = self._resized(genome, layer, [*widths[:index], wanted, *widths[index + 1 :]])
+                change = 0.0
+                if axis.name != "qk":
+                    change += self._o_value(genome, layer, other, gradients[layer].o)
+                    change -= self._o_value(genome, layer, row, gradients[layer].o)
+                if axis.name != "vo":
+                    change += self._q_change(genome, layer, other, gradients[layer].q)
+                yield change
+
+    def _o_value(self, genome: Genome, layer: int, row: BoolArray, gradient: _Gradient) -> float:
+        """Derivative of the loss in the direction of the o of an attention mask."""
+        kept, reach = (self._columns(mask) for mask in (row, self._head_reach(genome, layer)))
+        return self._value(gradient, self._o(layer, row), kept, reach)
+
+    def _q_change(self, genome: Genome, layer: int, other: BoolArray, gradient: _Gradient) -> float:
+        """Derivative of the loss in the direction from the q of a subnet to that of another attention mask."""
+        assert isinstance(gradient.weight, Tensor)
+        own, new, reach = (
+            self._rows(mask) for mask in (genome.attn_mask[layer], other, self._head_reach(genome, layer))
+        )
+        name, weights = self._dense.adapter.names.q, self._dense.block_state(layer)
+        value = 0.0
+        for rows, sign in ((new & ~own, 1.0), (own & ~new, -1.0)):
+            places, dense = self._places(rows, reach), torch.from_numpy(np.flatnonzero(rows))
+            weight = weights[f"{name}.weight"][dense].to(self._device, torch.float32)
+            change = (gradient.weight[places] * weight).sum(dtype=torch.float64)
+            bias = weights.get(f"{name}.bias")
+            if bias is not None:
+                assert isinstance(gradient.bias, Tensor)
+                change += (gradient.bias[places] * bias[dense].to(gradient.bias)).sum(dtype=torch.float64)
+            value += sign * float(change)
+        return value
+
+    def _columns(self, row: BoolArray) -> BoolArray:
+        """``H d`` columns of o that an attention mask keeps."""
+        return self._spread(self._dense.architecture.head_channels(row)[1])
+
+    def _rows(self, row: BoolArray) -> BoolArray:
+        """``H d`` rows of q that an attention mask keeps."""
+        return self._spread(self._dense.architecture.head_channels(row)[0])
+
+    def _spread(self, channels: BoolArray) -> BoolArray:
+        return np.asarray(channels.repeat(self._dense.architecture.heads_per_group, axis=0).reshape(-1))
+
+    def _head_reach(self, genome: Genome, layer: int) -> BoolArray:
+        """The attention mask of a layer after one step more of every kind; a removed attention stays removed."""
+        row: BoolArray = genome.attn_mask[layer]
+        if not genome.layout.axes or not row.any():
+            return row
+        most = genome.layout.head_dim
+        return self._resized(
+            genome, layer, [min(most, int(width[layer]) + self._head_step) for width in genome.head_widths]
+        )
+
+    def _resized(self, genome: Genome, layer: int, widths: Sequence[int]) -> BoolArray:
+        groups = int(genome.kv_groups[layer])
+        return resize_attention(genome.attn_mask[layer], self._scores, layer, groups=groups, widths=widths)
+
+    def _state(self, genome: Genome, layer: int, row: BoolArray, reach: BoolArray) -> dict[str, Tensor]:
+        """State of a block that computes what the subnet's does, with all units within reach."""
         dense, names = self._dense, self._dense.adapter.names
         attn, mlp = genome.attn_mask[layer], genome.mlp_mask[layer]
-        state = self._placed(dense.adapter.slice_block(dense.architecture, dense.block_state(layer), attn, reach))
+        state = self._placed(dense.adapter.slice_block(dense.architecture, dense.block_state(layer), row, reach))
         if attn.any():
-            state.update(self._named(names.o, self._o(layer, attn)))
+            o = self._o(layer, attn)
+            if row is not attn:
+                columns = o.weight.new_zeros(len(o.weight), int(self._columns(row).sum()))
+                columns[:, self._places(self._columns(attn), self._columns(row))] = o.weight
+                o = o._replace(weight=columns)
+                absent = self._places(~self._rows(attn) & self._rows(row), self._rows(row))
+                for kind in ("weight", "bias"):
+                    queries = state.get(f"{names.q}.{kind}")
+                    if queries is not None:
+                        state[f"{names.q}.{kind}"] = queries.index_fill(0, absent, 0.0)
+            state.update(self._named(names.o, o))
         if mlp.any():
             own = self._fc2(layer, mlp)
             wide = own.weight.new_zeros(len(own.weight), int(reach.sum()))

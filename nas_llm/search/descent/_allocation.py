@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from nas_llm.space import CostModel, Genome, Marginals, SearchSpace
+from nas_llm.space import CostModel, FloatArray, Genome, IntArray, Marginals, SearchSpace
 
 # First-order marginals hold for one step; the next one in the same layer gains less, or costs more.
 _NEXT_GAIN = 0.6
@@ -15,6 +17,37 @@ _NEXT_LOSS = 1.6
 _EXCHANGED = 2
 _MET = 4
 _ANY = 1_000_000
+
+
+@dataclass(eq=False)
+class _Kind:
+    """Steps of one kind of unit.
+
+    Attributes:
+        counts: ``L`` counts, changed in place.
+        less: ``L`` predicted changes of the loss by a step less; nan where there is none.
+        more: The same for a step more.
+        step: Units of a step.
+        costs: ``L`` decoder-block parameters of a step.
+        align: The allowed count of a layer that is nearest to a wanted one.
+        moved: ``L`` steps so far, + up, - down.
+    """
+
+    counts: IntArray
+    less: FloatArray
+    more: FloatArray
+    step: int
+    costs: IntArray
+    align: Callable[[int, float], int]
+    moved: IntArray
+
+
+class _Step(NamedTuple):
+    """A step that could be made, and the predicted change of the loss for the cost of an FFN step."""
+
+    change: float
+    kind: _Kind
+    layer: int
 
 
 class Allocation:
@@ -27,38 +60,61 @@ class Allocation:
         marginals: Of this genome.
 
     Attributes:
-        groups: ``L`` KV groups.
-        channels: ``L`` FFN channels.
+        counts: The counts of all layers.
     """
 
     def __init__(self, space: SearchSpace, cost_model: CostModel, genome: Genome, marginals: Marginals) -> None:
-        self.groups = genome.kv_groups.copy()
-        self.channels = genome.ffn_channels.copy()
+        self.counts = genome.counts.copy()
         self._space = space
         self._model = cost_model
-        self._marginals = marginals
-        # Steps that each FFN has moved by so far, + up, - down.
-        self._moved = np.zeros(len(self.channels), dtype=np.int64)
+        layers = genome.num_layers
+
+        def nothing_moved() -> IntArray:
+            return np.zeros(layers, dtype=np.int64)
+
         self._step_cost = marginals.step * cost_model.params_per_ffn_channel
+        costs = np.full(layers, self._step_cost)
+        ffn = _Kind(
+            self.counts.channels,
+            marginals.mlp_less,
+            marginals.mlp_more,
+            marginals.step,
+            costs,
+            space.align_ffn,
+            nothing_moved(),
+        )
+        self._kinds = [ffn]
+        per_channel = {"qk": cost_model.params_per_qk_channel, "vo": cost_model.params_per_vo_channel}
+        per_channel["head"] = sum(per_channel.values())
+        for axis, widths, less, more in zip(
+            space.layout.axes, self.counts.widths, marginals.heads_less, marginals.heads_more, strict=True
+        ):
+            costs = self.counts.groups * marginals.head_step * per_channel[axis.name]
+            self._kinds.append(_Kind(widths, less, more, marginals.head_step, costs, space.align_head, nothing_moved()))
+
+    @property
+    def groups(self) -> IntArray:
+        """``L`` KV groups."""
+        return self.counts.groups
+
+    @property
+    def channels(self) -> IntArray:
+        """``L`` FFN channels."""
+        return self.counts.channels
 
     @property
     def params(self) -> int:
         """Decoder-block parameters."""
-        return self._model.from_counts(
-            groups=int(self.groups.sum()),
-            channels=int(self.channels.sum()),
-            attention_layers=int(np.count_nonzero(self.groups)),
-            ffn_layers=int(np.count_nonzero(self.channels)),
-        ).block_params
+        return self._model.from_counts(**self.counts.totals).block_params
 
     def exchange(self, pairs: int) -> None:
-        """Move up to so many FFN steps from where they are worth least to where they are worth most."""
+        """Move up to so many steps from where they are worth least to where they are worth most."""
         for _ in range(pairs):
             more, less = self._best(1, _EXCHANGED), self._best(-1, _EXCHANGED)
-            if more is None or less is None or more[0] + less[0] >= 0.0:
+            if more is None or less is None or more.change + less.change >= 0.0:
                 return
-            self._move(more[1], 1)
-            self._move(less[1], -1)
+            self._move(more, 1)
+            self._move(less, -1)
 
     def remove_groups(self, layers: Iterable[int]) -> None:
         """Take one KV group out of each of these layers, as far as the space allows."""
@@ -67,14 +123,14 @@ class Allocation:
                 self.groups[layer] -= 1
 
     def meet(self, ratio: float) -> None:
-        """Add or remove FFN steps until the inheriting ratio lies less than a step below ``ratio``, if it can."""
+        """Add or remove steps until the inheriting ratio lies less than a step below ``ratio``, if it can."""
         budget = ratio * self._model.dense.block_params
         # Moves that were made so far are undone only where nothing else is left.
         for limit, undo in ((_MET, False), (_ANY, True)):
             while self.params > budget and (less := self._best(-1, limit, undo=undo)) is not None:
-                self._move(less[1], -1)
-            while self.params + self._step_cost <= budget and (more := self._best(1, limit, undo=undo)) is not None:
-                self._move(more[1], 1)
+                self._move(less, -1)
+            while (more := self._best(1, limit, undo=undo, room=budget - self.params)) is not None:
+                self._move(more, 1)
 
     def may_lose_group(self, layer: int) -> bool:
         """Whether a layer may have one KV group less."""
@@ -84,32 +140,36 @@ class Allocation:
         present = int(np.count_nonzero(self.groups))
         return count == 1 and space.removable(layer) and present > space.min_attn_layers
 
-    def _best(self, sign: int, limit: int, *, undo: bool = False) -> tuple[float, int] | None:
-        """The predicted change of the loss and the layer of the FFN step that pays most, or costs least.
+    def _best(self, sign: int, limit: int, *, undo: bool = False, room: float = np.inf) -> _Step | None:
+        """The step that pays most for its cost, or costs least.
 
         Args:
             sign: +1 adds a step, -1 removes one.
-            limit: Steps that one layer may take.
+            limit: Steps of a kind that one layer may take.
             undo: Whether layers that have moved the other way may move back.
+            room: Most parameters of the step.
         """
-        values = self._marginals.mlp_more if sign > 0 else self._marginals.mlp_less
-        best: tuple[float, int] | None = None
-        for layer, value in enumerate(values.tolist()):
-            moved = int(self._moved[layer]) * sign
-            moved = max(moved, 0) if undo else moved
-            if np.isnan(value) or not 0 <= moved < limit or self._next(layer, sign) is None:
-                continue
-            change = value * (_NEXT_GAIN if value < 0.0 else _NEXT_LOSS) ** moved
-            if best is None or change < best[0]:
-                best = (change, layer)
+        best: _Step | None = None
+        for kind in self._kinds:
+            for layer, value in enumerate((kind.more if sign > 0 else kind.less).tolist()):
+                moved = int(kind.moved[layer]) * sign
+                moved = max(moved, 0) if undo else moved
+                if np.isnan(value) or not 0 <= moved < limit or kind.costs[layer] > room:
+                    continue
+                if self._next(kind, layer, sign) is None:
+                    continue
+                change = value * (_NEXT_GAIN if value < 0.0 else _NEXT_LOSS) ** moved
+                change *= self._step_cost / kind.costs[layer]
+                if best is None or change < best.change:
+                    best = _Step(change, kind, layer)
         return best
 
-    def _next(self, layer: int, sign: int) -> int | None:
+    def _next(self, kind: _Kind, layer: int, sign: int) -> int | None:
         """The count one step further, None if the space does not allow a whole step."""
-        count = int(self.channels[layer])
-        wanted = count + sign * self._marginals.step
-        return wanted if count and self._space.align_ffn(layer, wanted) == wanted else None
+        count = int(kind.counts[layer])
+        wanted = count + sign * kind.step
+        return wanted if count and kind.align(layer, wanted) == wanted else None
 
-    def _move(self, layer: int, sign: int) -> None:
-        self.channels[layer] += sign * self._marginals.step
-        self._moved[layer] += sign
+    def _move(self, step: _Step, sign: int) -> None:
+        step.kind.counts[step.layer] += sign * step.kind.step
+        step.kind.moved[step.layer] += sign

@@ -111,7 +111,7 @@ class BudgetDescent:
             if place == 0:
                 step = self._enter(target, walked)
             elif place == 1 + (self._looks + 1) // 2:
-                step = self._try_groups(walked[-1])
+                step = self._try_groups(walked[-1], turn)
             else:
                 step = self._look(walked[-1], turn)
             walked.append(step)
@@ -159,7 +159,7 @@ class BudgetDescent:
             return replace(step, marginals=marginals, pairs=max(1, step.pairs // 2))
         return replace(step, genome=child, quality=quality, marginals=marginals)
 
-    def _try_groups(self, step: DescentStep) -> DescentStep:
+    def _try_groups(self, step: DescentStep, turn: int) -> DescentStep:
         """Let the KV groups go that are missed less than the FFN steps that they pay for are worth."""
         losses = list(step.group_losses)
         start = self._allocation_of(step)
@@ -167,7 +167,8 @@ class BudgetDescent:
         if np.isfinite(losses).any():
             candidates = candidates[:_TRIED]
         if not candidates:
-            return step
+            # Where no KV group may go there is time for another look.
+            return self._look(step, turn) if self._repair.space.layout.axes else step
         priced = self._price([self._without_group(step, layer) for layer in candidates])
         for layer, value in zip(candidates, priced, strict=True):
             losses[layer] = float(value) - step.quality
@@ -207,6 +208,7 @@ class BudgetDescent:
         return resize_genome(
             genome,
             kv_groups=allocation.groups,
+            head_widths=allocation.counts.widths,
             ffn_channels=allocation.channels,
             scores=self._repair.scores,
             temperature=0.0,
@@ -221,5 +223,10 @@ def _averaged(before: Marginals, now: Marginals) -> Marginals:
         return np.where(np.isnan(old) | np.isnan(new), new, (old + new) / 2)
 
     return Marginals(
-        mlp_less=mean(before.mlp_less, now.mlp_less), mlp_more=mean(before.mlp_more, now.mlp_more), step=now.step
+        mlp_less=mean(before.mlp_less, now.mlp_less),
+        mlp_more=mean(before.mlp_more, now.mlp_more),
+        step=now.step,
+        heads_less=tuple(map(mean, before.heads_less, now.heads_less)),
+        heads_more=tuple(map(mean, before.heads_more, now.heads_more)),
+        head_step=now.head_step,
     )

@@ -22,6 +22,7 @@ from nas_llm.space import Genome, Marginals, UnitScores
 # Ratios that are served where the problem names no targets.
 _TARGETS = 5
 _MARGINALS = ("mlp_less", "mlp_more")
+_HEADS = ("heads_less", "heads_more")
 
 
 def descend(
@@ -107,16 +108,31 @@ def _genomes(walked: Sequence[DescentStep]) -> list[Genome]:
 
 
 def _encoded(step: DescentStep) -> dict[str, object]:
-    marginals = {name: getattr(step.marginals, name).tolist() for name in _MARGINALS}
+    found = step.marginals
+    marginals: dict[str, object] = {name: getattr(found, name).tolist() for name in _MARGINALS}
+    if found.head_step:
+        marginals |= {name: [values.tolist() for values in getattr(found, name)] for name in _HEADS}
+        marginals["head_step"] = found.head_step
     return {
         **vars(step),
         "genome": step.genome.to_bytes().hex(),
-        "marginals": {**marginals, "step": step.marginals.step},
+        "marginals": {**marginals, "step": found.step},
     }
 
 
 def _decoded(entry: dict[str, Any]) -> Marginals:
-    return Marginals(**{name: np.array(entry[name], dtype=np.float64) for name in _MARGINALS}, step=entry["step"])
+    less, more = (np.array(entry[name], dtype=np.float64) for name in _MARGINALS)
+    heads_less, heads_more = (
+        tuple(np.array(values, dtype=np.float64) for values in entry.get(name, ())) for name in _HEADS
+    )
+    return Marginals(
+        mlp_less=less,
+        mlp_more=more,
+        step=entry["step"],
+        heads_less=heads_less,
+        heads_more=heads_more,
+        head_step=entry.get("head_step", 0),
+    )
 
 
 def _read(path: Path) -> list[DescentStep]:
