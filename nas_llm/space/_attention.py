@@ -135,9 +135,13 @@ class AttentionLayout:
             raise SpaceError(f"attn_mask has rows of {masks.shape[-1]} units; {self.mode} has {self.units} here")
         present = self.groups(masks)
         for axis in self.axes:
-            units = self.of(axis, masks)
+            other = (self.of(axis, masks).any(-1) != present).any(-1)
+            if other.any():
+                layer = int(np.flatnonzero(other)[0])
+                raise SpaceError(f"attn_mask[{layer}] keeps q and k of other heads than v and o")
+        for axis in self.axes:
             for span in axis.spans:
-                counts = units[..., span].sum(-1)
+                counts = self.of(axis, masks)[..., span].sum(-1)
                 most = counts.max(-1, keepdims=True)
                 bad = np.flatnonzero((np.where(present, most, 0) != counts).any(-1))
                 if len(bad):
@@ -145,9 +149,6 @@ class AttentionLayout:
                         f"attn_mask[{bad[0]}] keeps {counts[bad[0]].tolist()} {axis.name} units of its heads; all "
                         "heads that are there keep the same number"
                     )
-            if (units.any(-1) != present).any():
-                layer = int(np.flatnonzero((units.any(-1) != present).any(-1))[0])
-                raise SpaceError(f"attn_mask[{layer}] keeps q and k of other heads than v and o")
 
     def channels(self, row: BoolArray) -> tuple[BoolArray, BoolArray]:
         """Channels of q and k, and of v and o, that a row keeps: twice ``K x d`` bool; not for ``kv_group``."""

@@ -68,10 +68,13 @@ def _assert_same(first: Reconstruction, second: Reconstruction, *, tolerance: fl
                 assert torch.equal(one[name], other[name]), name
 
 
-@pytest.mark.parametrize("target", ["sublayer", "residual", 0.5])
+@pytest.mark.parametrize(
+    ("target", "mode"),
+    [("sublayer", "kv_group"), ("residual", "kv_group"), (0.5, "kv_group"), (0.5, "head_dim"), (0.5, "head_dim_split")],
+)
 @pytest.mark.parametrize("case", CASES)
-def test_equals_numpy_least_squares_on_whole_models(case: str, target: str | float) -> None:
-    dense, windows, genome = _double(case), random_windows(count=40), random_genome(dense_model(case), 4)
+def test_equals_numpy_least_squares_on_whole_models(case: str, target: str | float, mode: str) -> None:
+    dense, windows, genome = _double(case), random_windows(count=40), random_genome(dense_model(case), 4, mode)
     share = {"sublayer": 0.0, "residual": 1.0}.get(str(target), 0.5)
     expected = sequential_oracle(dense, windows, genome, share=share, damping=1e-2)
     found = _reconstructor(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from dense_models import DENSE_CASES, dense_model, random_genome, random_windows
+from dense_models import DENSE_CASES, MODES, dense_model, random_genome, random_windows
 from torch.nn import functional
 
 from nas_llm.errors import ConfigError, DataError
@@ -50,10 +50,11 @@ def _population(dense: DenseModel) -> list[Genome]:
 
 
 @pytest.mark.parametrize("case", DENSE_CASES)
-def test_perplexity_is_that_of_the_hugging_face_loss(case: str) -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_perplexity_is_that_of_the_hugging_face_loss(case: str, mode: str) -> None:
     dense = dense_model(case)
     ids = torch.from_numpy(WINDOWS.tokens.copy())
-    genomes = [random_genome(dense, seed) for seed in range(3)]
+    genomes = [random_genome(dense, seed, mode) for seed in range(3)]
     expected = [math.exp(float(build_subnet(dense, genome)(ids, labels=ids).loss)) for genome in genomes]
     assert _evaluator(dense).evaluate(genomes) == pytest.approx(expected, rel=1e-5)
 

@@ -14,18 +14,19 @@ from torch.nn import functional
 from nas_llm.calibration import keep_grams
 from nas_llm.models import DenseModel
 from nas_llm.reconstruction import BlockReconstructor
-from nas_llm.space import BoolArray, Genome, UnitScores
-from nas_llm.subnet import Reconstructor, TaylorMarginals
+from nas_llm.space import BoolArray, Genome, UnitScores, resize_attention
+from nas_llm.subnet import Reconstructor, TaylorMarginals, build_subnet
 
 CPU = torch.device("cpu")
 STEP = 9
 WINDOWS = random_windows(count=4)
 
 
-def _scores(dense: DenseModel) -> UnitScores:
+def _scores(dense: DenseModel, mode: str = "kv_group") -> UnitScores:
     shape, rng = dense.architecture, np.random.default_rng(3)
+    layout = shape.attention_layout(mode)
     return UnitScores(
-        rng.random((shape.num_layers, shape.num_kv_heads)), rng.random((shape.num_layers, shape.intermediate_size))
+        rng.random((shape.num_layers, layout.units)), rng.random((shape.num_layers, shape.intermediate_size)), layout
     )
 
 
@@ -155,3 +156,83 @@ def test_nothing_is_changed() -> None:
     _marginals(dense, "kl", None, WINDOWS.num_tokens)(Genome.dense(dense.architecture), 0)
     assert all(torch.equal(before[name], weight) for name, weight in dense.model.state_dict().items())
     assert all(parameter.grad is None for parameter in dense.model.parameters())
+
+
+class _HeadOracle:
+    """A subnet in float64 whose reach of one layer's heads is cut off by zero rows of q and zero columns of o."""
+
+    def __init__(self, dense: DenseModel, genome: Genome, layer: int, wide: BoolArray) -> None:
+        self.dense, self.genome, self.layer = dense, genome, layer
+        a, names = dense.architecture, dense.adapter.names
+        reach = genome.with_rows(attn=[(layer, wide)])
+        self.model = build_subnet(dense, reach).double()
+        self.block = dense.adapter.layers(self.model)[layer]
+        self.q, self.o = self.block.get_submodule(names.q), self.block.get_submodule(names.o)
+        self.whole = {key: value.clone().double() for key, value in self.block.state_dict().items()}
+        self.wide = [mask.repeat(a.heads_per_group, axis=0).reshape(-1) for mask in a.head_channels(wide)]
+        self.ids = torch.from_numpy(WINDOWS.tokens)
+
+    def weights(self, row: BoolArray) -> tuple[Tensor, Tensor, Tensor | None]:
+        """q, o and the bias of q of an attention mask, as wide as the reach."""
+        a, names = self.dense.architecture, self.dense.adapter.names
+        qk, vo = (mask.repeat(a.heads_per_group, axis=0).reshape(-1) for mask in a.head_channels(row))
+        rows = torch.from_numpy(qk[self.wide[0]]).double()
+        columns = torch.from_numpy(vo[self.wide[1]]).double()
+        bias = self.whole.get(f"{names.q}.bias")
+        return (
+            self.whole[f"{names.q}.weight"] * rows[:, None],
+            self.whole[f"{names.o}.weight"] * columns,
+            None if bias is None else bias * rows,
+        )
+
+    def slope(self, other: BoolArray) -> float:
+        start, end = self.weights(self.genome.attn_mask[self.layer]), self.weights(other)
+        losses = []
+        for part in (2e-3, -2e-3):
+            q, o, bias = (
+                None if first is None or last is None else first + part * (last - first)
+                for first, last in zip(start, end, strict=True)
+            )
+            self.q.weight.data.copy_(q)
+            self.o.weight.data.copy_(o)
+            if bias is not None:
+                self.q.bias.data.copy_(bias)
+            found = functional.log_softmax(self.model(self.ids).logits[:, :-1], -1)
+            losses.append(float(functional.nll_loss(found.flatten(0, 1), self.ids[:, 1:].flatten())))
+        return (losses[0] - losses[1]) / 4e-3
+
+
+@pytest.mark.parametrize("case", ["llama-gqa-tied", "llama-mha-biases", "llama-wide-heads", "opt"])
+@pytest.mark.parametrize("mode", ["head_dim", "head_dim_split"])
+def test_marginals_of_heads_are_derivatives_of_the_loss(case: str, mode: str) -> None:
+    dense = dense_model(case)
+    scores, genome = _scores(dense, mode), random_genome(dense, 2, mode)
+    marginals = TaylorMarginals(
+        dense,
+        WINDOWS,
+        metric="perplexity",
+        scores=scores,
+        step=STEP,
+        head_step=2,
+        tokens=WINDOWS.num_tokens,
+        device=CPU,
+        dtype=torch.float32,
+    )(genome, 0)
+    most, checked = dense.architecture.head_dim, 0
+    for layer in range(genome.num_layers):
+        widths = [int(width[layer]) for width in genome.head_widths]
+        groups = int(genome.kv_groups[layer])
+
+        def row(*wanted: int, layer: int = layer, groups: int = groups) -> BoolArray:
+            return resize_attention(genome.attn_mask[layer], scores, layer, groups=groups, widths=wanted)
+
+        for axis, width in enumerate(widths):
+            for found, wanted in ((marginals.heads_less, width - 2), (marginals.heads_more, width + 2)):
+                if not width or not 0 < wanted <= most:
+                    assert np.isnan(found[axis][layer])
+                    continue
+                oracle = _HeadOracle(dense, genome, layer, row(*(min(most, own + 2) for own in widths)))
+                slope = oracle.slope(row(*(wanted if place == axis else own for place, own in enumerate(widths))))
+                assert found[axis][layer] == pytest.approx(slope, rel=2e-2, abs=4e-4)
+                checked += 1
+    assert checked >= 6

@@ -17,7 +17,7 @@ import numpy as np
 
 from nas_llm.config import Problem
 from nas_llm.search import Search
-from nas_llm.space import Architecture, CostModel, Genome, SearchSpace, UnitScores
+from nas_llm.space import Architecture, AttentionLayout, CostModel, Genome, SearchSpace, UnitScores
 
 
 def architecture(**sizes: Any) -> Architecture:
@@ -45,11 +45,11 @@ def architecture(**sizes: Any) -> Architecture:
     return Architecture(**{**values, **sizes})
 
 
-def unit_scores(sizes: Architecture, seed: int = 0) -> UnitScores:
+def unit_scores(sizes: Architecture, seed: int = 0, layout: AttentionLayout | None = None) -> UnitScores:
     rng = np.random.default_rng(seed)
-    layers = sizes.num_layers
+    layers, layout = sizes.num_layers, layout or sizes.attention_layout()
     return UnitScores(
-        rng.lognormal(size=(layers, sizes.num_kv_heads)), rng.lognormal(size=(layers, sizes.intermediate_size))
+        rng.lognormal(size=(layers, layout.units)), rng.lognormal(size=(layers, sizes.intermediate_size)), layout
     )
 
 

@@ -62,10 +62,18 @@ def descend(
         problem.constraints,
         targets=problem.search.target_ratios,
     )
+    cached = CachedEvaluator(evaluator, cache, should_stop=should_stop)
+    priced = 0
+
+    def price(genomes: Sequence[Genome]) -> Sequence[float]:
+        nonlocal priced
+        priced += len(genomes)
+        return cached.evaluate(genomes)
+
     descent = BudgetDescent(
         repair,
         prepared.marginals(scores),
-        CachedEvaluator(evaluator, cache, should_stop=should_stop).evaluate,
+        price,
         targets=repair.targets or _spread_targets(repair),
         looks=problem.search.descent.looks,
     )
@@ -82,7 +90,7 @@ def descend(
     on_event(StageStarted("descent", "marginals and evaluated exchanges, down the budget", descent.steps))
     walked = descent.run(steps.copy(), on_step=keep)
     found = ", ".join(f"{step.target:.2f}: {step.quality:.4g}" for step in _last(walked))
-    on_event(StageFinished("descent", f"{problem.quality} at ratio {found}"))
+    on_event(StageFinished("descent", f"{problem.quality} at ratio {found}; {priced} candidates evaluated"))
     return _genomes(walked)
 
 

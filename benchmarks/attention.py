@@ -1,0 +1,178 @@
+"""Attention: fronts of each unit of attention pruning, at equal evaluated tokens and with the same finish.
+
+``make bench NAME=attention DATA=folder``; DATA is a folder with ``text/``. Settings are those of the published front, but
+three target ratios, and what modes without trials of KV groups save goes into further looks of their descent. Everything is
+measured on validation text; the test text is not read. Run again, it goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks._result import write_result
+from benchmarks.front import PROBLEM, best_at, overrides, validation_windows
+from nas_llm.config import load_problem, override_problem
+from nas_llm.evaluation import model_perplexity
+from nas_llm.events import Event, StageFinished, ignore
+from nas_llm.finishing import Finisher
+from nas_llm.models import load_model
+from nas_llm.session import prepare
+from nas_llm.subnet import build_subnet, keep_freed_memory
+from nas_llm.workflow import open_run, run_search
+
+RATIOS = (0.7, 0.6, 0.5)
+# What one look costs beside a candidate, in candidates: a forward and a backward pass on as many tokens.
+LOOK = 4
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A unit of attention pruning.
+
+    Attributes:
+        attention: ``space.attention``.
+        rotate: ``space.rotate_values``.
+        looks: Looks of the descent at each target.
+    """
+
+    attention: str | list[str]
+    rotate: bool
+    looks: int
+
+
+def modes(looks: int, more: int) -> Mapping[str, Mode]:
+    """All modes; those that try no KV groups have ``more`` looks at each target."""
+    both = ["kv_group", "head_dim_split"]
+    return {
+        "kv_group": Mode("kv_group", False, looks),
+        "head_dim": Mode("head_dim", False, looks + more),
+        "head_dim, rotated": Mode("head_dim", True, looks + more),
+        "head_dim_split": Mode("head_dim_split", False, looks + more),
+        "head_dim_split, rotated": Mode("head_dim_split", True, looks + more),
+        "both": Mode(both, False, looks),
+        "both, rotated": Mode(both, True, looks),
+    }
+
+
+def main() -> None:
+    """Search in every mode, finish, measure, write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--looks", type=int, default=4)
+    parser.add_argument("--more", type=int, default=5, help="looks instead of the trials of KV groups")
+    parser.add_argument("--evaluations", type=int, default=40, help="of the evolution after the descent")
+    parser.add_argument("--calibration", type=int, default=32768, help="tokens")
+    parser.add_argument("--tokens", type=int, default=16384, help="of the finish")
+    parser.add_argument("--windows", type=int, default=8, help="of the validation text")
+    parser.add_argument("--only", nargs="*", help="modes to run; the result is written when all are there")
+    parser.add_argument("--runs", type=Path, default=Path("runs/bench-attention"))
+    arguments = parser.parse_args()
+    keep_freed_memory()
+    known = modes(arguments.looks, arguments.more)
+    rows: dict[str, dict[str, Any]] = {}
+    for name, mode in known.items():
+        kept = arguments.runs / f"{re.sub('[^a-z]+', '-', name)}.json"
+        if not kept.is_file():
+            if arguments.only and name not in arguments.only:
+                continue
+            row = {"mode": name, **measure(mode, kept.with_suffix(""), arguments)}
+            kept.write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
+        rows[name] = json.loads(kept.read_text(encoding="utf-8"))
+        print(json.dumps(rows[name]), flush=True)
+    if len(rows) == len(known):
+        publish(list(rows.values()), arguments)
+
+
+def measure(mode: Mode, run_dir: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """One mode: its search, and its points finished in two ways, on validation text."""
+    data, seen = arguments.data.resolve(), [0]
+
+    def note(event: Event) -> None:
+        if isinstance(event, StageFinished):
+            print(event, file=sys.stderr, flush=True)
+            found = re.search(r"(\d+) candidates", event.detail)
+            if event.stage == "descent" and found:
+                seen[0] = int(found[1])
+
+    chosen = overrides(data, seed=arguments.seed, evaluations=arguments.evaluations, tokens=arguments.tokens)
+    loaded = load_problem(
+        PROBLEM,
+        overrides=[
+            *chosen,
+            f"space.attention={json.dumps(mode.attention)}",
+            f"space.rotate_values={json.dumps(mode.rotate)}",
+            f"search.target_ratios={list(RATIOS)}",
+            f"search.descent.looks={mode.looks}",
+            f"data.calibration.tokens={arguments.calibration}",
+        ],
+    )
+    started = time.process_time()
+    if not (run_dir / "front.json").is_file():
+        run_search(
+            loaded,
+            run_dir=run_dir,
+            resume=(run_dir / "problem.toml").is_file(),
+            on_event=note,
+            shared_cache=False,
+        )
+    searched = time.process_time() - started
+    run = open_run(run_dir)
+    points = {ratio: best_at(run, ratio) for ratio in RATIOS}
+    prepared = prepare(loaded.problem, base_dir=loaded.base_dir, on_event=ignore, to_search=False)
+    windows = validation_windows(data, prepared.dense, arguments.windows)
+    row: dict[str, Any] = {"looks": (mode.looks + 1) * len(RATIOS)}
+    row["candidates"] = seen[0] + arguments.evaluations
+    row["evaluated_tokens"] = 2048 * (row["candidates"] + LOOK * row["looks"])
+    row["cpu_seconds"] = round(searched)
+    for method in ("closed_form", "sequential"):
+        problem = override_problem(loaded.problem, {"reconstruction.method": method})
+        finished = Finisher(replace(prepared, problem=problem), memory_gb=8).finish(list(points.values()))
+        for (ratio, point), found in zip(points.items(), finished, strict=True):
+            model = build_subnet(prepared.dense, point.genome, edit=found.edit)
+            row[f"{method}_r{round(100 * ratio)}"] = model_perplexity(model, windows)
+    dense = prepared.cost_model.dense
+    for ratio, point in points.items():
+        cost = prepared.cost_model(point.genome)
+        row[f"kv_cache_r{round(100 * ratio)}"] = cost.kv_cache_bytes / dense.kv_cache_bytes
+        row[f"macs_r{round(100 * ratio)}"] = cost.macs_per_token / dense.macs_per_token
+    return row
+
+
+def publish(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
+    """Write the result: every mode beside kv_group."""
+    groups = next(row for row in rows if row["mode"] == "kv_group")
+    headline: dict[str, float] = {}
+    for ratio in RATIOS:
+        key = f"sequential_r{round(100 * ratio)}"
+        best = min(row[key] for row in rows if row is not groups)
+        headline[f"best_over_kv_group_r{round(100 * ratio)}"] = best / groups[key]
+    dense = load_model("smollm2-135m")
+    windows = validation_windows(arguments.data.resolve(), dense, arguments.windows)
+    write_result(
+        "attention",
+        about=(
+            f"SmolLM2-135M-Instruct on WikiText-2 validation, first {arguments.windows} windows of 1,024 tokens, dense "
+            f"{model_perplexity(dense.model, windows):.2f}: what each unit of attention pruning gives at 0.7, 0.6 and "
+            f"0.5 of the block parameters. The settings of the published front, but {arguments.calibration:,} tokens of "
+            f"calibration and {arguments.evaluations} evaluations after the descent; `candidates` are all evaluated "
+            "genomes, a look of the descent costs four. Every mode gets about the same evaluated tokens: where no KV "
+            "groups are tried, the descent looks more often. `closed_form_*`: perplexity after the closed form on the "
+            f"calibration text; `sequential_*`: after the sequential finish on {arguments.tokens:,} tokens, which the "
+            "headline compares. `kv_cache_*`, `macs_*`: shares of the dense model's."
+        ),
+        headline=headline,
+        rows=rows,
+    )
+
+
+if __name__ == "__main__":
+    main()
