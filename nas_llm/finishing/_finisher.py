@@ -130,7 +130,7 @@ class Finisher:
 def _check_shape(genome: Genome, shape: Architecture) -> None:
     if not genome.fits(shape):
         raise ConfigError(
-            f"a genome of {genome.num_layers} layers, {genome.attn_mask.shape[1]} KV groups and "
+            f"a genome of {genome.num_layers} layers, {genome.layout.num_kv_heads} KV groups and "
             f"{genome.mlp_mask.shape[1]} channels cannot be finished: the model has {shape.num_layers}, "
             f"{shape.num_kv_heads} and {shape.intermediate_size}"
         )

@@ -45,11 +45,8 @@ def _row(point: FrontPoint, quality: str) -> dict[str, object]:
         "held_out_perplexity": point.held_out_perplexity,
         **{name: getattr(point.cost, name) for name in COST_NAMES},
     }
-    shape = {
-        "kv_groups": " ".join(str(layer["kv_groups"]) for layer in point.layers),
-        "ffn_channels": " ".join(str(layer["ffn_channels"]) for layer in point.layers),
-        "digest": point.digest,
-    }
+    shape = {unit: " ".join(str(layer[unit]) for layer in point.layers) for unit in point.layers[0]}
+    shape["digest"] = point.digest
     taken = found.keys() | shape.keys()
     further = {f"cost_{name}" if name in taken else name: value for name, value in point.cost.further.items()}
     return {**found, **further, **shape}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
@@ -10,7 +11,7 @@ from plotly.subplots import make_subplots
 from nas_llm.report._figures import _styled
 
 if TYPE_CHECKING:
-    from nas_llm.front import Front
+    from nas_llm.front import Front, FrontPoint
     from nas_llm.space import FloatArray
 
 # Nothing kept stands out from little kept: a removed sublayer is another thing than a narrow one.
@@ -19,7 +20,9 @@ _DIGITS = 3
 
 
 def architecture_figure(front: Front) -> go.Figure:
-    """A heat map of the kept share of every layer's KV groups and FFN channels; dark = the sublayer is removed.
+    """A heat map of the kept share of every layer's attention and FFN channels; dark = the sublayer is removed.
+
+    Masks inside heads have a panel for each kind of unit.
 
     Args:
         front: The front; its points are the columns, the most expensive first.
@@ -27,11 +30,10 @@ def architecture_figure(front: Front) -> go.Figure:
     points = sorted(front.points, key=lambda point: -point.objectives[front.price])
     names = [f"{point.id} ({front.record(front.price).show(point.objectives[front.price])})" for point in points]
     dense = front.dense.genome
-    panels = {
-        "attention": [point.genome.kv_groups / dense.kv_groups for point in points],
-        "FFN": [point.genome.ffn_channels / dense.ffn_channels for point in points],
-    }
-    figure = make_subplots(rows=1, cols=2, subplot_titles=list(panels), shared_yaxes=True, horizontal_spacing=0.03)
+    panels = _attention(points) | {"FFN": [point.genome.ffn_channels / dense.ffn_channels for point in points]}
+    figure = make_subplots(
+        rows=1, cols=len(panels), subplot_titles=list(panels), shared_yaxes=True, horizontal_spacing=0.03
+    )
     for column, (name, shares) in enumerate(panels.items(), 1):
         figure.add_trace(
             go.Heatmap(
@@ -50,9 +52,24 @@ def architecture_figure(front: Front) -> go.Figure:
         )
     _styled(figure)
     figure.update_layout(margin={"l": 50, "r": 20, "t": 40, "b": 110}, showlegend=False)
-    figure.update_yaxes(title="layer", autorange="reversed", col=1)
-    figure.update_yaxes(autorange="reversed", col=2)
+    figure.update_yaxes(autorange="reversed")
+    figure.update_yaxes(title="layer", col=1)
     return figure
+
+
+def _attention(points: Sequence[FrontPoint]) -> dict[str, list[FloatArray]]:
+    """Kept shares of attention by kind of unit: ``L`` numbers for each point."""
+    layout = points[0].genome.layout if points else None
+    if layout is None or not layout.axes:
+        return {"attention": [point.genome.kv_groups / point.genome.layout.num_kv_heads for point in points]}
+    titles = {"head": "channels of heads", "qk": "q and k", "vo": "v and o"}
+    return {
+        titles[axis.name]: [
+            point.genome.kv_groups * point.genome.head_widths[place] / (layout.num_kv_heads * layout.head_dim)
+            for point in points
+        ]
+        for place, axis in enumerate(layout.axes)
+    }
 
 
 def _rows(shares: list[FloatArray]) -> list[list[float]]:

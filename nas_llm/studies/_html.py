@@ -26,7 +26,20 @@ if TYPE_CHECKING:
 
 _MOST_ROWS = 500
 # Attributes that are a column each, and those that say the same elsewhere or nothing to a reader.
-_HIDDEN = ("owner", "heartbeat", "slot", "kv_groups", "ffn_channels", "settings", "definition", "identity", "run")
+_HIDDEN = (
+    "owner",
+    "heartbeat",
+    "slot",
+    "kv_groups",
+    "ffn_channels",
+    "head_channels",
+    "qk_channels",
+    "vo_channels",
+    "settings",
+    "definition",
+    "identity",
+    "run",
+)
 
 
 def export_html(source: str, *, path: Path, force: bool = False) -> None:

@@ -55,7 +55,7 @@ def live_front(problem: Problem, rows: Sequence[Evaluation], dense: Mapping[str,
     best = [rows[int(index)] for index in non_dominated([[row.objectives[name] for name in names] for row in rows])]
     best = _thinned(sorted(best, key=lambda row: -row.cost.macs_per_token), _MOST_COLUMNS)
     shape = best[0].genome
-    whole = Genome(np.ones_like(shape.attn_mask), np.ones_like(shape.mlp_mask))
+    whole = shape.with_masks(np.ones_like(shape.attn_mask), np.ones_like(shape.mlp_mask))
     # Of the dense model's costs only those that are objectives are known here, and the figures ask for no others.
     known = {name: dense[name] for name in problem.prices if name in dense}
     own: dict[str, Any] = {name: value for name, value in known.items() if name in COST_NAMES}

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 ORDINAL = "ordinal"
 _THIRDS = ("first", "middle", "last")
+_HEADS = {"head": "channels of heads", "qk": "q and k", "vo": "v and o"}
 
 
 def trial_of_search(trial: FrozenTrial) -> int:
@@ -27,8 +28,8 @@ def trial_of_search(trial: FrozenTrial) -> int:
 def mirrored_trial(row: Evaluation, problem: Problem) -> FrozenTrial:
     """A trial with the genome's objectives, constraints, sizes and digest, but without its masks.
 
-    Its parameters are what a person would turn: how many sublayers and KV groups stay, and how much of the FFN in
-    each third of the layers.
+    Its parameters are what a person would turn: how many sublayers and KV groups stay, how much of the heads, and how
+    much of the FFN in each third of the layers.
 
     Args:
         row: The evaluation.
@@ -50,8 +51,7 @@ def mirrored_trial(row: Evaluation, problem: Problem) -> FrozenTrial:
         "digest": row.digest,
         "seconds": round(row.seconds, 4),
         "fidelity": row.fidelity,
-        "kv_groups": genome.kv_groups.tolist(),
-        "ffn_channels": genome.ffn_channels.tolist(),
+        **{unit: [layer[unit] for layer in genome.layer_sizes()] for unit in genome.layer_sizes()[0]},
         **{name: value for name in COST_NAMES if (value := getattr(row.cost, name)) is not None},
     }
     trial = create_trial(
@@ -73,7 +73,7 @@ def mirrored_trial(row: Evaluation, problem: Problem) -> FrozenTrial:
 def _shape(genome: Genome) -> tuple[dict[str, Any], dict[str, Any]]:
     from optuna.distributions import FloatDistribution, IntDistribution
 
-    layers, groups = genome.attn_mask.shape
+    layers, groups = genome.num_layers, genome.layout.num_kv_heads
     params: dict[str, Any] = {
         "attention layers": int((genome.kv_groups > 0).sum()),
         "FFN layers": int((genome.ffn_channels > 0).sum()),
@@ -84,6 +84,10 @@ def _shape(genome: Genome) -> tuple[dict[str, Any], dict[str, Any]]:
         "FFN layers": IntDistribution(0, layers),
         "KV groups": IntDistribution(0, layers * groups),
     }
+    for axis, widths in zip(genome.layout.axes, genome.head_widths, strict=True):
+        key = f"{_HEADS[axis.name]} kept"
+        kept = genome.kv_groups * widths / (groups * genome.layout.head_dim)
+        params[key], distributions[key] = round(float(kept.mean()), 6), FloatDistribution(0.0, 1.0)
     shares = genome.ffn_channels / genome.mlp_mask.shape[1]
     for name, part in zip(_THIRDS, np.array_split(shares, len(_THIRDS)), strict=True):
         key = f"FFN kept, {name} third"

@@ -131,7 +131,7 @@ def _search(
         dtype=None if before is None else before.dtype,
         latency=latency,
     )
-    check_shapes(named, prepared.dense)
+    check_shapes(named, prepared.dense, prepared.space.layout)
     resolved = prepared.resolved()
     if before is not None:
         before.check(resolved, run_dir, free=free_plugins(problem))

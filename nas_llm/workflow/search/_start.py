@@ -13,7 +13,7 @@ from nas_llm.front import read_genomes
 from nas_llm.models import DenseModel
 from nas_llm.runs import START_FILE, checkpoint_folder
 from nas_llm.session import Prepared
-from nas_llm.space import Genome
+from nas_llm.space import AttentionLayout, Genome
 
 
 def start_of_run(run_dir: Path, prepared: Prepared, base_dir: Path) -> list[Genome]:
@@ -36,11 +36,16 @@ def named_genomes(problem: Problem, base_dir: Path) -> list[Genome]:
     return list(dict.fromkeys(genome for source in sources for genome in read_genomes(source)))
 
 
-def check_shapes(genomes: Sequence[Genome], dense: DenseModel) -> None:
-    """Refuse genomes of another model.
+def check_shapes(genomes: Sequence[Genome], dense: DenseModel, layout: AttentionLayout) -> None:
+    """Refuse genomes of another model, or of a mode of attention masks that the search has no masks for.
+
+    Args:
+        genomes: The genomes.
+        dense: The model.
+        layout: Of the search's attention masks.
 
     Raises:
-        RunError: If their masks have other shapes than the model's.
+        RunError: If their masks have other shapes than the model's, or cannot be said in the layout.
     """
     for genome in genomes:
         if not genome.fits(dense.architecture):
@@ -48,9 +53,14 @@ def check_shapes(genomes: Sequence[Genome], dense: DenseModel) -> None:
                 f"search.start_from names subnets of another model: {_shape(genome)}, but {dense.source} has "
                 f"{_shape(Genome.dense(dense.architecture))}"
             )
+        if genome.to_layout(dense.architecture, layout) is None:
+            raise RunError(
+                f"search.start_from names subnets of attention mode {genome.layout.mode}, which this search has no masks "
+                f"for; set space.attention = {genome.layout.mode!r}, or name subnets of mode {layout.mode}"
+            )
 
 
 def _shape(genome: Genome) -> str:
     return (
-        f"{genome.num_layers} layers of {genome.attn_mask.shape[1]} KV groups and {genome.mlp_mask.shape[1]} channels"
+        f"{genome.num_layers} layers of {genome.layout.num_kv_heads} KV groups and {genome.mlp_mask.shape[1]} channels"
     )

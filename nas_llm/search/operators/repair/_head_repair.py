@@ -20,10 +20,7 @@ class HeadRepair(GenomeRepair):
 
     def __call__(self, genome: Genome, *, rng: np.random.Generator) -> Genome:
         """Repair one genome."""
-        known = genome.to_layout(self.space.architecture, self.space.layout)
-        if known is None:
-            # What the space has no masks for keeps its counts, with the most important units.
-            known = self._by_importance(genome)
+        known = self.of_layout(genome)
         if self.accepts(known):
             return genome if known is genome else known
         counts = known.counts.copy()
@@ -42,18 +39,6 @@ class HeadRepair(GenomeRepair):
     def accepts(self, genome: Genome) -> bool:
         """Whether a genome needs no repair."""
         return genome.layout == self.space.layout and super().accepts(genome)
-
-    def _by_importance(self, genome: Genome) -> Genome:
-        space = self.space
-        widths = [np.where(genome.kv_groups > 0, space.architecture.head_dim, 0)] * len(space.layout.axes)
-        if genome.layout.axes:
-            first, last = genome.head_widths[0], genome.head_widths[-1]
-            widths = [first, last] if len(widths) > 1 else [np.maximum(first, last)]
-        rows = [
-            self.scores.top_attn(layer, int(count), [space.align_head(layer, int(width[layer])) for width in widths])
-            for layer, count in enumerate(genome.kv_groups)
-        ]
-        return Genome(np.stack(rows), genome.mlp_mask, space.layout)
 
     def _clip(self, counts: Counts, genome: Genome, rng: np.random.Generator) -> None:
         """Move the counts of each layer, in place, into the space."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nas_llm.errors import SpaceError
 from nas_llm.space import (
     CostConstraints,
     CostModel,
@@ -51,6 +52,7 @@ class GenomeRepair:
 
     def __call__(self, genome: Genome, *, rng: np.random.Generator) -> Genome:
         """Repair one genome."""
+        genome = self.of_layout(genome)
         if self.accepts(genome):
             return genome
         groups, channels = self._into_space(genome, rng)
@@ -58,6 +60,20 @@ class GenomeRepair:
         return resize_genome(
             genome, kv_groups=groups, ffn_channels=channels, scores=self.scores, temperature=0.0, rng=rng
         )
+
+    def of_layout(self, genome: Genome) -> Genome:
+        """A genome with masks as the space has them.
+
+        Raises:
+            SpaceError: If the space's mode of attention masks has none for it.
+        """
+        known = genome.to_layout(self.space.architecture, self.space.layout)
+        if known is None:
+            raise SpaceError(
+                f"a genome of mode {genome.layout.mode} keeps what space.attention = {self.space.layout.mode!r} has no "
+                f"masks for; name {genome.layout.mode!r} there"
+            )
+        return known
 
     def accepts(self, genome: Genome) -> bool:
         """Whether a genome needs no repair."""
