@@ -67,7 +67,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--looks", type=int, default=4)
+    parser.add_argument("--looks", type=int, default=3)
     parser.add_argument("--more", type=int, default=5, help="looks instead of the trials of KV groups")
     parser.add_argument("--evaluations", type=int, default=40, help="of the evolution after the descent")
     parser.add_argument("--calibration", type=int, default=32768, help="tokens")

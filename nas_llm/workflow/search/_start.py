@@ -55,8 +55,8 @@ def check_shapes(genomes: Sequence[Genome], dense: DenseModel, layout: Attention
             )
         if genome.to_layout(dense.architecture, layout) is None:
             raise RunError(
-                f"search.start_from names subnets of attention mode {genome.layout.mode}, which this search has no masks "
-                f"for; set space.attention = {genome.layout.mode!r}, or name subnets of mode {layout.mode}"
+                f"search.start_from names subnets of attention mode {genome.layout.mode}, which this search has no "
+                f"masks for; set space.attention = {genome.layout.mode!r}, or name subnets of mode {layout.mode}"
             )
 
 
