@@ -4,6 +4,7 @@ from nas_llm.calibration._calibrate import SCORERS, Calibration, Scorer, calibra
 from nas_llm.calibration._gram import BlockGrams, Gram, damped, stream_grams
 from nas_llm.calibration._importance import importance
 from nas_llm.calibration._kept_grams import KeptGrams, keep_grams
+from nas_llm.calibration._memory import calibration_bytes, gram_products, kept_gram_bytes
 from nas_llm.calibration._obs import elimination_ranks, obs
 from nas_llm.calibration._store import GramStore
 
@@ -16,10 +17,13 @@ __all__ = [
     "KeptGrams",
     "Scorer",
     "calibrate",
+    "calibration_bytes",
     "damped",
     "elimination_ranks",
+    "gram_products",
     "importance",
     "keep_grams",
+    "kept_gram_bytes",
     "obs",
     "stream_grams",
 ]

@@ -33,8 +33,10 @@ from nas_llm.models.families import (
     register_family,
     supported_model_types,
 )
+from nas_llm.models.known import KNOWN_MODELS, known_architecture
 
 __all__ = [
+    "KNOWN_MODELS",
     "PACKAGED_MODELS",
     "PROVENANCE_FILE",
     "Block",
@@ -52,6 +54,7 @@ __all__ = [
     "hold_in_memory",
     "hub_options",
     "known_adapter",
+    "known_architecture",
     "load_model",
     "load_tokenizer",
     "load_whole",
