@@ -39,7 +39,7 @@ def check_notes(checks: Iterable[ProblemCheck]) -> list[str]:
         f"{display.count(rate)} multiply-accumulates/s ({dtype}, {device})" for (device, dtype), rate in speeds.items()
     )
     return [
-        "ratio, kept: smallest and largest inheriting ratio, and parameters, that the space reaches within [constraints]",
+        "ratio, kept: smallest and largest inheriting ratio, and parameters, within [space] and [constraints]",
         "memory: weights, and hidden states and Gram matrices of the calibration or one window of a candidate; "
         "disk: Gram matrices in the cache folder",
         f"time: estimate for a whole search from its matrix products alone, at {listed} as measured now",
