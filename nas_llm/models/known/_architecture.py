@@ -23,7 +23,6 @@ KNOWN_MODELS: Mapping[str, Mapping[str, Any]] = json.loads(
 """Hub name to what its ``config.json`` says of its sizes."""
 
 
-@cache
 def known_architecture(source: str, revision: str | None = None) -> Architecture:
     """The sizes of a dense model; no weight is read, and no network is asked.
 
@@ -54,11 +53,13 @@ def _configuration(source: str, revision: str | None) -> tuple[PretrainedConfig,
             )
         path = file.parent
     if path.suffix == ".gguf":
-        return _gguf_configuration(path), str(path)
+        return _gguf_configuration(path, path.stat().st_mtime_ns), str(path)
     return read_config(source, str(path)), str(path)
 
 
-def _gguf_configuration(path: Path) -> PretrainedConfig:
+@cache
+def _gguf_configuration(path: Path, changed: int) -> PretrainedConfig:
+    """Read once for each time of change: the vocabulary in the same head takes seconds."""
     try:
         with quiet_transformers():
             config: PretrainedConfig = AutoConfig.from_pretrained(str(path.parent), gguf_file=path.name)
