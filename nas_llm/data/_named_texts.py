@@ -46,9 +46,10 @@ NAMED_TEXTS: Mapping[str, NamedText] = {
     ),
     "ptb": NamedText(
         dataset="ptb-text-only/ptb_text_only",
-        subset="penn_treebank",
-        # The dataset itself is a script, which datasets no longer runs.
+        # The dataset itself is a script, which datasets no longer runs. Its parquet conversion is a branch of plain
+        # files, in which datasets knows no subset by name.
         revision="refs/convert/parquet",
+        files={"test": "penn_treebank/test/0000.parquet"},
         split="test",
         column="sentence",
         separator=" ",

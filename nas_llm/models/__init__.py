@@ -34,8 +34,10 @@ from nas_llm.models.families import (
     rotate_state,
     supported_model_types,
 )
+from nas_llm.models.known import KNOWN_MODELS, known_architecture
 
 __all__ = [
+    "KNOWN_MODELS",
     "PACKAGED_MODELS",
     "PROVENANCE_FILE",
     "Block",
@@ -53,6 +55,7 @@ __all__ = [
     "hold_in_memory",
     "hub_options",
     "known_adapter",
+    "known_architecture",
     "load_model",
     "load_tokenizer",
     "load_whole",

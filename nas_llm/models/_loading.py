@@ -48,7 +48,7 @@ def resolve_model(source: str) -> tuple[str, str | None]:
     Raises:
         ModelError: If a file or package is missing or unreadable.
     """
-    path = _local(source)
+    path = local_model(source)
     if path is None:
         return source, None
     if path.suffix == ".gguf":
@@ -69,7 +69,7 @@ def locate_model(source: str) -> str:
     Raises:
         ModelError: If a file or package is missing or unreadable.
     """
-    path = _local(source)
+    path = local_model(source)
     if path is None or path.suffix == ".gguf":
         return resolve_model(source)[0]
     return str(path)
@@ -80,7 +80,7 @@ def hub_options(where: str, revision: str | None) -> dict[str, str]:
     return {} if revision is None or Path(where).is_dir() else {"revision": revision}
 
 
-def _local(source: str) -> Path | None:
+def local_model(source: str) -> Path | None:
     """The directory or GGUF file that a source stands for; None for a hub name.
 
     Raises:
@@ -124,7 +124,7 @@ def load_model(
     Raises:
         ModelError: If it cannot be found or read, or its family is not supported.
     """
-    local = _local(source)
+    local = local_model(source)
     # Before the weights are hashed: what they are told apart by is what was loaded.
     stamps = None if local is None or not local.is_dir() else FileStamps(local)
     where, identity = resolve_model(source)
@@ -200,7 +200,7 @@ def read_config(source: str, where: str, *, revision: str | None = None) -> Pret
     try:
         config: PretrainedConfig = AutoConfig.from_pretrained(where, trust_remote_code=False, **options)
     except Exception as error:  # transformers raises many kinds for values that it does not expect
-        file = _config_file(where, revision)
+        file = cached_config(where, revision)
         if file is None:
             raise ModelError(_not_found(source, error)) from error
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -210,7 +210,7 @@ def read_config(source: str, where: str, *, revision: str | None = None) -> Pret
     return config
 
 
-def _config_file(where: str, revision: str | None) -> Path | None:
+def cached_config(where: str, revision: str | None) -> Path | None:
     """The configuration of a model, if it is on this machine."""
     if Path(where).is_dir():
         return Path(where) / CONFIG_NAME

@@ -1,6 +1,7 @@
 """What a search needs, loaded: model, text, scores, space, workers; and the session that scripts work with."""
 
 from nas_llm.session._build_front import build_front
+from nas_llm.session._cost_model import problem_costs
 from nas_llm.session._latency import check_same_device, run_latency, write_latency
 from nas_llm.session._prepare import prepare
 from nas_llm.session._prepared import Prepared, search_space
@@ -26,6 +27,7 @@ __all__ = [
     "check_memory",
     "check_same_device",
     "prepare",
+    "problem_costs",
     "reopen",
     "run_latency",
     "scores_of_run",

@@ -6,6 +6,7 @@ from nas_llm.subnet._build import BlockEdit, build_subnet
 from nas_llm.subnet._check_family import check_family
 from nas_llm.subnet._evaluator import OnResult, PopulationEvaluator, WalkStatistics
 from nas_llm.subnet._masking import masked_copy
+from nas_llm.subnet._memory import least_memory
 from nas_llm.subnet._racing import Racing
 from nas_llm.subnet._taylor import TaylorMarginals
 
@@ -21,5 +22,6 @@ __all__ = [
     "build_subnet",
     "check_family",
     "keep_freed_memory",
+    "least_memory",
     "masked_copy",
 ]

@@ -78,7 +78,7 @@ def plan_memory(
     block = _block_bytes(architecture, size)
     total = available_memory(device, architecture.num_layers * block, refitted=refitted) if total is None else total
     token = _token_bytes(architecture, size)
-    least = 2 * block + window * token + 2 * window * architecture.hidden_size * size
+    least = least_memory(architecture, window=window, dtype=dtype)
     if total < least:
         raise ConfigError(
             f"a memory budget of {total / 1e9:.3g} GB is too small: one window of {window} tokens through one block "
@@ -101,6 +101,19 @@ def plan_memory(
         batch_tokens=max(activations // (lanes * token), window),
         lanes=lanes,
     )
+
+
+def least_memory(architecture: Architecture, *, window: int, dtype: torch.dtype) -> int:
+    """Bytes beside the dense weights that one window through one dense block takes: the least an evaluator can do with.
+
+    Args:
+        architecture: The dense model.
+        window: Tokens of a window.
+        dtype: Arithmetic of the candidates.
+    """
+    size = dtype.itemsize
+    states = 2 * window * architecture.hidden_size * size
+    return 2 * _block_bytes(architecture, size) + window * _token_bytes(architecture, size) + states
 
 
 def _block_bytes(architecture: Architecture, size: int) -> int:

@@ -9,6 +9,7 @@ from nas_llm.workflow._convert import convert_export
 from nas_llm.workflow._posttrain import PosttrainRecord, PosttrainTexts, posttrain_export
 from nas_llm.workflow._reconstruct import ReconstructionRecord, reconstruct_points
 from nas_llm.workflow._servable import what_is_servable
+from nas_llm.workflow.check import ProblemCheck, check_problem
 from nas_llm.workflow.evaluate import evaluate_models, measured_with
 from nas_llm.workflow.export import ExportRecord, ExportRefused, export_points
 from nas_llm.workflow.search import RunSummary, build_front, run_search
@@ -22,12 +23,14 @@ __all__ = [
     "PosttrainRecord",
     "PosttrainTexts",
     "Prepared",
+    "ProblemCheck",
     "ReconstructionRecord",
     "ResidualRow",
     "Resources",
     "Run",
     "RunSummary",
     "build_front",
+    "check_problem",
     "convert_export",
     "evaluate_models",
     "export_points",

@@ -10,7 +10,7 @@ import torch
 from dense_models import DENSE_CASES, dense_model, random_windows
 from torch import Tensor, nn
 
-from nas_llm.calibration import calibrate, keep_grams, stream_grams
+from nas_llm.calibration import calibrate, calibration_bytes, keep_grams, kept_gram_bytes, stream_grams
 from nas_llm.models import DenseModel
 
 
@@ -84,3 +84,15 @@ def test_kept_grams_are_those_of_the_text_and_found_again() -> None:
     again = keep_grams(dense, windows, device=device, on_layer=lambda layer: os.abort())
     assert again.key == kept.key
     assert torch.equal(again.grams(0)[0].matrix, kept.grams(0)[0].matrix)
+
+
+@pytest.mark.parametrize("case", DENSE_CASES)
+def test_sizes_of_a_calibration_are_known_before(case: str) -> None:
+    dense, windows = dense_model(case), random_windows(count=2)
+    kept = 0
+    for _, grams in stream_grams(dense, windows, device=torch.device("cpu")):
+        kept += sum(tensor.nbytes for gram in (grams.o_in, grams.fc2_in) for tensor in (gram.matrix, gram.total))
+        held = sum(gram.matrix.nbytes for gram in (grams.attn_in, grams.o_in, grams.mlp_in, grams.fc2_in))
+    assert kept_gram_bytes(dense.architecture) == kept
+    states = 4 * windows.num_tokens * dense.architecture.hidden_size
+    assert calibration_bytes(dense.architecture, tokens=windows.num_tokens) == states + held

@@ -74,6 +74,7 @@ def test_a_front_is_shown_without_the_definition_and_what_reads_it(workplace: Pa
     [
         (("problems",), 0, ""),
         (("problems", "tiny-llama", "--resolved"), 0, ""),
+        (("problems", "--check", "nix"), 2, 'error: problem "nix" does not exist'),
         (("front", "nix"), 2, "error: no run 'nix'; runs here: runs/mine\n"),
         (("export", "mine", "--point", "p77"), 2, "error: the front has no point 'p77'"),
         (("reconstruct", "nix"), 2, "error: no run 'nix'; runs here: runs/mine\n"),

@@ -67,6 +67,16 @@ def test_named_texts_are_joined_as_the_literature_joins_them(
     assert (text.name, text.windows) == (name, 256 if name == "c4" else None)
 
 
+def test_ptb_is_found_in_a_branch_of_parquet_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for split in ("train", "validation", "test"):
+        file = tmp_path / "penn_treebank" / split / "0000.parquet"
+        file.parent.mkdir(parents=True)
+        parquet.write_table(pyarrow.table({"sentence": [f"of {split}", "no it was n't"]}), file)
+    local = replace(NAMED_TEXTS["ptb"], dataset=str(tmp_path), revision=None)
+    monkeypatch.setitem(named_texts.NAMED_TEXTS, "ptb", local)  # type: ignore[arg-type]
+    assert read_reporting_text("ptb").documents == ("of test no it was n't",)
+
+
 def test_a_tokenizer_adds_its_own_special_tokens_once(tmp_path: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(PACKAGED_MODELS["tiny-llama"].locate())
     text = "A kite flies. " * 60

@@ -12,6 +12,7 @@ from synthetic_search import architecture, unit_scores
 
 from nas_llm.config import ConstraintSection
 from nas_llm.search import BudgetDescent, DescentStep, ImportanceSampling, TargetRepair
+from nas_llm.search.descent import descent_effort
 from nas_llm.search.descent._allocation import Allocation
 from nas_llm.space import CostModel, FloatArray, Genome, Marginals, SearchSpace
 
@@ -119,6 +120,15 @@ def test_a_broken_walk_goes_on_to_the_same_end(case: Case, world: Separable, bro
     assert [step.genome for step in resumed] == [step.genome for step in whole]
     assert [step.quality for step in resumed] == [step.quality for step in whole]
     assert told == resumed[broken_after:]
+
+
+def test_a_walk_takes_no_more_than_its_effort(case: Case, world: Separable) -> None:
+    _descent(case, world).run()
+    looks, candidates = descent_effort(TARGETS, layers=8, looks=LOOKS)
+    assert len(world.turns) == looks
+    assert candidates / 2 < world.priced <= candidates
+    assert descent_effort((0.9, 0.8, 0.7, 0.6, 0.5), layers=30, looks=6) == (43, 155)
+    assert descent_effort(TARGETS, layers=8, looks=0) == descent_effort((), layers=8, looks=6) == (0, 0)
 
 
 def test_looks_take_different_text(case: Case, world: Separable) -> None:

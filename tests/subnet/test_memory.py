@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nas_llm.errors import ConfigError
 from nas_llm.subnet._allocator import keep_freed_memory
-from nas_llm.subnet._memory import plan_memory
+from nas_llm.subnet._memory import least_memory, plan_memory
 
 CPU = torch.device("cpu")
 
@@ -40,3 +40,11 @@ def test_glibc_takes_the_settings() -> None:
 def test_a_budget_too_small_for_a_window_is_named() -> None:
     with pytest.raises(ConfigError, match=r"one window of 64 tokens.*lower data.window"):
         plan_memory(dense_model("opt"), total=1000, window=64, device=CPU, dtype=torch.float32, refitted=False)
+
+
+def test_the_least_memory_is_the_least_that_a_plan_takes() -> None:
+    dense = dense_model("opt")
+    least = least_memory(dense.architecture, window=64, dtype=torch.float32)
+    plan_memory(dense, total=least, window=64, device=CPU, dtype=torch.float32, refitted=False)
+    with pytest.raises(ConfigError):
+        plan_memory(dense, total=least - 1, window=64, device=CPU, dtype=torch.float32, refitted=False)

@@ -24,6 +24,7 @@ from nas_llm.cli.terminal._process import keep_memory, quiet_libraries, quiet_op
 from nas_llm.cli.terminal._run_directory import prepare_run_directory
 
 if TYPE_CHECKING:
+    from nas_llm.cli.terminal._check_table import check_notes, check_table
     from nas_llm.cli.terminal._progress import progress
     from nas_llm.cli.terminal._reconstruction_tables import reconstruction_table, residual_table
     from nas_llm.cli.terminal._tables import export_table, front_table, model_table, servable_table, study_table
@@ -41,6 +42,8 @@ __all__ = [
     "RunArgument",
     "SamplesOption",
     "StopOnInterrupt",
+    "check_notes",
+    "check_table",
     "export_table",
     "fail",
     "front_table",
@@ -68,6 +71,10 @@ def __getattr__(name: str) -> Any:
         from nas_llm.cli.terminal._progress import progress
 
         return progress
+    if name in ("check_notes", "check_table"):
+        from nas_llm.cli.terminal import _check_table
+
+        return getattr(_check_table, name)
     if name in ("reconstruction_table", "residual_table"):
         from nas_llm.cli.terminal import _reconstruction_tables
 

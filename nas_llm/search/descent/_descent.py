@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -214,6 +215,22 @@ class BudgetDescent:
             temperature=0.0,
             rng=np.random.default_rng(0),
         )
+
+
+def descent_effort(targets: Iterable[float], *, layers: int, looks: int) -> tuple[int, int]:
+    """What a walk takes at most: its looks, on the way to a target and at it, and its evaluated candidates.
+
+    Args:
+        targets: Inheriting ratios to serve.
+        layers: L of the model.
+        looks: Looks at each target.
+    """
+    served = sorted(targets, reverse=True)
+    if not served or not looks:
+        return 0, 0
+    ways = sum(max(1, round((above - below) / _REDUCTION)) for above, below in pairwise(served))
+    trials = layers + (len(served) - 1) * min(layers, _TRIED) + len(served) * len(_GROUPS)
+    return 1 + ways + len(served) * looks, trials + len(served) * (looks + 1)
 
 
 def _averaged(before: Marginals, now: Marginals) -> Marginals:
