@@ -21,7 +21,7 @@ from nas_llm.errors import NasLlmError, RunError
 from nas_llm.evaluation._timed_pass import TimedPass, check_positions, device_name, interleaved_seconds
 from nas_llm.models import DenseModel, on_device
 from nas_llm.settings import SpaceDefaults
-from nas_llm.space import Architecture, BoolArray, FloatArray, Genome, LatencyTable
+from nas_llm.space import Architecture, AttentionLayout, BoolArray, FloatArray, Genome, LatencyTable
 from nas_llm.subnet import build_subnet
 
 _SCHEMA = 1
@@ -36,6 +36,7 @@ def latency_table(
     settings: LatencySection = _DEFAULT,
     *,
     ffn_multiple: int = SpaceDefaults.ffn_multiple,
+    layout: AttentionLayout | None = None,
     device: torch.device,
     dtype: torch.dtype,
     cache_dir: Path,
@@ -48,6 +49,7 @@ def latency_table(
         dense: The model.
         settings: Which pass is timed and how.
         ffn_multiple: What kept FFN channels are a multiple of.
+        layout: Of attention masks; where they lie inside heads, heads of several widths are timed, too.
         device: Where.
         dtype: Type of the weights.
         cache_dir: Folder of tables.
@@ -59,7 +61,7 @@ def latency_table(
         RunError: If the table cannot be kept.
     """
     check_positions(settings, dense.architecture.max_positions)
-    conditions = _conditions(dense, settings, ffn_multiple, device, dtype)
+    conditions = _conditions(dense, settings, ffn_multiple, layout, device, dtype)
     key = hashlib.blake2b(json.dumps(conditions, sort_keys=True).encode(), digest_size=16).hexdigest()
     path = cache_dir / f"{key}.json"
     if path.is_file():
@@ -74,7 +76,7 @@ def latency_table(
     )
     with _threads(settings.threads):
         table = measure_latency_table(
-            dense, settings, ffn_multiple=ffn_multiple, device=device, dtype=dtype, on_round=on_round
+            dense, settings, ffn_multiple=ffn_multiple, layout=layout, device=device, dtype=dtype, on_round=on_round
         )
     keep_file(path, table_text(table))
     return table
@@ -85,6 +87,7 @@ def measure_latency_table(
     settings: LatencySection = _DEFAULT,
     *,
     ffn_multiple: int = SpaceDefaults.ffn_multiple,
+    layout: AttentionLayout | None = None,
     device: torch.device,
     dtype: torch.dtype,
     on_round: Callable[[int], None] = lambda done: None,
@@ -99,6 +102,7 @@ def measure_latency_table(
         dense: The model.
         settings: Which pass is timed and how.
         ffn_multiple: What kept FFN channels are a multiple of.
+        layout: Of attention masks; where they lie inside heads, heads of several widths are timed, too.
         device: Where.
         dtype: Type of the weights.
         on_round: Called with the number of rounds that are done.
@@ -111,16 +115,27 @@ def measure_latency_table(
     trunks = [cast(PreTrainedModel, whole.base_model)]
     for sizes in ({"groups": count} for count in groups), ({"channels": count} for count in channels):
         trunks += [_trunk(dense, _stack(shape, layers, **size), device, dtype, whole) for size in sizes]
+    inside = layout if layout is not None and layout.axes else None
+    axes = range(len(inside.axes)) if inside is not None else range(0)
+    widths = _grid(shape.head_dim, 2, settings.points) if inside is not None else ()
+    for axis in axes:
+        assert inside is not None
+        stacks = (_head_stack(shape, inside, layers, axis, width) for width in widths)
+        trunks += [_trunk(dense, stack, device, dtype, whole) for stack in stacks]
     passes = [TimedPass(model, settings) for model in (whole, *trunks)]
     constant, empty, *seconds = interleaved_seconds(passes, repeats=settings.repeats, on_round=on_round).tolist()
     each = (np.array(seconds) - empty) / layers
+    ends = np.cumsum([len(groups), len(channels), *(len(widths) for _ in axes)])
+    attention, ffn, *heads = np.split(each, ends[:-1])
     return LatencyTable(
         constant=constant,
         kv_groups=groups,
-        attention=_rising(each[: len(groups)]),
+        attention=_rising(attention),
         ffn_channels=channels,
-        ffn=_rising(each[len(groups) :]),
-        settings=_conditions(dense, settings, ffn_multiple, device, dtype),
+        ffn=_rising(ffn),
+        settings=_conditions(dense, settings, ffn_multiple, layout, device, dtype),
+        head_widths=widths,
+        heads=tuple(_rising(seconds) for seconds in heads),
     )
 
 
@@ -142,9 +157,15 @@ def table_text(table: LatencyTable) -> str:
 
 
 def _conditions(
-    dense: DenseModel, settings: LatencySection, ffn_multiple: int, device: torch.device, dtype: torch.dtype
+    dense: DenseModel,
+    settings: LatencySection,
+    ffn_multiple: int,
+    layout: AttentionLayout | None,
+    device: torch.device,
+    dtype: torch.dtype,
 ) -> dict[str, Any]:
     """All that times depend on."""
+    inside = {"heads": layout.mode} if layout is not None and layout.axes else {}
     length = {"tokens": settings.tokens} if settings.phase == "prefill" else {"context": settings.context}
     threads = {} if device.type == "cuda" else {"threads": settings.threads or torch.get_num_threads()}
     return {
@@ -163,6 +184,7 @@ def _conditions(
         "ffn_multiple": ffn_multiple,
         "points": settings.points,
         "repeats": settings.repeats,
+        **inside,
     }
 
 
@@ -188,6 +210,20 @@ def _stack(shape: Architecture, layers: int, *, groups: int = 0, channels: int =
         return rows
 
     return Genome(mask(shape.num_kv_heads, groups), mask(shape.intermediate_size, channels))
+
+
+def _head_stack(shape: Architecture, layout: AttentionLayout, layers: int, axis: int, width: int) -> Genome:
+    """The first so many layers with an attention of all KV groups whose heads keep so many channels of one kind."""
+    widths = [width if place == axis else shape.head_dim for place in range(len(layout.axes))]
+    units = []
+    for kind, kept in zip(layout.axes, widths, strict=True):
+        mask = np.zeros((shape.num_kv_heads, kind.units), dtype=bool)
+        for span, count in zip(kind.spans, kind.counts(kept), strict=True):
+            mask[:, span.start : span.start + count] = True
+        units.append(mask)
+    rows = np.zeros((shape.num_layers, layout.units), dtype=bool)
+    rows[:layers] = layout.row(tuple(units))
+    return Genome(rows, np.zeros((shape.num_layers, shape.intermediate_size), dtype=bool), layout)
 
 
 def _trunk(

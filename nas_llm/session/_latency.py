@@ -16,7 +16,7 @@ from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStar
 from nas_llm.files import write_atomic
 from nas_llm.models import DenseModel, resolve_device, resolve_dtype
 from nas_llm.runs import LATENCY_FILE
-from nas_llm.session._prepared import Prepared
+from nas_llm.session._prepared import Prepared, search_space
 from nas_llm.space import Genome, LatencyTable
 
 
@@ -48,6 +48,7 @@ def measured_latency(
         dense,
         settings,
         ffn_multiple=problem.space.ffn_multiple,
+        layout=search_space(problem, dense.architecture).layout,
         device=device,
         dtype=dtype if settings.dtype == "auto" else resolve_dtype(settings.dtype, device),
         cache_dir=cache_dir() / "latency",

@@ -49,6 +49,18 @@ def test_a_measured_table_covers_the_model_and_never_falls(dense: DenseModel, ph
     assert table.device == device_name(CPU)
 
 
+@pytest.mark.parametrize("mode", ["head_dim", "head_dim_split"])
+def test_heads_of_several_widths_are_timed_for_masks_inside_them(dense: DenseModel, mode: str) -> None:
+    layout = dense.architecture.attention_layout(mode)
+    table = measure_latency_table(dense, QUICK, ffn_multiple=16, layout=layout, device=CPU, dtype=torch.float32)
+    assert (table.head_widths[0], table.head_widths[-1]) == (2, dense.architecture.head_dim)
+    assert len(table.heads) == len(layout.axes)
+    assert all((np.diff(seconds) >= 0.0).all() for seconds in table.heads)
+    whole = Genome.dense(dense.architecture, layout)
+    assert table(whole) == pytest.approx(table(Genome.dense(dense.architecture)))
+    assert LatencyTable.from_dict(json.loads(json.dumps(table.to_dict()))) == table
+
+
 @pytest.mark.parametrize("case", ["opt", "opt-post-norm", "llama-mha-biases"])
 @pytest.mark.parametrize("phase", ["prefill", "decode"])
 def test_every_family_can_be_timed(case: str, phase: str) -> None:
