@@ -28,7 +28,7 @@ def build_front(prepared: Prepared, result: SearchResult, *, on_event: EventHand
     subject = f"the dense model and {len(kept)}{thinned} points"
     # The cheapest last, as a person reads a front: from the dense end on.
     kept.sort(key=lambda evaluation: (-evaluation.cost.macs_per_token, -evaluation.cost.block_params))
-    dense_genome = Genome.dense(prepared.dense.architecture)
+    dense_genome = Genome.dense(prepared.dense.architecture, prepared.space.layout)
     genomes = [dense_genome, *(evaluation.genome for evaluation in kept)]
     held_out = _score(prepared, genomes, "held_out", subject, on_event)
     fitness = (

@@ -310,7 +310,8 @@ class Session:
     @cached_property
     def _dense_perplexities(self) -> tuple[float, float]:
         """Of the dense model on the fitness and on the held-out windows."""
-        dense, splits = Genome.dense(self.prepared.dense.architecture), self.prepared.splits
+        splits = self.prepared.splits
+        dense = Genome.dense(self.prepared.dense.architecture, self.prepared.space.layout)
         fitness, held_out = (
             self.prepared.evaluator(windows, metric="perplexity").evaluate([dense])[0]
             for windows in (splits.fitness, splits.held_out)

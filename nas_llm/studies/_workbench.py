@@ -69,7 +69,7 @@ class Workbench:
         self.identity = self._judge.identity + ("" if table is None else f"|latency={table.digest()}") + self._own()
         self._known: dict[str, float] = {}
         costs = {name: self._prepared.cost_model.dense.value(name) for name in self.problem.prices}
-        quality = self.qualities([Genome.dense(self._prepared.dense.architecture)])[0]
+        quality = self.qualities([Genome.dense(self._prepared.dense.architecture, self._prepared.space.layout)])[0]
         self.dense: Mapping[str, float] = {**costs, self.problem.quality: quality}
 
     def search(

@@ -119,7 +119,7 @@ class Ledger:
         quality = self._history.dense_quality
         if quality is not None:
             return quality
-        genome = Genome.dense(self.problem.cost_model.architecture)
+        genome = Genome.dense(self.problem.cost_model.architecture, self.problem.space.layout)
         known = self._known.get(genome.digest())
         if known is not None:
             quality = known.objectives[self.problem.quality]
