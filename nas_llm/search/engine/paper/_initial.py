@@ -41,14 +41,16 @@ class InitialPopulation(Sampling):
 
     def initial_subnet(self, rng: np.random.Generator) -> Genome:
         """The initial subnet of the largest gamma that fits, repaired: counts are whole units, the window is narrow."""
-        repair = self.subnets.repair
-        wanted = self._ratio(self.subnets.extremes(rng)[0])
         low, high = 0.0, 1.0
         for _ in range(_HALVINGS):
             gamma = (low + high) / 2
-            fits = self._ratio(self.subnets.initial_subnet(gamma)) <= wanted
-            low, high = (gamma, high) if fits else (low, gamma)
-        return repair(self.subnets.initial_subnet(low), rng=rng)
+            low, high = (gamma, high) if self._fits(self.subnets.initial_subnet(gamma)) else (low, gamma)
+        return self.subnets.repair(self.subnets.initial_subnet(low), rng=rng)
 
-    def _ratio(self, genome: Genome) -> float:
-        return self.subnets.repair.cost_model(genome).inheriting_ratio
+    def _fits(self, genome: Genome) -> bool:
+        """Whether a genome lies below the upper end of the window."""
+        repair = self.subnets.repair
+        cost = repair.cost_model(genome)
+        upper = [(name, bound) for key, name, bound in repair.constraints.bounds if key != "min_ratio"]
+        upper += [("inheriting_ratio", target) for target in repair.targets]
+        return all(cost.value(name) <= bound for name, bound in upper)
