@@ -332,7 +332,9 @@ class SearchSection(_Section):
     """``[search]``: the algorithm and its budget."""
 
     algorithm: str = Field(
-        "nsga2", description="A multi-objective algorithm of pymoo: nsga2, nsga3, unsga3, rvea, sms, spea2, age, age2."
+        "nsga2",
+        description="A multi-objective algorithm of pymoo: nsga2, nsga3, unsga3, rvea, sms, spea2, age, age2; or "
+        "paper: the paper's evolution, for quality alone in one window of cost.",
     )
     algorithm_args: dict[str, int | float | str | bool] = Field(default_factory=dict)
     population: PositiveInt = 16

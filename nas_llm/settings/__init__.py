@@ -47,6 +47,7 @@ from nas_llm.settings._reconstruction import (
 from nas_llm.settings._search import (
     DescentDefaults,
     FrontDefaults,
+    PaperDefaults,
     RacingDefaults,
     ResourcesDefaults,
 )
@@ -83,6 +84,7 @@ __all__ = [
     "LatencyDefaults",
     "MaskDefaults",
     "ModelDefaults",
+    "PaperDefaults",
     "PosttrainDefaults",
     "PosttrainTextDefaults",
     "RacingDefaults",

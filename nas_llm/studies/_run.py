@@ -18,6 +18,7 @@ from nas_llm.errors import Interrupted, NasLlmError, StudyError
 from nas_llm.events import EventHandler, Notice, ignore
 from nas_llm.search import check_algorithm, check_operators
 from nas_llm.settings import StudyDefaults
+from nas_llm.space import CostConstraints
 from nas_llm.studies._liveness import BEAT_SECONDS, Watch
 from nas_llm.studies._objective import SETTINGS, SearchObjective
 from nas_llm.studies._optimize import check_identity, name_in, open_study, optimize
@@ -193,9 +194,9 @@ def _check_search(loaded: LoadedStudy) -> None:
     choices = loaded.definition.parameters.get(_ALGORITHM)
     names = (choices.choices if choices is not None else None) or (loaded.problem.search.algorithm,)
     for name in names:
-        section = with_settings(loaded.problem, {_ALGORITHM: name}).search
-        check_algorithm(section)
-        check_operators(section.operators)
+        problem = with_settings(loaded.problem, {_ALGORITHM: name})
+        check_algorithm(problem.search, CostConstraints(problem.constraints))
+        check_operators(problem.search.operators)
 
 
 def _check_numbers(trials: int, workers: int, timeout: float | None) -> None:

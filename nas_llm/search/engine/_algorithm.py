@@ -1,4 +1,4 @@
-"""pymoo's multi-objective algorithms, with our operators in them."""
+"""pymoo's multi-objective algorithms and the paper's evolution, with our operators in them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from nas_llm.hints import did_you_mean
 from nas_llm.search.engine._duplicates import DigestDuplicates
 from nas_llm.search.engine._problem import SubnetProblem
 from nas_llm.search.engine._pymoo import PymooCrossover, PymooMutation, PymooRepair, PymooSampling
-from nas_llm.search.operators import AssortativeSelection, Operators
-from nas_llm.space import FloatArray
+from nas_llm.search.engine.paper import InitialPopulation, PaperEvolution, check_window, paper_schedule
+from nas_llm.search.operators import AssortativeSelection, ImportanceSampling, Operators, build_mutation
+from nas_llm.space import CostConstraints, FloatArray
 
 
 class _Entry(NamedTuple):
@@ -40,6 +41,7 @@ _ALGORITHMS = {
     "age": _Entry("age", "AGEMOEA"),
     "age2": _Entry("age2", "AGEMOEA2"),
 }
+_PAPER = "paper"
 _ALIASES = {"smsemoa": "sms", "agemoea": "age", "agemoea2": "age2"}
 _OURS = ("pop_size", "sampling", "crossover", "mutation", "repair", "eliminate_duplicates", "ref_dirs", "seed")
 # Mating gives up after so many fruitless rounds; the runner asks again a few times before it calls a space exhausted.
@@ -48,19 +50,24 @@ _MATING_ROUNDS = 10
 
 def algorithm_names() -> tuple[str, ...]:
     """The algorithms that :func:`build_algorithm` knows."""
-    return tuple(_ALGORITHMS)
+    return (*_ALGORITHMS, _PAPER)
 
 
-def check_algorithm(section: SearchSection) -> None:
+def check_algorithm(section: SearchSection, constraints: CostConstraints) -> None:
     """Refuse an algorithm, or arguments of it, that a search could not begin with.
 
     Args:
         section: Name and further arguments of the algorithm.
+        constraints: Bounds on the cost; the paper's evolution needs an upper one.
 
     Raises:
         ConfigError: See :func:`build_algorithm`.
     """
-    _arguments(_find(section.algorithm), section)
+    if section.algorithm == _PAPER:
+        paper_schedule(section)
+        check_window(section, constraints)
+    else:
+        _arguments(_find(section.algorithm), section)
 
 
 def build_algorithm(section: SearchSection, operators: Operators, problem: SubnetProblem, *, seed: int) -> Any:
@@ -76,9 +83,12 @@ def build_algorithm(section: SearchSection, operators: Operators, problem: Subne
         The pymoo algorithm, ready for ``ask``.
 
     Raises:
-        ConfigError: If the name or an argument is unknown, a value is of a wrong type or out of range, or a package
-            that the algorithm needs is missing.
+        ConfigError: If the name or an argument is unknown, a value is of a wrong type or out of range, a package that
+            the algorithm needs is missing, or the paper's evolution has no window of cost.
     """
+    if section.algorithm == _PAPER:
+        check_window(section, problem.constraints)
+        return _paper(section, operators, problem).setup(problem, seed=seed, termination=NoTermination())
     kind = _find(section.algorithm)
     arguments = _arguments(kind, section)
     ref_dirs = "ref_dirs" in inspect.signature(kind).parameters
@@ -108,11 +118,30 @@ def build_algorithm(section: SearchSection, operators: Operators, problem: Subne
     return algorithm.setup(problem, seed=seed, termination=termination)
 
 
+def _paper(section: SearchSection, operators: Operators, problem: SubnetProblem) -> PaperEvolution:
+    schedule = paper_schedule(section)
+    mutation = build_mutation(schedule.ordinary, operators.context)
+    sampling = operators.sampling
+    if type(sampling) is ImportanceSampling:
+        # Ours spreads over the ratios; the paper begins at one. Somebody's own is taken as it is.
+        sampling = InitialPopulation(sampling, mutation)
+    return PaperEvolution(
+        schedule=schedule,
+        sampling=sampling,
+        mutation=mutation,
+        strong=build_mutation(schedule.stronger, operators.context),
+        crossover=operators.crossover,
+        repair=operators.repair,
+        objective=problem.objectives.index(problem.quality),
+        pop_size=section.population,
+    )
+
+
 def _find(name: str) -> Any:
     entry = _ALGORITHMS.get(_ALIASES.get(name, name))
     if entry is None:
-        hint = did_you_mean(name, [*_ALGORITHMS, *_ALIASES], 0.4, most=2, quote="", after=" ")
-        raise ConfigError(f"search.algorithm {name!r} is unknown; {hint}known are {', '.join(_ALGORITHMS)}")
+        hint = did_you_mean(name, [*algorithm_names(), *_ALIASES], 0.4, most=2, quote="", after=" ")
+        raise ConfigError(f"search.algorithm {name!r} is unknown; {hint}known are {', '.join(algorithm_names())}")
     try:
         module = importlib.import_module(f"pymoo.algorithms.moo.{entry.module}")
     except Exception as error:

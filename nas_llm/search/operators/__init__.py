@@ -3,6 +3,7 @@
 from nas_llm.search.operators._base import Crossover, Mutation, OperatorContext, Sampling, checked_genomes
 from nas_llm.search.operators._build import (
     Operators,
+    build_mutation,
     build_operators,
     build_repair,
     check_operators,
@@ -47,6 +48,7 @@ __all__ = [
     "Sensitivities",
     "SensitivityModel",
     "TargetRepair",
+    "build_mutation",
     "build_operators",
     "build_repair",
     "check_operators",

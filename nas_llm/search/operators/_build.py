@@ -20,7 +20,7 @@ _REGISTRIES: Mapping[str, Registry[Any]] = {"sampling": SAMPLINGS, "crossover": 
 
 @dataclass(frozen=True, kw_only=True)
 class Operators:
-    """Everything that makes or mends genomes."""
+    """Everything that makes or mends genomes, and what further operators of the same search are made from."""
 
     sampling: Sampling
     crossover: Crossover
@@ -28,6 +28,7 @@ class Operators:
     mutation: Mutation
     repair: GenomeRepair
     sensitivities: SensitivityModel
+    context: OperatorContext
 
 
 def build_repair(
@@ -84,10 +85,20 @@ def build_operators(
         sampling=_made(section, context, "sampling")[0],
         crossover=_made(section, context, "crossover")[0],
         crossover_probability=section.crossover_probability,
-        mutation=GenomeMutation(_made(section, context, "mutation")),
+        mutation=build_mutation(section, context),
         repair=repair,
         sensitivities=context.sensitivities,
+        context=context,
     )
+
+
+def build_mutation(section: OperatorSection, context: OperatorContext) -> GenomeMutation:
+    """All mutations of a section in one.
+
+    Raises:
+        ConfigError: If one of them or of its settings is unknown or not usable.
+    """
+    return GenomeMutation(_made(section, context, "mutation"))
 
 
 def check_operators(section: OperatorSection) -> None:

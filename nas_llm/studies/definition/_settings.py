@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from nas_llm.config import Problem, apply_override, check_operator_names, faults
 from nas_llm.errors import ConfigError
+from nas_llm.settings import PaperDefaults
 
 PAPER, DEFAULT = "paper", "default"
 BASELINES = (PAPER, DEFAULT)
@@ -18,7 +19,7 @@ _LEAST_POPULATION = 8
 
 
 def paper_settings(evaluations: int) -> dict[str, Any]:
-    """The paper's evolution (Shen et al., section 3.3), for a budget.
+    """The paper's evolution (Shen et al., section 3.3) by NSGA-II, for a budget.
 
     Population 100, P_m 0.3, P_s 0.1, P_d 0.1, alpha 0.8, masks redrawn uniformly, a third of the children by
     crossover, whole generations, no guidance and no transfer of budget between layers. The paper has 5,000
@@ -32,20 +33,20 @@ def paper_settings(evaluations: int) -> dict[str, Any]:
         "search.algorithm": "nsga2",
         "search.algorithm_args.n_offsprings": population,
         "search.population": population,
-        "search.operators.mask_probability": 0.3,
-        "search.operators.ratio_probability": 0.1,
-        "search.operators.depth_probability": 0.1,
+        "search.operators.mask_probability": PaperDefaults.mask_probability,
+        "search.operators.ratio_probability": PaperDefaults.ratio_probability,
+        "search.operators.depth_probability": PaperDefaults.depth_probability,
         "search.operators.guided_probability": 0.0,
-        "search.operators.alpha": 0.8,
-        "search.operators.temperature": float("inf"),
-        "search.operators.transfer_probability": 0.0,
+        "search.operators.alpha": PaperDefaults.alpha,
+        "search.operators.temperature": PaperDefaults.temperature,
+        "search.operators.transfer_probability": PaperDefaults.transfer_probability,
         "search.operators.crossover": "uniform",
-        "search.operators.crossover_probability": 0.3,
+        "search.operators.crossover_probability": PaperDefaults.crossovers,
     }
 
 
 def with_settings(problem: Problem, settings: Mapping[str, Any], *, where: str = "settings") -> Problem:
-    """A problem with some dotted keys changed.
+    """A problem with some dotted keys changed; another algorithm begins without the arguments of the problem's own.
 
     Args:
         problem: The problem.
@@ -56,6 +57,8 @@ def with_settings(problem: Problem, settings: Mapping[str, Any], *, where: str =
         ConfigError: If the result is not valid.
     """
     data = problem.model_dump(exclude_none=True)
+    if settings.get("search.algorithm", problem.search.algorithm) != problem.search.algorithm:
+        data["search"]["algorithm_args"] = {}
     for key, value in settings.items():
         apply_override(data, key, value)
     try:

@@ -36,6 +36,7 @@ from nas_llm.session import (
     with_workers,
     write_latency,
 )
+from nas_llm.space import CostConstraints
 from nas_llm.workflow.search._descent import descend
 from nas_llm.workflow.search._start import check_shapes, named_genomes, start_of_run
 from nas_llm.workflow.search._summary import RunSummary
@@ -102,7 +103,7 @@ def _search(
 ) -> Front:
     problem, base_dir = loaded.problem, loaded.base_dir
     # What needs no model is refused before one is loaded, and before anything is written.
-    check_algorithm(problem.search)
+    check_algorithm(problem.search, CostConstraints(problem.constraints))
     check_operators(problem.search.operators)
     plugins = load_plugins(problem, base_dir)
     before = latency = None
