@@ -191,9 +191,9 @@ def _padded(p: Provenance) -> str:
     )
     return f"""## What this file does not save
 
-In {layers_in_words(q.layers)} heads keep some of their channels only. In `{q.format}` {ONE_HEAD_WIDTH}: here they are
-filled up with zeros to {q.head_dim} channels. That changes nothing of what the model computes, and costs what the table
-says; the numbers above are those of the subnet without the zeros. The format `hf` has none.
+In {layers_in_words(q.layers)} heads keep some of their channels only. Here (`{q.format}`) {ONE_HEAD_WIDTH},
+so they are filled up with zeros to {q.head_dim} channels. The model computes the same; what that costs is in the table,
+and the numbers above are those of the subnet without the zeros. The format `hf` has none.
 
 | | this file | without the zeros | ratio |
 |---|---|---|---|

@@ -115,7 +115,7 @@ def _genome_problems(format: str, genome: Genome, architecture: Architecture) ->
             layers=tuple(cut.tolist()),
             reason=f"heads that keep some of their channels only: {ONE_HEAD_WIDTH}",
             accepted="--pad-heads fills them up with zeros, hf takes them as they are, and whole heads are accepted "
-            '(space.attention = "kv_group")',
+            f"({_WHOLE_HEADS[format]})",
         )
     if format == "gguf" and not groups.any():
         yield _whole(format, "no attention is left, and llama.cpp needs one", "keep the attention of any layer")
@@ -155,10 +155,12 @@ def layers_in_words(layers: tuple[int, ...]) -> str:
     return f"layer{'s' if len(layers) > 1 else ''} {words}" + (f" and {rest} more" if rest else "")
 
 
-ONE_HEAD_WIDTH = "the format has one head width for all layers, and q and k have that of v and o"
+ONE_HEAD_WIDTH = "the format has one head width for all layers, the same for q, k, v and o, with all rotary pairs"
 """Why heads that keep some of their channels only have no form in a format."""
 
 _MOST_RUNS = 8
+# What to search for subnets of whole heads.
+_WHOLE_HEADS = {"gguf": 'space.attention = "kv_group"', "decilm": "space.attn_ratio = [1.0, 1.0]"}
 _LOADERS = {"gguf": "llama.cpp", "decilm": "vLLM"}
 # Kinds of rotary positions that can be written faithfully.
 _ROPE_TYPES = {

@@ -29,7 +29,7 @@ def write_front_csv(points: Sequence[FrontPoint], path: Path, *, quality: str, f
     if path.exists() and not force:
         raise RunError(f"{path} exists; name another file or say --force")
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]))
+    writer = csv.DictWriter(text, fieldnames=list(dict.fromkeys(name for row in rows for name in row)))
     writer.writeheader()
     writer.writerows(rows)
     write_atomic(path, text.getvalue())
@@ -45,11 +45,8 @@ def _row(point: FrontPoint, quality: str) -> dict[str, object]:
         "held_out_perplexity": point.held_out_perplexity,
         **{name: getattr(point.cost, name) for name in COST_NAMES},
     }
-    shape = {
-        "kv_groups": " ".join(str(layer["kv_groups"]) for layer in point.layers),
-        "ffn_channels": " ".join(str(layer["ffn_channels"]) for layer in point.layers),
-        "digest": point.digest,
-    }
+    shape = {name: " ".join(str(layer[name]) for layer in point.layers) for name in point.layers[0]}
+    shape["digest"] = point.digest
     taken = found.keys() | shape.keys()
     further = {f"cost_{name}" if name in taken else name: value for name, value in point.cost.further.items()}
     return {**found, **further, **shape}
