@@ -11,12 +11,12 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from decilm_reader import DecilmReader
 from dense_models import DENSE_CASES, cut_heads, dense_model, random_genome, random_windows
 from exported import provenance
 from llama_cpp import LlamaCpp, largest_difference, partial_characters, torch_greedy
+from llama_cpp_models import PROMPT, VOCABULARY, random_model
 from safetensors.torch import load_file
-from test_decilm import _Reader
-from test_gguf import PROMPT, VOCABULARY, _random_model
 from transformers import PreTrainedModel
 
 from nas_llm.errors import ConfigError, ExportError
@@ -85,7 +85,7 @@ def test_decilm_gives_the_logits_of_the_subnet(case: str, mode: str, tmp_path: P
     assert genome.cut_layers.size
     subnet = build_subnet(dense, genome)
     facts = provenance(dense, genome)
-    reader = _Reader(export_decilm(subnet, dense, tmp_path / "m", provenance=facts, pad_heads=True))
+    reader = DecilmReader(export_decilm(subnet, dense, tmp_path / "m", provenance=facts, pad_heads=True))
     assert (reader.logits(IDS) - subnet(IDS).logits).abs().max() < 1e-4
     assert reader.used == set(reader.weights)
     assert reader.config["head_dim"] == dense.architecture.head_dim
@@ -103,7 +103,7 @@ def test_decilm_gives_the_logits_of_the_subnet(case: str, mode: str, tmp_path: P
 )
 def test_llama_cpp_agrees_on_every_trait(case: str, mode: str, tiny: DenseModel, tmp_path: Path) -> None:
     pytest.importorskip("xllamacpp", reason="llama.cpp is needed to run a GGUF file")
-    dense = _random_model(case, tiny)
+    dense = random_model(case, tiny)
     genome = random_genome(dense, 1, mode)
     subnet = build_subnet(dense, genome)
     facts = provenance(dense, genome)
