@@ -111,7 +111,7 @@ def _write(
 
 def _provenance(run: Run, task: ExportTask, prepared: Prepared, fitness: float, held_out: float) -> Provenance:
     dense, point, name = run.front.dense, task.point, run.problem.name
-    padding = "--pad-heads " if "pad_heads" in task.identity else ""
+    padding = "--pad-heads " if "heads" in task.identity else ""
     options = f"--format {task.format.name} --dtype {task.settings.dtype} {padding}{task.plan.as_options()}"
     return subnet_provenance(
         prepared,
