@@ -9,7 +9,7 @@ import pytest
 import torch
 from dense_models import cut_heads, dense_model, random_genome
 from torch import Tensor, nn
-from transformers import DynamicCache
+from transformers import DynamicCache, GenerationConfig
 
 from nas_llm.models.families._base import kept_units, layer_sizes
 from nas_llm.space import Architecture, BoolArray, Genome
@@ -151,3 +151,17 @@ def test_the_cache_goes_by_both_of_its_names(case: str) -> None:
     assert torch.equal(*found)
     alone = block(hidden[:, 8:], **{**options, "cache": None})
     assert (alone - found[0][:, 8:]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("case", ["opt", "llama-gqa-tied"])
+def test_continuous_batching_keeps_its_own_cache_where_heads_are_whole(case: str) -> None:
+    dense = dense_model(case)
+    genome = random_genome(dense, 1)
+    genome = Genome(np.ones_like(genome.attn_mask), genome.mlp_mask)
+    prompt, options = list(range(3, 12)), {"max_new_tokens": 4, "do_sample": False, "pad_token_id": 1}
+    settings = GenerationConfig(eos_token_id=-1, **options)
+    (answer,) = build_subnet(dense, genome).generate_batch([prompt], generation_config=settings).values()
+    ids = torch.tensor([prompt])
+    found = build_subnet(dense, genome).generate(ids, attention_mask=torch.ones_like(ids), eos_token_id=None, **options)
+    assert answer.error is None
+    assert answer.generated_tokens == found[0, len(prompt) :].tolist()
