@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from dense_models import cut_heads, dense_model, random_genome
 from torch import Tensor, nn
-from transformers import DynamicCache, GenerationConfig
+from transformers import DynamicCache
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from nas_llm.models.families._base import kept_units, layer_sizes
 from nas_llm.space import Architecture, BoolArray, Genome
@@ -154,14 +157,20 @@ def test_the_cache_goes_by_both_of_its_names(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", ["opt", "llama-gqa-tied"])
-def test_continuous_batching_keeps_its_own_cache_where_heads_are_whole(case: str) -> None:
+@pytest.mark.parametrize("mode", ["kv_group", "head_dim"])
+def test_a_cache_of_another_kind_is_the_attention_functions_own(case: str, mode: str) -> None:
+    """Continuous batching hands such a one through; whole heads run under it."""
     dense = dense_model(case)
-    genome = random_genome(dense, 1)
-    genome = Genome(np.ones_like(genome.attn_mask), genome.mlp_mask)
-    prompt, options = list(range(3, 12)), {"max_new_tokens": 4, "do_sample": False, "pad_token_id": 1}
-    settings = GenerationConfig(eos_token_id=-1, **options)
-    (answer,) = build_subnet(dense, genome).generate_batch([prompt], generation_config=settings).values()
-    ids = torch.tensor([prompt])
-    found = build_subnet(dense, genome).generate(ids, attention_mask=torch.ones_like(ids), eos_token_id=None, **options)
-    assert answer.error is None
-    assert answer.generated_tokens == found[0, len(prompt) :].tolist()
+    trunk = build_subnet(dense, random_genome(dense, 1, mode)).base_model
+    seen: list[object] = []
+
+    def attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: object, **options: Any) -> Any:
+        seen.append(options["cache"])
+        return sdpa_attention_forward(module, query, key, value, None, **options)
+
+    ALL_ATTENTION_FUNCTIONS.register("nas-llm-test", attend)
+    trunk.config._attn_implementation = "nas-llm-test"
+    another = object()
+    trunk(torch.arange(5)[None], cache=another, use_cache=False)
+    assert seen
+    assert all(cache is another for cache in seen)
