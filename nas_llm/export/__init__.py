@@ -4,7 +4,7 @@ from nas_llm.export._card import Provenance, model_card
 from nas_llm.export._decilm import export_decilm
 from nas_llm.export._expressible import Problem, expressible
 from nas_llm.export._format import ExportFormat, Writer, WriteSettings
-from nas_llm.export._formats import EXPORT_FORMATS, FORMATS, export_format, register_format, servable
+from nas_llm.export._formats import EXPORT_FORMATS, FORMATS, check_padding, export_format, register_format, servable
 from nas_llm.export._hf import (
     GENOME_FILE,
     HF_TYPES,
@@ -13,6 +13,7 @@ from nas_llm.export._hf import (
     export_hf,
     parse_size,
 )
+from nas_llm.export._padding import PaddedSubnet, Padding, pad_heads
 from nas_llm.export._servable import Hindrance, Servability
 from nas_llm.export._staging import check_place, staged_directory
 from nas_llm.export.gguf import GGUF_TYPES, GgufType, export_gguf
@@ -29,12 +30,15 @@ __all__ = [
     "ExportFormat",
     "GgufType",
     "Hindrance",
+    "PaddedSubnet",
+    "Padding",
     "Problem",
     "Provenance",
     "Servability",
     "WriteSettings",
     "Writer",
     "cast_weights",
+    "check_padding",
     "check_place",
     "export_decilm",
     "export_format",
@@ -42,6 +46,7 @@ __all__ = [
     "export_hf",
     "expressible",
     "model_card",
+    "pad_heads",
     "parse_size",
     "read_provenance",
     "register_format",

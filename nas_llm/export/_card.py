@@ -6,7 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from nas_llm.export._expressible import ONE_HEAD_WIDTH, layers_in_words
+from nas_llm.export._padding import Padding
 from nas_llm.space import Cost, Genome
+
+CARD_FILE = "README.md"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +33,7 @@ class Provenance:
         reproduce: Shell commands.
         versions: Package name to version.
         posttraining: What was trained on it since, one entry a training, the first one first.
+        padding: What the file does not save, where its heads were padded.
     """
 
     base_model: str
@@ -46,6 +51,7 @@ class Provenance:
     reproduce: Sequence[str]
     versions: Mapping[str, str] = field(default_factory=dict)
     posttraining: Sequence[Mapping[str, Any]] = ()
+    padding: Padding | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain-data form, for ``nas_llm.json`` beside the weights."""
@@ -60,24 +66,39 @@ class Provenance:
             "block_params": self.cost.block_params,
             "params": self.cost.params,
             "macs_per_token": self.cost.macs_per_token,
+            "kv_cache_bytes": self.cost.kv_cache_bytes,
             "sequence_length": self.sequence_length,
+            "layers": [dict(layer) for layer in self.genome.layer_sizes()],
             "weights": self.weights,
             "texts": {name: dict(text) for name, text in self.texts.items()},
             "perplexities": {name: {"dense": d, "subnet": s} for name, (d, s) in self.perplexities.items()},
             "versions": dict(self.versions),
             **({"posttraining": list(self.posttraining)} if self.posttraining else {}),
+            **({} if self.padding is None else {"padding": self.padding.to_dict()}),
         }
 
 
-def model_card(provenance: Provenance, *, remote_code: bool) -> str:
+def model_card(provenance: Provenance, *, remote_code: bool, loads: str | None = None) -> str:
     """Markdown of the card.
 
     Args:
         provenance: What to tell.
         remote_code: Whether loading needs ``trust_remote_code=True``.
+        loads: Shell command that loads it, where that is not transformers.
     """
     p = provenance
     trust = ", trust_remote_code=True" if remote_code else ""
+    library = "library_name: transformers\n" if loads is None else ""
+    loading = f"""```sh
+{loads}
+```"""
+    if loads is None:
+        loading = f"""```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained(DIRECTORY{trust})
+tokenizer = AutoTokenizer.from_pretrained(DIRECTORY{trust})
+```"""
     rows = "\n".join(
         f"| {name} | {dense:,} | {subnet:,} | {subnet / dense:.3f} |"
         for name, dense, subnet in (
@@ -91,17 +112,10 @@ def model_card(provenance: Provenance, *, remote_code: bool) -> str:
         f"| {name.replace('_', '-')} | {dense:.3f} | {subnet:.3f} | {_text(p.texts.get(name, {}))} |"
         for name, (dense, subnet) in p.perplexities.items()
     )
-    layers = "\n".join(
-        f"| {layer} | {groups or 'removed'} | {channels or 'removed'} |"
-        for layer, (groups, channels) in enumerate(
-            zip(p.genome.kv_groups.tolist(), p.genome.ffn_channels.tolist(), strict=True)
-        )
-    )
     commands = "\n".join(p.reproduce)
     versions = ", ".join(f"{name} {version}" for name, version in p.versions.items())
     return f"""---
-library_name: transformers
-pipeline_tag: text-generation
+{library}pipeline_tag: text-generation
 tags: [nas-llm, pruned]
 ---
 
@@ -110,12 +124,7 @@ tags: [nas-llm, pruned]
 Found inside `{p.base_model}` (revision `{p.base_revision}`) by nas_llm (Python package `nas-llm`), without
 training: problem `{p.problem}`, seed {p.seed}, point `{p.point}`, genome `{p.genome.digest()}`. Weights: {p.weights}.
 
-```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-model = AutoModelForCausalLM.from_pretrained(DIRECTORY{trust})
-tokenizer = AutoTokenizer.from_pretrained(DIRECTORY{trust})
-```
+{loading}
 
 | | dense | this model | ratio |
 |---|---|---|---|
@@ -129,11 +138,9 @@ Perplexity, exp(mean token NLL) over non-overlapping windows:
 
 The subnet was optimised for the fitness text above; on text of another kind it will do worse than these numbers say.
 
-## Layers
+{_padded(p)}## Layers
 
-| layer | KV groups | FFN channels |
-|---|---|---|
-{layers}
+{_layers(p.genome)}
 
 ## How to make it again
 
@@ -142,6 +149,56 @@ The subnet was optimised for the fitness text above; on text of another kind it 
 ```
 
 Made with {versions}.
+"""
+
+
+def _layers(genome: Genome) -> str:
+    """Table of what each layer keeps; channels of heads only where some are not whole."""
+    titles = {"kv_groups": "KV groups"}
+    if genome.cut_layers.size:
+        titles |= {
+            "head_channels": "channels of a head",
+            "qk_channels": "q and k channels of a head",
+            "vo_channels": "v and o channels of a head",
+        }
+    titles["ffn_channels"] = "FFN channels"
+    sizes = genome.layer_sizes()
+    names = [name for name in titles if name in sizes[0]]
+    rows = [
+        [
+            str(layer),
+            *(str(size[name] or ("removed" if name in ("kv_groups", "ffn_channels") else "")) for name in names),
+        ]
+        for layer, size in enumerate(sizes)
+    ]
+    head = ["layer", *(titles[name] for name in names)]
+    lines = [f"| {' | '.join(row)} |" for row in (head, *rows)]
+    return "\n".join([lines[0], f"|{'---|' * len(head)}", *lines[1:]])
+
+
+def _padded(p: Provenance) -> str:
+    """What the file does not save; nothing where no head was padded."""
+    if p.padding is None:
+        return ""
+    q = p.padding
+    rows = "\n".join(
+        f"| {name} | {file:,} | {without:,} | {file / without:.3f} |"
+        for name, (file, without) in (
+            ("Bytes of weights", q.weight_bytes),
+            ("KV-cache bytes per token (16 bit)", q.kv_cache_bytes),
+            (f"MACs per token at {p.sequence_length} tokens", q.macs_per_token),
+        )
+    )
+    return f"""## What this file does not save
+
+In {layers_in_words(q.layers)} heads keep some of their channels only. Here (`{q.format}`) {ONE_HEAD_WIDTH},
+so they are filled up with zeros to {q.head_dim} channels. The model computes the same; what that costs is in the table,
+and the numbers above are those of the subnet without the zeros. The format `hf` has none.
+
+| | this file | without the zeros | ratio |
+|---|---|---|---|
+{rows}
+
 """
 
 

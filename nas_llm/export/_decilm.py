@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,16 @@ from typing import Any
 from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
-from nas_llm.export._card import Provenance
+from nas_llm.export._card import CARD_FILE, Provenance, model_card
 from nas_llm.export._expressible import refuse_inexpressible
 from nas_llm.export._hf import GENOME_FILE
+from nas_llm.export._padding import pad_heads as padded_subnet
 from nas_llm.export._staging import staged_directory
 from nas_llm.models import PROVENANCE_FILE, DenseModel
 from nas_llm.space import Architecture, Genome
+
+DECILM_LOADS = "vllm serve DIRECTORY --trust-remote-code"
+"""How to load such a directory."""
 
 _CONFIGURATION = "configuration_decilm"
 # Widths given as ``ffn_mult`` are rounded up to a multiple of this.
@@ -37,7 +42,13 @@ _KEPT = (
 
 
 def export_decilm(
-    subnet: PreTrainedModel, dense: DenseModel, directory: Path, *, provenance: Provenance, force: bool = False
+    subnet: PreTrainedModel,
+    dense: DenseModel,
+    directory: Path,
+    *,
+    provenance: Provenance,
+    pad_heads: bool = False,
+    force: bool = False,
 ) -> Path:
     """Write a subnet as ``DeciLMForCausalLM``: safetensors, configuration with ``block_configs``, tokenizer.
 
@@ -48,6 +59,7 @@ def export_decilm(
         dense: The model that it inherits from.
         directory: Where to; its parents are created.
         provenance: For ``nas_llm.json``; its genome is the subnet's.
+        pad_heads: Fill heads that keep some of their channels only up with zeros; a card then says what that costs.
         force: Replace an earlier export.
 
     Returns:
@@ -58,28 +70,45 @@ def export_decilm(
             cannot be written.
     """
     with staged_directory(directory, force=force) as staging:
-        write_decilm(subnet, dense, staging, provenance=provenance)
+        write_decilm(subnet, dense, staging, provenance=provenance, pad_heads=pad_heads)
     return directory
 
 
-def write_decilm(subnet: PreTrainedModel, dense: DenseModel, directory: Path, *, provenance: Provenance) -> None:
+def write_decilm(
+    subnet: PreTrainedModel, dense: DenseModel, directory: Path, *, provenance: Provenance, pad_heads: bool = False
+) -> None:
     """Write the files of :func:`export_decilm` straight into a directory, which is made if need be.
 
     Raises:
         ExportError: If the format has no form for the subnet.
         OSError: If the disk does not take it.
     """
-    refuse_inexpressible("decilm", provenance.genome, dense.model.config)
+    genome = provenance.genome
+    refuse_inexpressible("decilm", genome, dense.model.config, pad_heads=pad_heads)
+    padded = padded_subnet(subnet, dense, genome) if genome.cut_layers.size else None
+    subnet = subnet if padded is None else padded.model
     directory.mkdir(exist_ok=True)
-    _save_weights(subnet, directory / "model.safetensors")
-    (directory / "config.json").write_text(_json(_configuration(subnet, dense, provenance.genome)), encoding="utf-8")
+    weight_bytes = _save_weights(subnet, directory / "model.safetensors")
+    (directory / "config.json").write_text(_json(_configuration(subnet, dense, genome)), encoding="utf-8")
     source = resources.files(__package__).joinpath(f"{_CONFIGURATION}.py").read_text(encoding="utf-8")
     (directory / f"{_CONFIGURATION}.py").write_text(source, encoding="utf-8")
     if subnet.generation_config is not None:
         subnet.generation_config.save_pretrained(directory)
     if dense.tokenizer is not None:
         dense.tokenizer.save_pretrained(directory)
-    (directory / GENOME_FILE).write_bytes(provenance.genome.to_bytes())
+    (directory / GENOME_FILE).write_bytes(genome.to_bytes())
+    if padded is not None:
+        padding = padded.padding(
+            "decilm",
+            genome,
+            dense,
+            weight_bytes=weight_bytes,
+            zero_bytes=sum(padded.zeros.values()) * subnet.dtype.itemsize,
+            sequence_length=provenance.sequence_length,
+        )
+        provenance = replace(provenance, padding=padding)
+        card = model_card(provenance, remote_code=True, loads=DECILM_LOADS)
+        (directory / CARD_FILE).write_text(card, encoding="utf-8")
     (directory / PROVENANCE_FILE).write_text(_json(provenance.to_dict()), encoding="utf-8")
 
 
@@ -145,12 +174,14 @@ def _configuration(subnet: PreTrainedModel, dense: DenseModel, genome: Genome) -
     }
 
 
-def _save_weights(subnet: PreTrainedModel, path: Path) -> None:
+def _save_weights(subnet: PreTrainedModel, path: Path) -> int:
+    """Save them; returns their bytes."""
     state = {name: weight.contiguous() for name, weight in subnet.state_dict().items()}
     if subnet.lm_head.weight is subnet.model.embed_tokens.weight:
         # The loader ties it again.
         del state["lm_head.weight"]
     save_file(state, path, metadata={"format": "pt"})
+    return sum(weight.nbytes for weight in state.values())
 
 
 def _json(values: Any) -> str:

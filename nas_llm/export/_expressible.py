@@ -30,33 +30,35 @@ class Problem:
     accepted: str
 
     def __str__(self) -> str:
-        where = f"layer{'s' if len(self.layers) > 1 else ''} {_ranges(self.layers)}: " if self.layers else ""
+        where = f"{layers_in_words(self.layers)}: " if self.layers else ""
         return f"{where}{self.reason}; {self.accepted}"
 
 
-def expressible(format: str, genome: Genome, config: PretrainedConfig) -> list[Problem]:
+def expressible(format: str, genome: Genome, config: PretrainedConfig, *, pad_heads: bool = False) -> list[Problem]:
     """Everything that keeps one subnet out of a format; empty if the format can hold it.
 
     Args:
         format: One of :data:`nas_llm.export.FORMATS`.
         genome: The masks.
         config: Configuration of the dense model.
+        pad_heads: Whether heads that keep some of their channels only may be filled up with zeros.
 
     Raises:
         ExportError: If there is no such format.
         ModelError: If the model's family is not supported at all.
     """
     architecture = adapter_for(config.model_type).architecture(config)
-    return [*model_problems(format, config, architecture), *_genome_problems(format, genome, architecture)]
+    written = genome.whole_heads() if pad_heads else genome
+    return [*model_problems(format, config, architecture), *_genome_problems(format, written, architecture)]
 
 
-def refuse_inexpressible(format: str, genome: Genome, config: PretrainedConfig) -> None:
+def refuse_inexpressible(format: str, genome: Genome, config: PretrainedConfig, *, pad_heads: bool = False) -> None:
     """Raise what :func:`expressible` finds.
 
     Raises:
         ExportError: If it finds anything; the message holds all of it.
     """
-    problems = expressible(format, genome, config)
+    problems = expressible(format, genome, config, pad_heads=pad_heads)
     if problems:
         raise ExportError(f"{format} cannot express this subnet. " + ". ".join(str(problem) for problem in problems))
 
@@ -104,7 +106,17 @@ def model_problems(format: str, config: PretrainedConfig, architecture: Architec
 
 
 def _genome_problems(format: str, genome: Genome, architecture: Architecture) -> Iterator[Problem]:
-    groups = genome.kv_groups
+    groups, cut = genome.kv_groups, genome.cut_layers
+    if format == "hf":
+        return
+    if cut.size:
+        yield Problem(
+            format=format,
+            layers=tuple(cut.tolist()),
+            reason=f"heads that keep some of their channels only: {ONE_HEAD_WIDTH}",
+            accepted="--pad-heads fills them up with zeros, hf takes them as they are, and whole heads are accepted "
+            f"({_WHOLE_HEADS[format]})",
+        )
     if format == "gguf" and not groups.any():
         yield _whole(format, "no attention is left, and llama.cpp needs one", "keep the attention of any layer")
     if format != "decilm":
@@ -130,17 +142,25 @@ def _whole(format: str, reason: str, accepted: str) -> Problem:
     return Problem(format=format, layers=(), reason=reason, accepted=accepted)
 
 
-def _ranges(layers: tuple[int, ...]) -> str:
-    """``(0, 1, 2, 5)`` as ``0-2, 5``."""
+def layers_in_words(layers: tuple[int, ...]) -> str:
+    """``(0, 1, 2, 5)`` as ``layers 0-2, 5``; of many the first few."""
     runs: list[list[int]] = []
     for layer in layers:
         if runs and runs[-1][-1] == layer - 1:
             runs[-1].append(layer)
         else:
             runs.append([layer])
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+    words = ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs[:_MOST_RUNS])
+    rest = sum(len(run) for run in runs[_MOST_RUNS:])
+    return f"layer{'s' if len(layers) > 1 else ''} {words}" + (f" and {rest} more" if rest else "")
 
 
+ONE_HEAD_WIDTH = "the format has one head width for all layers, the same for q, k, v and o, with all rotary pairs"
+"""Why heads that keep some of their channels only have no form in a format."""
+
+_MOST_RUNS = 8
+# What to search for subnets of whole heads.
+_WHOLE_HEADS = {"gguf": 'space.attention = "kv_group"', "decilm": "space.attn_ratio = [1.0, 1.0]"}
 _LOADERS = {"gguf": "llama.cpp", "decilm": "vLLM"}
 # Kinds of rotary positions that can be written faithfully.
 _ROPE_TYPES = {

@@ -15,6 +15,7 @@ from nas_llm.export._hf import MAX_SHARD_SIZE
 from nas_llm.export._servable import Servability
 from nas_llm.hints import did_you_mean
 from nas_llm.models import DenseModel
+from nas_llm.settings import ExportDefaults
 from nas_llm.space import Genome, SearchSpace
 
 _SYNONYMS = {"f32": "float32", "f16": "float16", "bf16": "bfloat16", "fp32": "float32", "fp16": "float16"}
@@ -28,10 +29,13 @@ class WriteSettings:
     Attributes:
         dtype: One of the format's types.
         max_shard_size: Largest weight file, for formats that can split.
+        pad_heads: Fill heads that keep some of their channels only up with zeros, for formats that have no other form
+            for them.
     """
 
     dtype: str
     max_shard_size: str = MAX_SHARD_SIZE
+    pad_heads: bool = ExportDefaults.pad_heads
 
 
 class Writer(Protocol):
@@ -76,6 +80,7 @@ class ExportFormat:
         splits: Whether ``max_shard_size`` matters.
         suffixes: Ends of the names of its weight files; none = every file counts as one.
         judge: How much of a search space it can hold; None = some genomes are tried on ``refusal``.
+        pads_heads: Whether its writer knows ``pad_heads``.
     """
 
     name: str
@@ -87,6 +92,27 @@ class ExportFormat:
     splits: bool = False
     suffixes: tuple[str, ...] = ()
     judge: Judging | None = None
+    pads_heads: bool = False
+
+    def settings(
+        self,
+        *,
+        dtype: str | None = None,
+        max_shard_size: str = MAX_SHARD_SIZE,
+        pad_heads: bool = ExportDefaults.pad_heads,
+    ) -> WriteSettings:
+        """What was chosen, as far as it concerns this format.
+
+        Raises:
+            ConfigError: If it has no such type.
+        """
+        return WriteSettings(
+            dtype=self.dtype(dtype), max_shard_size=max_shard_size, pad_heads=pad_heads and self.pads_heads
+        )
+
+    def refuses(self, genome: Genome, config: PretrainedConfig, settings: WriteSettings) -> str | None:
+        """Why a genome cannot be written with these settings, or None."""
+        return self.refusal(genome.whole_heads() if settings.pad_heads else genome, config)
 
     def dtype(self, name: str | None) -> str:
         """The format's own name of a type; its default for None.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from nas_llm.errors import ConfigError, ExportError, NasLlmError, first_line
 from nas_llm.export._card import Provenance
-from nas_llm.export._decilm import write_decilm
+from nas_llm.export._decilm import DECILM_LOADS, write_decilm
 from nas_llm.export._expressible import expressible
 from nas_llm.export._format import ExportFormat, Judging, Refusing, Writer, WriteSettings, expresses_everything
 from nas_llm.export._hf import HF_TYPES, write_hf
@@ -48,13 +48,14 @@ def _write_gguf(
         directory,
         provenance=provenance,
         dtype=settings.dtype,  # type: ignore[arg-type] # validated by the registry
+        pad_heads=settings.pad_heads,
     )
 
 
 def _write_decilm(
     subnet: PreTrainedModel, dense: DenseModel, directory: Path, *, provenance: Provenance, settings: WriteSettings
 ) -> None:
-    write_decilm(subnet, dense, directory, provenance=provenance)
+    write_decilm(subnet, dense, directory, provenance=provenance, pad_heads=settings.pad_heads)
 
 
 def _refusal(name: str) -> Refusing:
@@ -96,6 +97,7 @@ _BUILT_IN = (
         loads="llama-cli -m DIRECTORY/model-TYPE.gguf",
         suffixes=(".gguf",),
         judge=gguf_servable,
+        pads_heads=True,
     ),
     ExportFormat(
         name="decilm",
@@ -103,9 +105,10 @@ _BUILT_IN = (
         dtypes=("keep",),
         write=_write_decilm,
         refusal=_refusal("decilm"),
-        loads="vllm serve DIRECTORY --trust-remote-code",
+        loads=DECILM_LOADS,
         suffixes=(".safetensors",),
         judge=decilm_servable,
+        pads_heads=True,
     ),
 )
 FORMATS = tuple(form.name for form in _BUILT_IN)
@@ -182,6 +185,21 @@ def export_format(name: str) -> ExportFormat:
             f"plugins register{lost}"
         )
     return found
+
+
+def check_padding(formats: Iterable[ExportFormat]) -> None:
+    """Refuse to pad heads where no format would do it.
+
+    Raises:
+        ConfigError: If none of the formats pads heads.
+    """
+    formats = list(formats)
+    if not any(form.pads_heads for form in formats):
+        able = " and ".join(name for name in EXPORT_FORMATS.names() if export_format(name).pads_heads)
+        chosen = " and ".join(form.name for form in formats)
+        raise ConfigError(
+            f"pad-heads is for the formats {able}; {chosen} is written without padded heads, so leave it away"
+        )
 
 
 def servable(

@@ -12,7 +12,7 @@ import torch
 from transformers import PreTrainedModel
 
 from nas_llm.errors import ExportError
-from nas_llm.export._card import Provenance, model_card
+from nas_llm.export._card import CARD_FILE, Provenance, model_card
 from nas_llm.export._staging import staged_directory
 from nas_llm.export._stock import stock_model
 from nas_llm.models import PROVENANCE_FILE, DenseModel, on_device, quiet_transformers
@@ -128,4 +128,4 @@ def _write(
         dense.tokenizer.save_pretrained(directory)
     (directory / GENOME_FILE).write_bytes(provenance.genome.to_bytes())
     (directory / PROVENANCE_FILE).write_text(json.dumps(provenance.to_dict(), indent=2) + "\n", encoding="utf-8")
-    (directory / "README.md").write_text(model_card(provenance, remote_code=not stock), encoding="utf-8")
+    (directory / CARD_FILE).write_text(model_card(provenance, remote_code=not stock), encoding="utf-8")

@@ -11,10 +11,10 @@ from transformers import PretrainedConfig
 
 from nas_llm.errors import ExportError
 from nas_llm.export._decilm import FFN_MULT_GRAIN
-from nas_llm.export._expressible import model_problems
+from nas_llm.export._expressible import ONE_HEAD_WIDTH, model_problems
 from nas_llm.export.gguf import tokenizer_fields
 from nas_llm.models import DenseModel
-from nas_llm.space import Genome, IntArray, SearchSpace
+from nas_llm.space import BoolArray, Genome, IntArray, SearchSpace
 
 # Weights along a row of one block of llama.cpp's quantised types.
 _Q8_BLOCK, _K_BLOCK = 32, 256
@@ -63,20 +63,41 @@ def gguf_servable(space: SearchSpace, config: PretrainedConfig, dense: DenseMode
             blocked += (Hindrance(reason=str(error)),)
     if blocked:
         return Servability(format="gguf", genomes="none", hindrances=blocked)
+    found = list(_cut_heads(space, "space.attention", '"kv_group"'))
     if space.min_attn_layers == 0 and not space.protected_layers:
-        return Servability(
-            format="gguf",
-            genomes="some",
-            hindrances=(
-                Hindrance(
-                    reason="genomes without any attention cannot be written",
-                    setting="space.min_attn_layers",
-                    value="1",
-                ),
-                *_quantised(space),
-            ),
+        found.append(
+            Hindrance(
+                reason="genomes without any attention cannot be written", setting="space.min_attn_layers", value="1"
+            )
         )
-    return Servability(format="gguf", genomes="all", hindrances=tuple(_quantised(space)))
+    possible = np.count_nonzero(_whole_heads(space)) >= max(1, space.min_attn_layers)
+    return Servability(
+        format="gguf",
+        genomes="all" if not found else "some" if possible else "none",
+        hindrances=(*found, *_quantised(space)),
+    )
+
+
+def _cut_heads(space: SearchSpace, setting: str, value: str) -> Iterator[Hindrance]:
+    """Heads that keep some of their channels only, where the space has such.
+
+    Args:
+        space: The space.
+        setting: What would keep them out of it.
+        value: To what to set it.
+    """
+    if space.layout.axes and (space.head_low < space.architecture.head_dim).any():
+        yield Hindrance(
+            reason=f"heads that keep some of their channels only cannot be written as they are: {ONE_HEAD_WIDTH}; "
+            "--pad-heads of nas-llm export fills them up with zeros, which saves neither bytes nor KV cache",
+            setting=setting,
+            value=value,
+        )
+
+
+def _whole_heads(space: SearchSpace) -> BoolArray:
+    """``L`` bool: whether a layer's heads may be whole."""
+    return np.asarray(space.head_high == space.architecture.head_dim)
 
 
 def _quantised(space: SearchSpace) -> Iterator[Hindrance]:
@@ -109,7 +130,7 @@ def decilm_servable(space: SearchSpace, config: PretrainedConfig, dense: DenseMo
         return Servability(format="decilm", genomes="none", hindrances=blocked)
     architecture = space.architecture
     groups = architecture.num_kv_heads
-    found = []
+    found = list(_cut_heads(space, "space.attn_ratio", "[1.0, 1.0]"))
     if (space.attn_low < groups).any():
         found.append(
             Hindrance(
@@ -139,7 +160,7 @@ def decilm_servable(space: SearchSpace, config: PretrainedConfig, dense: DenseMo
                 blocks=False,
             )
         )
-    full = space.attn_high == groups
+    full = (space.attn_high == groups) & _whole_heads(space)
     possible = bool(full[0]) and np.count_nonzero(full) >= space.min_attn_layers
     return Servability(
         format="decilm",
@@ -175,7 +196,7 @@ def _trials(space: SearchSpace) -> Iterator[Genome]:
     layers = range(shape.num_layers)
     most, least = (np.array([pick(space.ffn_counts(layer)) for layer in layers]) for pick in (max, min))
     yield _genome(space, space.attn_high, most)
-    yield _genome(space, space.attn_low, least)
+    yield _genome(space, space.attn_low, least, narrow=True)
     for layer in filter(space.removable, layers):
         there = np.arange(shape.num_layers) != layer
         if space.min_attn_layers < shape.num_layers:
@@ -184,12 +205,24 @@ def _trials(space: SearchSpace) -> Iterator[Genome]:
             yield _genome(space, space.attn_high, most * there)
 
 
-def _genome(space: SearchSpace, groups: IntArray, channels: IntArray) -> Genome:
-    """The first so many units of each sublayer."""
-    shape = space.architecture
-    return Genome(
-        np.arange(shape.num_kv_heads) < groups[:, None], np.arange(shape.intermediate_size) < channels[:, None]
+def _genome(space: SearchSpace, groups: IntArray, channels: IntArray, *, narrow: bool = False) -> Genome:
+    """The first so many units of each sublayer, with the narrowest or the widest heads."""
+    shape, layout = space.architecture, space.layout
+    heads, mlp = (
+        np.arange(shape.num_kv_heads) < groups[:, None],
+        np.arange(shape.intermediate_size) < channels[:, None],
     )
+    if not layout.axes:
+        return Genome(heads, mlp)
+    rows = []
+    for layer, present in enumerate(heads):
+        width = (min if narrow else max)(space.head_counts(layer))
+        kept = (
+            np.concatenate([np.arange(n) < few for (n, _), few in zip(axis.parts, axis.counts(width), strict=True)])
+            for axis in layout.axes
+        )
+        rows.append(layout.row(tuple(present[:, None] & units for units in kept)))
+    return Genome(np.stack(rows), mlp, layout)
 
 
 def _model_hindrances(format: str, space: SearchSpace, config: PretrainedConfig) -> tuple[Hindrance, ...]:

@@ -19,11 +19,12 @@ def stock_model(subnet: PreTrainedModel, dense: DenseModel, genome: Genome) -> P
         genome: The masks.
 
     Returns:
-        A model that shares the subnet's tensors; None if layers differ, if any sublayer is missing, or if the class
-        has no form for these sizes (e.g. OPT with fewer heads, whose head width follows from their number).
+        A model that shares the subnet's tensors; None if layers differ, if any sublayer is missing, if heads keep some
+        of their channels only (neither scale nor rotary frequencies are those of narrow heads), or if the class has no
+        form for these sizes (e.g. OPT with fewer heads, whose head width follows from their number).
     """
     groups, channels = set(genome.kv_groups.tolist()), set(genome.ffn_channels.tolist())
-    if len(groups) != 1 or len(channels) != 1 or 0 in groups | channels:
+    if len(groups) != 1 or len(channels) != 1 or 0 in groups | channels or genome.cut_layers.size:
         return None
     adapter, architecture, config = dense.adapter, dense.architecture, dense.model.config
     values = {

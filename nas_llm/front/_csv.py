@@ -29,7 +29,7 @@ def write_front_csv(points: Sequence[FrontPoint], path: Path, *, quality: str, f
     if path.exists() and not force:
         raise RunError(f"{path} exists; name another file or say --force")
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]))
+    writer = csv.DictWriter(text, fieldnames=list(dict.fromkeys(name for row in rows for name in row)))
     writer.writeheader()
     writer.writerows(rows)
     write_atomic(path, text.getvalue())

@@ -54,7 +54,7 @@ from nas_llm.session._pymoo_problem import SessionCallback, SessionProblem
 from nas_llm.session._resources import Resources
 from nas_llm.session._scores import scores_of_run
 from nas_llm.session._workers import with_workers
-from nas_llm.session.subnets import ExportedSubnet, FinishedSubnet, export_subnet, finish_subnet
+from nas_llm.session.subnets import ExportedSubnet, FinishedSubnet, check_form, export_subnet, finish_subnet
 from nas_llm.settings import ExportDefaults
 from nas_llm.space import CostConstraints, Evaluation, Genome
 
@@ -279,6 +279,7 @@ class Session:
         format: str = ExportDefaults.formats[0],
         dtype: str | None = None,
         max_shard_size: str = ExportDefaults.max_shard_size,
+        pad_heads: bool = ExportDefaults.pad_heads,
     ) -> ExportedSubnet:
         """Finish a genome and write it as a model, whole or not at all, measured.
 
@@ -288,23 +289,28 @@ class Session:
             format: ``hf``, ``gguf``, ``decilm``, or one of your own.
             dtype: Type of the weights; default the format's own.
             max_shard_size: Largest weight file, of formats that can split.
+            pad_heads: Fill heads that keep some of their channels only up with zeros, where a format needs it.
 
         Raises:
+            ConfigError: If there is no such format or type, or it pads no heads.
             ExportError: If the format has no form for it, something is in the way, or the disk does not take it.
         """
         if Path(directory).exists():
             raise ExportError(f"{directory} exists; name another place")
-        export_format(format)  # Refuses an unknown one before anything is finished.
+        masks = genome if isinstance(genome, Genome) else genome.genome
+        name = genome.digest()[:8] if isinstance(genome, Genome) else genome.id
+        options: dict[str, Any] = {"dtype": dtype, "max_shard_size": max_shard_size, "pad_heads": pad_heads}
+        # What cannot be written is refused before anything is finished.
+        check_form(self.prepared, masks, export_format(format), point=name, **options)
         (subnet,) = self.finish([genome])
         return export_subnet(
             self.prepared,
             subnet,
             Path(directory),
-            point=genome.digest()[:8] if isinstance(genome, Genome) else genome.id,
+            point=name,
             dense=self._dense_perplexities,
             format=format,
-            dtype=dtype,
-            max_shard_size=max_shard_size,
+            **options,
         )
 
     @cached_property

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class ExportDefaults:
-    """Formats, the largest weight file, and points at a time."""
+    """Formats, the largest weight file, whether heads are padded, and points at a time."""
 
     formats: tuple[str, ...] = ("hf",)
     max_shard_size: str = "5GB"
+    pad_heads: bool = False
     jobs: int = 1

@@ -136,6 +136,18 @@ class Genome:
         return self.layout.widths(self.attn_mask)
 
     @cached_property
+    def cut_layers(self) -> IntArray:
+        """Layers whose heads keep some of their channels only, ascending. Without any, ``kv_group`` says all."""
+        cut = np.zeros(self.num_layers, dtype=bool)
+        for width in self.head_widths:
+            cut |= (self.kv_groups > 0) & (width < self.layout.head_dim)
+        return np.flatnonzero(cut).astype(np.int64)
+
+    def whole_heads(self) -> Genome:
+        """The genome of mode ``kv_group`` with the same KV heads, all of them whole."""
+        return Genome(self.layout.groups(self.attn_mask), self.mlp_mask) if self.layout.axes else self
+
+    @cached_property
     def ffn_channels(self) -> IntArray:
         """``L`` ints: inherited FFN channels of each layer; 0 = no FFN."""
         return np.asarray(self.mlp_mask.sum(axis=1), dtype=np.int64)

@@ -12,7 +12,7 @@ from nas_llm.events import EventHandler, StageFinished, StageStarted, ignore
 from nas_llm.export import (
     PROVENANCE_FILE,
     Provenance,
-    WriteSettings,
+    check_padding,
     check_place,
     export_format,
     read_provenance,
@@ -21,7 +21,7 @@ from nas_llm.export import (
 from nas_llm.front import load_genome
 from nas_llm.models import DenseModel, load_model
 from nas_llm.runs import package_versions
-from nas_llm.settings import CostDefaults
+from nas_llm.settings import CostDefaults, ExportDefaults
 from nas_llm.space import CostModel, Genome
 from nas_llm.workflow._exports import compare_revision, named_by_export
 
@@ -33,6 +33,7 @@ def convert_export(
     format: str,
     *,
     dtype: str | None = None,
+    pad_heads: bool = ExportDefaults.pad_heads,
     model: str | None = None,
     output: Path | None = None,
     force: bool = False,
@@ -44,6 +45,7 @@ def convert_export(
         export: What ``nas-llm export`` wrote in the format ``hf``, or ``nas-llm posttrain`` did.
         format: Name of the format, e.g. ``gguf``.
         dtype: Type of the weights; default the format's first.
+        pad_heads: Fill heads that keep some of their channels only up with zeros.
         model: Where the dense model is now; default where it was when the point was exported. It gives sizes and
             tokenizer, no weights.
         output: Where to; default ``<export>-<format>`` beside it.
@@ -61,7 +63,9 @@ def convert_export(
     form = export_format(format)
     if form.name == _HF:
         raise ConfigError(f"an export is converted from {_HF}, not to it; name another format, e.g. gguf")
-    settings = WriteSettings(dtype=form.dtype(dtype))
+    if pad_heads:
+        check_padding([form])
+    settings = form.settings(dtype=dtype, pad_heads=pad_heads)
     target = output or export.parent / f"{export.name}-{form.name}"
     check_place(target, force=force)
     document = read_provenance(export)
@@ -72,7 +76,7 @@ def convert_export(
     genome = load_genome(export)
     dense = _dense(document, model, genome, on_event)
     on_event(StageFinished("model"))
-    reason = form.refusal(genome, dense.model.config)
+    reason = form.refuses(genome, dense.model.config, settings)
     if reason is not None:
         raise ExportError(f"{form.name}: {reason}")
     provenance = _provenance(document, dense, genome, export)

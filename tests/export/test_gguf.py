@@ -8,21 +8,17 @@ from typing import Any
 import gguf
 import numpy as np
 import pytest
-import torch
 from dense_models import dense_model, random_genome
 from exported import provenance
 from llama_cpp import LlamaCpp, largest_difference, partial_characters, torch_greedy
-from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, PretrainedConfig
+from llama_cpp_models import LLAMA_CPP_CASES, PROMPT, VOCABULARY, random_model
 
 from nas_llm.errors import ExportError
 from nas_llm.export import GENOME_FILE, export_gguf
 from nas_llm.export.gguf._layers import plan_blocks
-from nas_llm.models import DenseModel, adapter_for, load_model
+from nas_llm.models import DenseModel, load_model
 from nas_llm.space import Genome
 from nas_llm.subnet import build_subnet
-
-PROMPT = [40, 478, 79, 221, 646, 359, 18, 19, 1]
-VOCABULARY = 1024
 
 
 @pytest.fixture(scope="module")
@@ -96,65 +92,14 @@ def test_llama_cpp_agrees_with_pytorch(case: str, tiny: DenseModel, banned: list
     assert served.greedy(PROMPT, 20) == torch_greedy(subnet, PROMPT, 20)
 
 
-_SIZES: dict[str, Any] = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 64,
-    "num_hidden_layers": 5,
-    "num_attention_heads": 4,
-    "intermediate_size": 96,
-    "max_position_embeddings": 256,
-}
-_LLAMA_3 = {
-    "rope_type": "llama3",
-    "rope_theta": 10000.0,
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 64,
-}
-_CONFIGS: dict[str, PretrainedConfig] = {
-    "untied": LlamaConfig(**_SIZES, num_key_value_heads=2, tie_word_embeddings=False),
-    "biases": LlamaConfig(**_SIZES, num_key_value_heads=4, attention_bias=True, mlp_bias=True),
-    "wide-heads": LlamaConfig(**_SIZES, num_key_value_heads=2, head_dim=32),
-    "llama3-rope": LlamaConfig(**_SIZES, num_key_value_heads=2, rope_parameters=_LLAMA_3),
-    "linear-rope": LlamaConfig(
-        **_SIZES,
-        num_key_value_heads=2,
-        rope_parameters={"rope_type": "linear", "factor": 4.0, "rope_theta": 10000.0},
-    ),
-    "mistral": MistralConfig(**_SIZES, num_key_value_heads=2, sliding_window=None),
-}
-
-
-def _random_model(case: str, tiny: DenseModel, **changes: Any) -> DenseModel:
-    config = _CONFIGS[case].__class__.from_dict({**_CONFIGS[case].to_dict(), **changes})
-    kind = MistralForCausalLM if config.model_type == "mistral" else LlamaForCausalLM
-    model = kind._from_config(config, attn_implementation="sdpa").eval().requires_grad_(False)
-    generator = torch.Generator().manual_seed(0)
-    for name, parameter in model.named_parameters():
-        if "norm" in name:
-            parameter.data.uniform_(0.5, 1.5, generator=generator)
-        else:
-            parameter.data.normal_(0.0, 0.15, generator=generator)
-    adapter = adapter_for(config.model_type)
-    return DenseModel(
-        model=model,
-        tokenizer=tiny.tokenizer,
-        adapter=adapter,
-        architecture=adapter.architecture(config),
-        source=case,
-        revision="random",
-    )
-
-
 @pytest.mark.parametrize(
-    ("case", "uniform"), [*((case, False) for case in _CONFIGS), ("biases", True), ("llama3-rope", True)]
+    ("case", "uniform"), [*((case, False) for case in LLAMA_CPP_CASES), ("biases", True), ("llama3-rope", True)]
 )
 def test_llama_cpp_agrees_on_every_trait(
     case: str, uniform: bool, tiny: DenseModel, banned: list[int], tmp_path: Path
 ) -> None:
     pytest.importorskip("xllamacpp", reason="llama.cpp is needed to run a GGUF file")
-    dense = _random_model(case, tiny)
+    dense = random_model(case, tiny)
     genome = Genome.dense(dense.architecture) if uniform else random_genome(dense, 0)
     assert uniform or not genome.kv_groups.all()
     assert uniform or not genome.ffn_channels.all()
@@ -242,7 +187,7 @@ def test_refusals_name_format_and_reason(case: str, message: str, tmp_path: Path
 
 
 def test_unknown_rotary_positions_are_refused(tiny: DenseModel, tmp_path: Path) -> None:
-    dense = _random_model("untied", tiny)
+    dense = random_model("untied", tiny)
     dense.model.config.rope_parameters = {"rope_type": "yarn", "factor": 4.0, "rope_theta": 10000.0}
     with pytest.raises(ExportError, match="'yarn' have no form.*default, linear, llama3 are accepted"):
         _written(dense, Genome.dense(dense.architecture), tmp_path / "m")

@@ -12,6 +12,7 @@ from transformers import LlamaConfig
 
 from nas_llm.errors import ExportError
 from nas_llm.export import FORMATS, Problem, Servability, expressible, servable
+from nas_llm.export._servable import tried_servable
 from nas_llm.models import adapter_for, load_model
 from nas_llm.space import Genome, SearchSpace
 
@@ -63,6 +64,43 @@ def test_gguf_holds_everything_but_a_model_without_attention() -> None:
     some = _answer("gguf", min_attn_layers=0)
     assert some.genomes == "some"
     assert some.hindrances[0].setting == "space.min_attn_layers"
+
+
+@pytest.mark.parametrize("attention", ["head_dim", "head_dim_split", ("kv_group", "head_dim")])
+@pytest.mark.parametrize(("ratio", "genomes"), [((0.3, 1.0), "some"), ((0.3, 0.7), "none"), ((1.0, 1.0), "all")])
+def test_heads_that_keep_some_of_their_channels_name_the_settings(
+    attention: Any, ratio: tuple[float, float], genomes: str
+) -> None:
+    mends = {"gguf": {"attention": "kv_group"}, "decilm": {"attn_ratio": (1.0, 1.0)}}
+    for format, mend in mends.items():
+        settings: dict[str, Any] = {"attention": attention, "attn_ratio": ratio}
+        answer = _answer(format, **settings)
+        assert answer.genomes == genomes
+        blocking = [hint for hint in answer.hindrances if hint.blocks]
+        assert bool(blocking) == (genomes != "all")
+        if blocking:
+            assert "one head width for all layers" in blocking[0].reason
+            assert "--pad-heads" in blocking[0].reason
+            assert blocking[0].setting == f"space.{next(iter(mend))}"
+            assert _answer(format, **{**settings, **mend}).genomes == "all"
+    assert _answer("hf", attention=attention, attn_ratio=ratio).genomes == "all"
+
+
+@pytest.mark.parametrize("mode", ["head_dim", "head_dim_split"])
+@pytest.mark.parametrize(("ratio", "genomes"), [((0.3, 1.0), "some"), ((0.3, 0.7), "none")])
+def test_another_format_is_tried_on_narrow_heads_too(mode: str, ratio: tuple[float, float], genomes: str) -> None:
+    space, config = _space(attention=mode, attn_ratio=ratio)
+    seen: list[Genome] = []
+
+    def refusal(genome: Genome, config: Any) -> str | None:
+        seen.append(genome)
+        return "narrow" if genome.cut_layers.size else None
+
+    assert tried_servable("mine", refusal, space, config).genomes == genomes
+    assert all(space.contains(genome) for genome in seen)
+    assert {int(width) for genome in seen for axis in genome.head_widths for width in axis} == {
+        pick(space.head_counts(0)) for pick in (min, max)
+    }
 
 
 def test_quantised_types_name_the_multiple() -> None:

@@ -29,7 +29,7 @@ from nas_llm.config import (
 )
 from nas_llm.data import perplexity_windows, read_hub, read_texts, sample_documents
 from nas_llm.evaluation import Workload, latency_table, load_any, measure_latency_table
-from nas_llm.export import WriteSettings, export_hf
+from nas_llm.export import WriteSettings, export_decilm, export_gguf, export_hf
 from nas_llm.front import thin_front
 from nas_llm.models import load_model
 from nas_llm.posttrain import PosttrainSettings, training_method
@@ -42,12 +42,12 @@ from nas_llm.reconstruction import (
     held_out_windows,
 )
 from nas_llm.search import BudgetDescent
-from nas_llm.session import Resources
+from nas_llm.session import Resources, Session
 from nas_llm.settings import FINISHING_METHODS, LEARNING_RATES, SequentialDefaults
 from nas_llm.space import CostModel, SearchSpace
 from nas_llm.studies import run_study, serve_dashboard
 from nas_llm.subnet import Racing, TaylorMarginals
-from nas_llm.workflow import PosttrainTexts, evaluate_models, export_points, posttrain_export
+from nas_llm.workflow import PosttrainTexts, convert_export, evaluate_models, export_points, posttrain_export
 
 DESCENT = type(SearchSection().descent)
 
@@ -152,7 +152,19 @@ PAIRS: list[tuple[str, list[Any]]] = [
     ),
     *(
         (f"export {name}", [library(export_points, name), command("export", name)])
-        for name in ("out", "max_shard_size", "method", "samples", "jobs", "force")
+        for name in ("out", "max_shard_size", "pad_heads", "method", "samples", "jobs", "force")
+    ),
+    (
+        "pad_heads",
+        [
+            library(export_points, "pad_heads"),
+            library(convert_export, "pad_heads"),
+            library(Session.export, "pad_heads"),
+            library(export_gguf, "pad_heads"),
+            library(export_decilm, "pad_heads"),
+            WriteSettings(dtype="keep").pad_heads,
+            command("convert", "pad_heads"),
+        ],
     ),
     (
         "max_shard_size",

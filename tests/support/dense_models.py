@@ -20,7 +20,7 @@ from transformers import (
 from nas_llm.data import WindowSet
 from nas_llm.models import DenseModel, adapter_for
 from nas_llm.settings import ATTENTION_MODES
-from nas_llm.space import AttentionLayout, Genome
+from nas_llm.space import Architecture, AttentionLayout, Genome
 
 VOCABULARY = 96
 LAYERS = 5
@@ -103,6 +103,13 @@ def random_genome(dense: DenseModel, seed: int, mode: str = "kv_group") -> Genom
     layout = shape.attention_layout(mode)
     rows = [_random_row(layout, groups, rng) for groups in attn]
     return Genome(np.stack(rows), mlp, layout)
+
+
+def cut_heads(architecture: Architecture, genome: Genome, mode: str, seed: int = 0) -> Genome:
+    """The same KV groups and FFN channels, with heads that keep some of their channels, in every layer as many."""
+    layout, rng = architecture.attention_layout(mode), np.random.default_rng(seed)
+    rows = [_random_row(layout, groups, rng) for groups in genome.attn_mask]
+    return Genome(np.stack(rows), genome.mlp_mask, layout)
 
 
 def _random_row(layout: AttentionLayout, groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:

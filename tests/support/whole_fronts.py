@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from dense_models import cut_heads
 
 from nas_llm.config import load_problem
 from nas_llm.events import ignore
@@ -20,8 +21,11 @@ SETTINGS = (
 POINTS = 10
 
 
-def make_run(directory: Path, *overrides: str, problem: str | Path = "tiny-llama") -> Run:
-    """Write ``problem.toml`` and ``front.json``: p01 is uniform, p02 lacks attention, p03 an FFN, the rest differ."""
+def make_run(directory: Path, *overrides: str, problem: str | Path = "tiny-llama", mode: str = "kv_group") -> Run:
+    """Write ``problem.toml`` and ``front.json``: p01 is uniform, p02 lacks attention, p03 an FFN, the rest differ.
+
+    In a mode of masks inside heads, those of all points but p01 keep some of their channels.
+    """
     loaded = load_problem(problem, overrides=[*SETTINGS, *overrides])
     prepared = prepare(loaded.problem, base_dir=loaded.base_dir, on_event=ignore)
     directory.mkdir(parents=True)
@@ -54,7 +58,10 @@ def make_run(directory: Path, *overrides: str, problem: str | Path = "tiny-llama
             mlp[4] = False
         if number > 4:
             mlp[:, rng.integers(shape.intermediate_size // 4)] = False
-        points.append(point(f"p{number:02d}", Genome(attn, mlp), knee=number == 5))
+        genome = Genome(attn, mlp)
+        if mode != "kv_group" and number > 1:
+            genome = cut_heads(shape, genome, mode, number)
+        points.append(point(f"p{number:02d}", genome, knee=number == 5))
     splits = prepared.splits
     front = Front(
         problem=loaded.problem.name,

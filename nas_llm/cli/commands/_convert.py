@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from nas_llm.cli.terminal import ModelOption, line, output, quiet_libraries
+from nas_llm.cli.terminal import ModelOption, PadHeadsOption, line, output, quiet_libraries
+from nas_llm.settings import ExportDefaults
 
 
 def convert(
@@ -16,6 +17,7 @@ def convert(
     dtype: Annotated[
         str | None, typer.Option("--dtype", metavar="TYPE", help="Type of the weights; default the format's first.")
     ] = None,
+    pad_heads: PadHeadsOption = ExportDefaults.pad_heads,
     model: ModelOption = None,
     out: Annotated[
         Path | None, typer.Option("--output", "--out", metavar="DIR", help="Where to write; default EXPORT-FORMAT.")
@@ -38,6 +40,15 @@ def convert(
     from nas_llm.workflow import convert_export
 
     with progress() as on_event:
-        written = convert_export(export, format, dtype=dtype, model=model, output=out, force=force, on_event=on_event)
+        written = convert_export(
+            export,
+            format,
+            dtype=dtype,
+            pad_heads=pad_heads,
+            model=model,
+            output=out,
+            force=force,
+            on_event=on_event,
+        )
     line(output(), f"written: {written}")
     line(output(), f"load: {export_format(format).loads}")

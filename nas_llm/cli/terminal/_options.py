@@ -32,6 +32,13 @@ SamplesOption = Annotated[
     int | None,
     typer.Option("--samples", metavar="N", help="Calibration windows to refit on; default as the problem says."),
 ]
+PadHeadsOption = Annotated[
+    bool,
+    typer.Option(
+        "--pad-heads",
+        help="gguf, decilm: fill heads that keep some of their channels only up with zeros; nothing is saved by those.",
+    ),
+]
 ModelOption = Annotated[
     str | None,
     typer.Option(

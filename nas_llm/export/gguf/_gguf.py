@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +12,12 @@ from gguf import GGML_QUANT_SIZES, GGUFWriter
 from transformers import PreTrainedModel
 
 from nas_llm.errors import ExportError
-from nas_llm.export._card import Provenance
+from nas_llm.export._card import CARD_FILE, Provenance, model_card
 from nas_llm.export._expressible import refuse_inexpressible
 from nas_llm.export._hf import GENOME_FILE
+from nas_llm.export._padding import pad_heads as padded_subnet
 from nas_llm.export._staging import staged_directory
-from nas_llm.export.gguf._layers import GgufBlock, is_uniform, plan_blocks, tensors
+from nas_llm.export.gguf._layers import GgufBlock, is_uniform, plan_blocks, tensor_name, tensors
 from nas_llm.export.gguf._tokenizer import tokenizer_fields
 from nas_llm.export.gguf._types import GGUF_TYPES, GgufType, encode, file_type, tensor_type
 from nas_llm.models import PROVENANCE_FILE, DenseModel
@@ -29,6 +32,7 @@ def export_gguf(
     *,
     provenance: Provenance,
     dtype: GgufType = "f16",
+    pad_heads: bool = False,
     force: bool = False,
 ) -> Path:
     """Write a subnet as ``model-<dtype>.gguf``, with its genome and ``nas_llm.json`` beside it.
@@ -43,6 +47,7 @@ def export_gguf(
         directory: Where to; its parents are created.
         provenance: For the metadata; its genome is the subnet's.
         dtype: Type of the matrices. Under ``q8_0`` a matrix whose rows are no multiple of 32 is F16.
+        pad_heads: Fill heads that keep some of their channels only up with zeros; a card then says what that costs.
         force: Replace an earlier export.
 
     Returns:
@@ -53,12 +58,18 @@ def export_gguf(
             not given, or it cannot be written.
     """
     with staged_directory(directory, force=force) as staging:
-        write_gguf(subnet, dense, staging, provenance=provenance, dtype=dtype)
+        write_gguf(subnet, dense, staging, provenance=provenance, dtype=dtype, pad_heads=pad_heads)
     return directory / _file_name(dtype)
 
 
 def write_gguf(
-    subnet: PreTrainedModel, dense: DenseModel, directory: Path, *, provenance: Provenance, dtype: GgufType
+    subnet: PreTrainedModel,
+    dense: DenseModel,
+    directory: Path,
+    *,
+    provenance: Provenance,
+    dtype: GgufType,
+    pad_heads: bool = False,
 ) -> None:
     """Write the files of :func:`export_gguf` straight into a directory, which is made if need be.
 
@@ -68,17 +79,28 @@ def write_gguf(
     """
     if dtype not in GGUF_TYPES:
         raise ExportError(f"gguf cannot be written in type '{dtype}'; types are {', '.join(GGUF_TYPES)}")
-    refuse_inexpressible("gguf", provenance.genome, dense.model.config)
+    genome, length = provenance.genome, provenance.sequence_length
+    refuse_inexpressible("gguf", genome, dense.model.config, pad_heads=pad_heads)
     vocabulary = tokenizer_fields(dense)
-    blocks = plan_blocks(provenance.genome, dense.architecture)
+    blocks = plan_blocks(genome, dense.architecture)
+    padded = padded_subnet(subnet, dense, genome) if genome.cut_layers.size else None
     directory.mkdir(exist_ok=True)
     writer = GGUFWriter(directory / _file_name(dtype), "llama" if is_uniform(blocks) else "deci")
     _describe(writer, dense, provenance, dtype)
     _size(writer, dense, blocks)
     for field in vocabulary:
         writer.add_key_value(field.key, field.value, field.kind, field.item_kind)
-    _weigh(writer, subnet, blocks, dense.architecture.head_dim, dtype)
-    (directory / GENOME_FILE).write_bytes(provenance.genome.to_bytes())
+    zeros = {} if padded is None else _zeros(padded.zeros, blocks, dense.block_prefix)
+    model = subnet if padded is None else padded.model
+    weight_bytes, zero_bytes = _weigh(writer, model, blocks, dense.architecture.head_dim, dtype, zeros)
+    (directory / GENOME_FILE).write_bytes(genome.to_bytes())
+    if padded is not None:
+        padding = padded.padding(
+            "gguf", genome, dense, weight_bytes=weight_bytes, zero_bytes=zero_bytes, sequence_length=length
+        )
+        provenance = replace(provenance, padding=padding)
+        card = model_card(provenance, remote_code=False, loads=f"llama-cli -m DIRECTORY/{_file_name(dtype)}")
+        (directory / CARD_FILE).write_text(card, encoding="utf-8")
     (directory / PROVENANCE_FILE).write_text(json.dumps(provenance.to_dict(), indent=2) + "\n", encoding="utf-8")
 
 
@@ -91,8 +113,9 @@ def _describe(writer: GGUFWriter, dense: DenseModel, provenance: Provenance, dty
     base = _public_name(provenance.base_model)
     writer.add_type("model")
     writer.add_name(f"{base} {provenance.point} at {ratio:.3f}")
+    padded = ", heads padded with zeros" if provenance.genome.cut_layers.size else ""
     writer.add_description(
-        f"subnet of {base}, inheriting ratio {ratio:.3f}, genome {provenance.genome.digest()}, found by nas_llm"
+        f"subnet of {base}, inheriting ratio {ratio:.3f}{padded}, genome {provenance.genome.digest()}, found by nas_llm"
     )
     writer.add_file_type(file_type(dtype))
     writer.add_quantization_version(2)
@@ -122,16 +145,32 @@ def _size(writer: GGUFWriter, dense: DenseModel, blocks: list[GgufBlock]) -> Non
     writer.add_layer_norm_rms_eps(float(config.rms_norm_eps))
 
 
+def _zeros(zeros: Mapping[str, int], blocks: list[GgufBlock], prefix: str) -> dict[str, int]:
+    """How many zeros were put into tensors, by the names of the file."""
+    indices = {str(block.layer): index for index, block in enumerate(blocks)}
+    parts = {name: name.removeprefix(f"{prefix}.").split(".", 1) for name in zeros}
+    return {tensor_name(indices[layer], rest): zeros[name] for name, (layer, rest) in parts.items()}
+
+
 def _weigh(
-    writer: GGUFWriter, subnet: PreTrainedModel, blocks: list[GgufBlock], head_dim: int, dtype: GgufType
-) -> None:
-    kinds = []
+    writer: GGUFWriter,
+    subnet: PreTrainedModel,
+    blocks: list[GgufBlock],
+    head_dim: int,
+    dtype: GgufType,
+    zeros: Mapping[str, int],
+) -> tuple[int, int]:
+    """Write all tensors; returns their bytes, and those of the zeros among them."""
+    kinds, weight_bytes, zero_bytes = [], 0, 0
     # Types and sizes go before all weights; the weights then pass one by one, so that a second model is never held.
     for name, weight in tensors(subnet, blocks, head_dim):
         kind = tensor_type(name, weight, dtype)
         kinds.append(kind)
         block_weights, block_bytes = GGML_QUANT_SIZES[kind]
-        writer.add_tensor_info(name, tuple(weight.shape), _F32, weight.numel() // block_weights * block_bytes, kind)
+        size = weight.numel() // block_weights * block_bytes
+        writer.add_tensor_info(name, tuple(weight.shape), _F32, size, kind)
+        weight_bytes += size
+        zero_bytes += zeros.get(name, 0) * block_bytes // block_weights
     try:
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
@@ -140,6 +179,7 @@ def _weigh(
             writer.write_tensor_data(encode(weight, kind))
     finally:
         writer.close()
+    return weight_bytes, zero_bytes
 
 
 def _public_name(source: str) -> str:

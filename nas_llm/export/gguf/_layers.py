@@ -102,12 +102,22 @@ def tensors(subnet: PreTrainedModel, blocks: Sequence[GgufBlock], head_dim: int)
         yield "rope_freqs.weight", factors
     for index, block in enumerate(blocks):
         for name, weight in trunk.layers[block.layer].state_dict().items():
-            module, _, kind = name.rpartition(".")
-            if module in {"self_attn.q_proj", "self_attn.k_proj"}:
+            if name.rpartition(".")[0] in {"self_attn.q_proj", "self_attn.k_proj"}:
                 weight = interleaved(weight, head_dim)
-            yield f"blk.{index}.{_RENAMED[module]}.{kind}", weight
+            yield tensor_name(index, name), weight
         for name, weight in _stand_ins(block, subnet.config.hidden_size, head_dim):
             yield f"blk.{index}.{name}.weight", weight
+
+
+def tensor_name(index: int, name: str) -> str:
+    """What the file calls a weight of one of its blocks.
+
+    Args:
+        index: The block.
+        name: Inside the block, as transformers calls it.
+    """
+    module, _, kind = name.rpartition(".")
+    return f"blk.{index}.{_RENAMED[module]}.{kind}"
 
 
 def interleaved(weight: Tensor, head_dim: int) -> Tensor:

@@ -9,6 +9,7 @@ many, and the buffer ``kept_units`` says which rotary pairs.
 import torch
 from huggingface_hub.dataclasses import strict
 from torch import nn
+from transformers.cache_utils import Cache
 from transformers.modeling_layers import GenericForSequenceClassification
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.llama.configuration_llama import LlamaConfig
@@ -76,10 +77,13 @@ class NasLlamaAttention(LlamaAttention):
         pairs = self.kept_units[:, : self.num_pairs]
         query = self.rotated(query, pairs.repeat_interleave(self.num_key_value_groups, 0), *position_embeddings)
         key = self.rotated(key, pairs, *position_embeddings)
-        # transformers is renaming the argument.
-        cache = past_key_values if cache is None else cache
-        if cache is not None:
-            key, value = cache.update(key, value, self.layer_idx)
+        # transformers is renaming the argument; a cache of continuous batching is the attention function's own.
+        if isinstance(cache, Cache):
+            past_key_values = cache
+        elif cache is not None:
+            kwargs["cache"] = cache
+        if past_key_values is not None:
+            key, value = past_key_values.update(key, value, self.layer_idx)
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
         if self.window is not None:
             kwargs["sliding_window"] = self.window

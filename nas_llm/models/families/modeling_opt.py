@@ -10,6 +10,7 @@ import torch
 from huggingface_hub.dataclasses import strict
 from torch import nn
 from transformers.activations import ACT2FN
+from transformers.cache_utils import Cache
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.opt.configuration_opt import OPTConfig
 from transformers.models.opt.modeling_opt import (
@@ -78,10 +79,13 @@ class NasOPTAttention(OPTAttention):
                 self.v_proj(hidden_states),
             )
         )
-        # transformers is renaming the argument.
-        cache = past_key_values if cache is None else cache
-        if cache is not None:
-            key, value = cache.update(key, value, self.layer_idx)
+        # transformers is renaming the argument; a cache of continuous batching is the attention function's own.
+        if isinstance(cache, Cache):
+            past_key_values = cache
+        elif cache is not None:
+            kwargs["cache"] = cache
+        if past_key_values is not None:
+            key, value = past_key_values.update(key, value, self.layer_idx)
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
         dropout = self.dropout if self.training else 0.0
         mixed, weights = attend(self, query, key, value, attention_mask, dropout=dropout, scaling=1.0, **kwargs)

@@ -2,12 +2,13 @@
 
 from nas_llm.session.subnets._measure import SubnetMeasure
 from nas_llm.session.subnets._provenance import subnet_provenance
-from nas_llm.session.subnets._subnets import ExportedSubnet, FinishedSubnet, export_subnet, finish_subnet
+from nas_llm.session.subnets._subnets import ExportedSubnet, FinishedSubnet, check_form, export_subnet, finish_subnet
 
 __all__ = [
     "ExportedSubnet",
     "FinishedSubnet",
     "SubnetMeasure",
+    "check_form",
     "export_subnet",
     "finish_subnet",
     "subnet_provenance",

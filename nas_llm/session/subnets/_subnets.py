@@ -9,7 +9,15 @@ from transformers import PreTrainedModel
 
 from nas_llm.errors import ExportError
 from nas_llm.evaluation import check_reload
-from nas_llm.export import WriteSettings, cast_weights, export_format, parse_size, staged_directory
+from nas_llm.export import (
+    ExportFormat,
+    WriteSettings,
+    cast_weights,
+    check_padding,
+    export_format,
+    parse_size,
+    staged_directory,
+)
 from nas_llm.finishing import Finisher, NamedGenome, ResidualRow, finish_plan, residual_rows
 from nas_llm.session._prepared import Prepared
 from nas_llm.session.subnets._measure import SubnetMeasure
@@ -71,6 +79,30 @@ def finish_subnet(prepared: Prepared, finisher: Finisher, point: NamedGenome | G
     )
 
 
+def check_form(
+    prepared: Prepared,
+    genome: Genome,
+    form: ExportFormat,
+    *,
+    point: str,
+    dtype: str | None,
+    max_shard_size: str,
+    pad_heads: bool,
+) -> WriteSettings:
+    """Settings of an export, refused before anything is finished if a format has no form for a genome.
+
+    Arguments and errors are those of :func:`export_subnet`.
+    """
+    parse_size(max_shard_size)
+    if pad_heads:
+        check_padding([form])
+    settings = form.settings(dtype=dtype, max_shard_size=max_shard_size, pad_heads=pad_heads)
+    reason = form.refuses(genome, prepared.dense.model.config, settings)
+    if reason is not None:
+        raise ExportError(f"{point} has no form in {form.name}: {reason}")
+    return settings
+
+
 def export_subnet(
     prepared: Prepared,
     subnet: FinishedSubnet,
@@ -81,6 +113,7 @@ def export_subnet(
     format: str = ExportDefaults.formats[0],
     dtype: str | None = None,
     max_shard_size: str = ExportDefaults.max_shard_size,
+    pad_heads: bool = ExportDefaults.pad_heads,
 ) -> ExportedSubnet:
     """Write a finished subnet, whole or not at all, and measure it.
 
@@ -93,16 +126,22 @@ def export_subnet(
         format: ``hf``, ``gguf``, ``decilm``, or one of your own.
         dtype: Type of the weights; default the format's own.
         max_shard_size: Largest weight file, of formats that can split.
+        pad_heads: Fill heads that keep some of their channels only up with zeros, where a format needs it.
 
     Raises:
+        ConfigError: If the format has no such type, or pads no heads.
         ExportError: If the format has no form for it, something is in the way, or the disk does not take it.
     """
     form = export_format(format)
-    parse_size(max_shard_size)
-    settings = WriteSettings(dtype=form.dtype(dtype), max_shard_size=max_shard_size)
-    reason = form.refusal(subnet.genome, prepared.dense.model.config)
-    if reason is not None:
-        raise ExportError(f"{point} has no form in {format}: {reason}")
+    settings = check_form(
+        prepared,
+        subnet.genome,
+        form,
+        point=point,
+        dtype=dtype,
+        max_shard_size=max_shard_size,
+        pad_heads=pad_heads,
+    )
     # Other formats have arithmetic of their own; what is stated for them is measured before their rounding.
     written = cast_weights(subnet.model, settings.dtype) if form.name == "hf" else subnet.model
     fitness, held_out = SubnetMeasure(prepared)(written)

@@ -78,10 +78,10 @@ def check_problem(loaded: LoadedProblem, *, rate: Rate = measured_rate) -> Probl
             operator or algorithm does not exist, or the windows are longer than the model's positions.
     """
     problem = loaded.problem
-    check_algorithm(problem.search)
+    window, constraints = problem.data.window, CostConstraints(problem.constraints)
+    check_algorithm(problem.search, constraints)
     check_operators(problem.search.operators)
     architecture = known_architecture(problem.model.source, problem.model.revision)
-    window, constraints = problem.data.window, CostConstraints(problem.constraints)
     if window > architecture.max_positions:
         raise ConfigError(
             f"data.window ({window}) is more than the {architecture.max_positions} positions of model "

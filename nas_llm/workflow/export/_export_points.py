@@ -10,7 +10,7 @@ from pathlib import Path
 from nas_llm import display
 from nas_llm.errors import ConfigError, ExportError, NasLlmError
 from nas_llm.events import EventHandler, Notice, StageAdvanced, StageFinished, StageStarted, ignore
-from nas_llm.export import ExportFormat, WriteSettings, export_format, parse_size
+from nas_llm.export import ExportFormat, WriteSettings, check_padding, export_format, parse_size
 from nas_llm.finishing import Finisher, plan_of_run, with_reconstruction
 from nas_llm.front import FrontPoint
 from nas_llm.runs import Run
@@ -47,6 +47,7 @@ def export_points(
     formats: Sequence[str] = ExportDefaults.formats,
     dtype: str | Mapping[str, str] | None = None,
     max_shard_size: str = ExportDefaults.max_shard_size,
+    pad_heads: bool = ExportDefaults.pad_heads,
     method: str | None = None,
     samples: int | None = None,
     jobs: int = ExportDefaults.jobs,
@@ -66,6 +67,7 @@ def export_points(
         formats: Formats to write, see :data:`nas_llm.export.EXPORT_FORMATS`.
         dtype: Type of the weights: one for all formats, or by format; default each format's own.
         max_shard_size: Largest weight file of formats that can split.
+        pad_heads: Fill heads that keep some of their channels only up with zeros, where a format needs it.
         method: How the points are finished, see :func:`reconstruct_points`; default: the problem's.
         samples: Calibration windows of the finish; default: as many tokens as the problem says.
         jobs: Points at a time, in processes that share the loaded model; fewer where memory is short.
@@ -84,7 +86,7 @@ def export_points(
         ExportError: If another export is in the way, or the disk does not take it; what was finished stays.
         RunError: If the run's model or text changed.
     """
-    chosen = _formats(formats, dtype, max_shard_size)
+    chosen = _formats(formats, dtype, max_shard_size, pad_heads=pad_heads)
     if not points:
         raise ConfigError("nothing to export: no point was chosen; points are those of nas-llm front")
     check_memory(memory_gb)
@@ -175,7 +177,7 @@ def check_space(out: Path, tasks: Iterable[ExportTask], prepared: Prepared) -> N
         ExportError: If the disk has less room than the weights need.
     """
     own = prepared.dense.model.dtype.itemsize
-    needed = sum(int(task.point.cost.params * _BYTES.get(task.settings.dtype, own)) for task in tasks)
+    needed = sum(int(_params(task, prepared) * _BYTES.get(task.settings.dtype, own)) for task in tasks)
     free = shutil.disk_usage(out).free
     if needed > free:
         raise ExportError(
@@ -184,8 +186,14 @@ def check_space(out: Path, tasks: Iterable[ExportTask], prepared: Prepared) -> N
         )
 
 
+def _params(task: ExportTask, prepared: Prepared) -> int:
+    """Parameters of the written file."""
+    padded = task.settings.pad_heads and task.point.genome.cut_layers.size
+    return prepared.cost_model(task.point.genome.whole_heads()).params if padded else task.point.cost.params
+
+
 def _formats(
-    names: Sequence[str], dtype: str | Mapping[str, str] | None, max_shard_size: str
+    names: Sequence[str], dtype: str | Mapping[str, str] | None, max_shard_size: str, *, pad_heads: bool
 ) -> list[tuple[ExportFormat, WriteSettings]]:
     chosen = [export_format(name) for name in dict.fromkeys(names)]
     if not chosen:
@@ -198,8 +206,13 @@ def _formats(
     stray = [name for name in by_format if name not in names]
     if stray:
         raise ConfigError(f"dtype {by_format[stray[0]]} is for format '{stray[0]}', which is not among the chosen ones")
+    if pad_heads:
+        check_padding(chosen)
     return [
-        (form, WriteSettings(dtype=form.dtype(by_format.get(form.name)), max_shard_size=max_shard_size))
+        (
+            form,
+            form.settings(dtype=by_format.get(form.name), max_shard_size=max_shard_size, pad_heads=pad_heads),
+        )
         for form in chosen
     ]
 

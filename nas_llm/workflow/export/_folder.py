@@ -129,6 +129,7 @@ def _finished(out: Path, front: Front) -> dict[str, dict[str, Any]]:
             exports.setdefault(point.id, {})[form] = {
                 "path": f"{point.id}/{form}",
                 "dtype": document["identity"]["dtype"],
+                **({"heads": "padded"} if document["identity"].get("heads") == "padded" else {}),
                 "reconstruction": document.get("reconstruction"),
                 "weights": document["weights"],
                 "fitness_perplexity": document["fitness_perplexity"],
@@ -145,12 +146,13 @@ def _table(front: Front, exports: dict[str, dict[str, Any]]) -> str:
     ]
     for point in front.points:
         for form, export in exports.get(point.id, {}).items():
+            kind = f"{form}, {export['dtype']}{', padded heads' if 'heads' in export else ''}"
             rows.append(
                 f"| {point.id}{' (knee)' if point.knee else ''} | {point.cost.inheriting_ratio:.4f} "
                 f"| {point.cost.macs_per_token:,} | {point.cost.params:,} "
                 f"| {display.perplexity(export['fitness_perplexity'])} "
                 f"| {display.perplexity(export['held_out_perplexity'])} "
-                f"| [{form}, {export['dtype']}]({export['path']}) | {display.size(sum(export['weights'].values()))} |"
+                f"| [{kind}]({export['path']}) | {display.size(sum(export['weights'].values()))} |"
             )
     texts = "\n".join(
         f"- {name.replace('_', '-')} perplexity: {display.text_of(front.data[name])}"

@@ -39,7 +39,7 @@ class _NoFormError(Exception):
 
 def refusal(task: ExportTask, prepared: Prepared) -> str | None:
     """Why a format has no form for a point; None if it has."""
-    return task.format.refusal(task.point.genome, prepared.dense.model.config)
+    return task.format.refuses(task.point.genome, prepared.dense.model.config, task.settings)
 
 
 def export_point(
@@ -111,7 +111,8 @@ def _write(
 
 def _provenance(run: Run, task: ExportTask, prepared: Prepared, fitness: float, held_out: float) -> Provenance:
     dense, point, name = run.front.dense, task.point, run.problem.name
-    options = f"--format {task.format.name} --dtype {task.settings.dtype} {task.plan.as_options()}"
+    padding = "--pad-heads " if "heads" in task.identity else ""
+    options = f"--format {task.format.name} --dtype {task.settings.dtype} {padding}{task.plan.as_options()}"
     return subnet_provenance(
         prepared,
         task.plan,

@@ -1,0 +1,145 @@
+"""Heads that keep some of their channels only, filled up with zeros for formats that have one head width."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from nas_llm.models import DenseModel
+from nas_llm.space import CostModel, Genome
+
+
+@dataclass(frozen=True, kw_only=True)
+class Padding:
+    """What a file with padded heads does not save; of each pair the first is the file's, the second without the zeros.
+
+    Attributes:
+        format: Name of the format.
+        layers: Layers whose heads were padded.
+        head_dim: Channels of a head in the file.
+        weight_bytes: Bytes of all weights in the file's types.
+        kv_cache_bytes: KV-cache bytes per token, 16 bit.
+        macs_per_token: MACs per token at the sequence length of the provenance.
+    """
+
+    format: str
+    layers: tuple[int, ...]
+    head_dim: int
+    weight_bytes: tuple[int, int]
+    kv_cache_bytes: tuple[int, int]
+    macs_per_token: tuple[int, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain-data form, for ``nas_llm.json``."""
+        pairs = {name: getattr(self, name) for name in ("weight_bytes", "kv_cache_bytes", "macs_per_token")}
+        return {
+            "layers": list(self.layers),
+            "head_dim": self.head_dim,
+            **{name: {"file": file, "without_zeros": without} for name, (file, without) in pairs.items()},
+        }
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PaddedSubnet:
+    """A subnet that computes what another one does, with whole heads.
+
+    Attributes:
+        model: It; what is not padded is shared with the other.
+        genome: Its sizes: the KV heads of the other, whole.
+        zeros: How many zeros were put into each of its weights, by name.
+    """
+
+    model: PreTrainedModel
+    genome: Genome
+    zeros: Mapping[str, int]
+
+    def padding(
+        self,
+        format: str,
+        genome: Genome,
+        dense: DenseModel,
+        *,
+        weight_bytes: int,
+        zero_bytes: int,
+        sequence_length: int,
+    ) -> Padding:
+        """What the zeros cost.
+
+        Args:
+            format: Name of the format.
+            genome: The masks of the other subnet.
+            dense: The model that it inherits from.
+            weight_bytes: Bytes of all weights in the file.
+            zero_bytes: Those of the zeros.
+            sequence_length: Length at which MACs are stated.
+        """
+        costs = CostModel(dense.architecture, sequence_length=sequence_length)
+        padded, own = costs(self.genome), costs(genome)
+        return Padding(
+            format=format,
+            layers=tuple(genome.cut_layers.tolist()),
+            head_dim=dense.architecture.head_dim,
+            weight_bytes=(weight_bytes, weight_bytes - zero_bytes),
+            kv_cache_bytes=(padded.kv_cache_bytes, own.kv_cache_bytes),
+            macs_per_token=(padded.macs_per_token, own.macs_per_token),
+        )
+
+
+def pad_heads(subnet: PreTrainedModel, dense: DenseModel, genome: Genome) -> PaddedSubnet:
+    """Fill heads up with zero channels to the dense width.
+
+    Every channel stands where it stands in the dense head, so that rotary pairs meet their own frequencies. Zero
+    channels of q and k add nothing to a score, those of v meet zero columns of o: the logits stay.
+
+    Args:
+        subnet: A subnet of the genome, its heads as they are; left as it is.
+        dense: The model that it inherits from.
+        genome: Its masks.
+    """
+    adapter, architecture, whole = dense.adapter, dense.architecture, genome.whole_heads()
+    config = adapter.subnet_config(dense.model.config, whole)
+    with torch.device("meta"):
+        padded: PreTrainedModel = adapter.modeling(dense.model.config.model_type).MODEL_CLASS(config)
+    names, prefix = adapter.names, dense.block_prefix
+    state, zeros = dict(subnet.state_dict()), {}
+    for layer in genome.cut_layers.tolist():
+        del state[f"{prefix}.{layer}.{names.kept_units}"]
+        qk, vo = (torch.from_numpy(mask[mask.any(-1)]) for mask in architecture.head_channels(genome.attn_mask[layer]))
+        queries = architecture.heads_per_group
+        for module, dim, kept in (
+            (names.q, 0, qk.repeat_interleave(queries, 0)),
+            (names.k, 0, qk),
+            (names.v, 0, vo),
+            (names.o, 1, vo.repeat_interleave(queries, 0)),
+        ):
+            for kind in ("weight", "bias"):
+                name = f"{prefix}.{layer}.{module}.{kind}"
+                # The bias of o is one of the residual stream.
+                if name not in state or (module == names.o and kind == "bias"):
+                    continue
+                before = state[name]
+                state[name] = _spread(before, kept.reshape(-1), dim)
+                zeros[name] = state[name].numel() - before.numel()
+    padded.load_state_dict(state, assign=True)
+    for name, buffer in subnet.named_buffers():
+        # Rotary tables are not part of a state dict; the meta model has none to compute them from.
+        owner, _, leaf = name.rpartition(".")
+        if name not in state and leaf in dict(padded.get_submodule(owner).named_buffers()):
+            setattr(padded.get_submodule(owner), leaf, buffer)
+    padded.tie_weights()
+    padded.generation_config = subnet.generation_config
+    padded.eval().requires_grad_(False)
+    return PaddedSubnet(model=padded, genome=whole, zeros=zeros)
+
+
+def _spread(weight: Tensor, places: Tensor, dim: int) -> Tensor:
+    """Rows or columns at the places that are True, zeros at the others."""
+    shape = list(weight.shape)
+    shape[dim] = len(places)
+    spread = weight.new_zeros(shape)
+    return spread.index_copy_(dim, places.nonzero()[:, 0].to(weight.device), weight.detach())

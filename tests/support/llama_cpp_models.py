@@ -1,0 +1,64 @@
+"""Small models with random weights and the packaged tokenizer, one for each trait that llama.cpp has to get right."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, PretrainedConfig
+
+from nas_llm.models import DenseModel, adapter_for
+
+PROMPT = [40, 478, 79, 221, 646, 359, 18, 19, 1]
+VOCABULARY = 1024
+
+_SIZES: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 64,
+    "num_hidden_layers": 5,
+    "num_attention_heads": 4,
+    "intermediate_size": 96,
+    "max_position_embeddings": 256,
+}
+_LLAMA_3 = {
+    "rope_type": "llama3",
+    "rope_theta": 10000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+LLAMA_CPP_CASES: dict[str, PretrainedConfig] = {
+    "untied": LlamaConfig(**_SIZES, num_key_value_heads=2, tie_word_embeddings=False),
+    "biases": LlamaConfig(**_SIZES, num_key_value_heads=4, attention_bias=True, mlp_bias=True),
+    "wide-heads": LlamaConfig(**_SIZES, num_key_value_heads=2, head_dim=32),
+    "llama3-rope": LlamaConfig(**_SIZES, num_key_value_heads=2, rope_parameters=_LLAMA_3),
+    "linear-rope": LlamaConfig(
+        **_SIZES,
+        num_key_value_heads=2,
+        rope_parameters={"rope_type": "linear", "factor": 4.0, "rope_theta": 10000.0},
+    ),
+    "mistral": MistralConfig(**_SIZES, num_key_value_heads=2, sliding_window=None),
+}
+
+
+def random_model(case: str, tiny: DenseModel, **changes: Any) -> DenseModel:
+    """One of them; ``changes`` are to its configuration."""
+    config = LLAMA_CPP_CASES[case].__class__.from_dict({**LLAMA_CPP_CASES[case].to_dict(), **changes})
+    kind = MistralForCausalLM if config.model_type == "mistral" else LlamaForCausalLM
+    model = kind._from_config(config, attn_implementation="sdpa").eval().requires_grad_(False)
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in model.named_parameters():
+        if "norm" in name:
+            parameter.data.uniform_(0.5, 1.5, generator=generator)
+        else:
+            parameter.data.normal_(0.0, 0.15, generator=generator)
+    adapter = adapter_for(config.model_type)
+    return DenseModel(
+        model=model,
+        tokenizer=tiny.tokenizer,
+        adapter=adapter,
+        architecture=adapter.architecture(config),
+        source=case,
+        revision="random",
+    )
