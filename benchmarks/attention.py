@@ -1,8 +1,8 @@
 """Attention: fronts of each unit of attention pruning, at equal evaluated tokens and with the same finish.
 
 ``make bench NAME=attention DATA=folder``; DATA is a folder with ``text/``. Settings are those of the published front, but
-three target ratios, and what modes without trials of KV groups save goes into further looks of their descent. Everything is
-measured on validation text; the test text is not read. Run again, it goes on where it stopped.
+three target ratios and less text, and modes that try fewer changes of attention have more looks of the descent instead.
+Everything is measured on validation text; the test text is not read. Run again, it goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from nas_llm.evaluation import model_perplexity
 from nas_llm.events import Event, StageFinished, ignore
 from nas_llm.finishing import Finisher
 from nas_llm.models import load_model
+from nas_llm.search.descent import descent_effort
 from nas_llm.session import prepare
 from nas_llm.subnet import build_subnet, keep_freed_memory
 from nas_llm.workflow import open_run, run_search
@@ -48,17 +49,17 @@ class Mode:
     looks: int
 
 
-def modes(looks: int, more: int) -> Mapping[str, Mode]:
-    """All modes; those that try no KV groups have ``more`` looks at each target."""
+def modes() -> Mapping[str, Mode]:
+    """All modes; what one has more to try at each target, another has as looks, so that all evaluate as much."""
     both = ["kv_group", "head_dim_split"]
     return {
-        "kv_group": Mode("kv_group", False, looks),
-        "head_dim": Mode("head_dim", False, looks + more),
-        "head_dim, rotated": Mode("head_dim", True, looks + more),
-        "head_dim_split": Mode("head_dim_split", False, looks + more),
-        "head_dim_split, rotated": Mode("head_dim_split", True, looks + more),
-        "both": Mode(both, False, looks),
-        "both, rotated": Mode(both, True, looks),
+        "kv_group": Mode("kv_group", False, 7),
+        "head_dim": Mode("head_dim", False, 6),
+        "head_dim, rotated": Mode("head_dim", True, 6),
+        "head_dim_split": Mode("head_dim_split", False, 4),
+        "head_dim_split, rotated": Mode("head_dim_split", True, 4),
+        "both": Mode(both, False, 1),
+        "both, rotated": Mode(both, True, 1),
     }
 
 
@@ -67,8 +68,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--looks", type=int, default=3)
-    parser.add_argument("--more", type=int, default=5, help="looks instead of the trials of KV groups")
     parser.add_argument("--evaluations", type=int, default=40, help="of the evolution after the descent")
     parser.add_argument("--calibration", type=int, default=32768, help="tokens")
     parser.add_argument("--tokens", type=int, default=16384, help="of the finish")
@@ -77,7 +76,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/bench-attention"))
     arguments = parser.parse_args()
     keep_freed_memory()
-    known = modes(arguments.looks, arguments.more)
+    known = modes()
     rows: dict[str, dict[str, Any]] = {}
     for name, mode in known.items():
         kept = arguments.runs / f"{re.sub('[^a-z]+', '-', name)}.json"
@@ -129,7 +128,8 @@ def measure(mode: Mode, run_dir: Path, arguments: argparse.Namespace) -> dict[st
     points = {ratio: best_at(run, ratio) for ratio in RATIOS}
     prepared = prepare(loaded.problem, base_dir=loaded.base_dir, on_event=ignore, to_search=False)
     windows = validation_windows(data, prepared.dense, arguments.windows)
-    row: dict[str, Any] = {"looks": (mode.looks + 1) * len(RATIOS)}
+    # On the way to a target the descent looks, too.
+    row: dict[str, Any] = {"looks": descent_effort(RATIOS, layers=1, looks=mode.looks)[0]}
     row["candidates"] = seen[0] + arguments.evaluations
     row["evaluated_tokens"] = 2048 * (row["candidates"] + LOOK * row["looks"])
     row["cpu_seconds"] = round(searched)
@@ -164,8 +164,8 @@ def publish(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
             f"{model_perplexity(dense.model, windows):.2f}: what each unit of attention pruning gives at 0.7, 0.6 and "
             f"0.5 of the block parameters. The settings of the published front, but {arguments.calibration:,} tokens of "
             f"calibration and {arguments.evaluations} evaluations after the descent; `candidates` are all evaluated "
-            "genomes, a look of the descent costs four. Every mode gets about the same evaluated tokens: where no KV "
-            "groups are tried, the descent looks more often. `closed_form_*`: perplexity after the closed form on the "
+            "genomes, a look of the descent costs four. Every mode gets about the same evaluated tokens: where the "
+            "descent tries fewer changes of attention, it looks more often. `closed_form_*`: perplexity after the closed form on the "
             f"calibration text; `sequential_*`: after the sequential finish on {arguments.tokens:,} tokens, which the "
             "headline compares. `kv_cache_*`, `macs_*`: shares of the dense model's."
         ),

@@ -15,14 +15,12 @@ class Marginals:
         mlp_less: ``L`` floats, with ``step`` FFN channels less.
         mlp_more: ``L`` floats, with ``step`` FFN channels more.
         step: FFN channels of one step.
-        heads_less: For each kind of unit inside heads ``L`` floats, with ``head_step`` channels less in every head.
-        heads_more: The same with as many more.
+        heads_more: For each kind of unit inside heads ``L`` floats, with ``head_step`` channels more in every head.
         head_step: Channels of a head of one step.
     """
 
     mlp_less: FloatArray
     mlp_more: FloatArray
     step: int
-    heads_less: tuple[FloatArray, ...] = ()
     heads_more: tuple[FloatArray, ...] = ()
     head_step: int = 0

@@ -65,8 +65,8 @@ class TaylorMarginals:
     within reach that are not inherited take part in the pass with zero columns, so their derivatives are known, too,
     and the change of fc2 is the difference of its refits for both masks, so that the prediction accounts for what
     reconstruction will repair. One pass gives both directions for all layers, at about the cost of four candidates.
-    No weight is ever changed by a derivative. Channels of v and o inside heads are expanded in o in the same way, those
-    of q and k in q, whose rows come or go as they are.
+    No weight is ever changed by a derivative. What more channels of v and o inside heads are worth is read from
+    o in the same way, what those of q and k are from q, whose rows come as they are.
 
     Args:
         dense: The model to slice.
@@ -136,8 +136,7 @@ class TaylorMarginals:
             mlp_less=less,
             mlp_more=more,
             step=self._step,
-            heads_less=tuple(heads[::2]),
-            heads_more=tuple(heads[1::2]),
+            heads_more=tuple(heads),
             head_step=self._head_step,
         )
 
@@ -245,21 +244,21 @@ class TaylorMarginals:
         return resize_mask(mask, self._scores.mlp_ranks(layer), min(len(mask), kept + self._step)) if kept else mask
 
     def _head_changes(self, genome: Genome, layer: int, gradients: Sequence[_Gradients]) -> Iterator[float]:
-        """For each kind of unit inside heads the derivatives of one step less and of one step more."""
+        """For each kind of unit inside heads the derivative in the direction of one step more."""
         row, widths = genome.attn_mask[layer], [int(width[layer]) for width in genome.head_widths]
         for index, axis in enumerate(genome.layout.axes):
-            for wanted in (widths[index] - self._head_step, widths[index] + self._head_step):
-                if not widths[index] or not 0 < wanted <= genome.layout.head_dim:
-                    yield np.nan
-                    continue
-                other = self._resized(genome, layer, [*widths[:index], wanted, *widths[index + 1 :]])
-                change = 0.0
-                if axis.name != "qk":
-                    change += self._o_value(genome, layer, other, gradients[layer].o)
-                    change -= self._o_value(genome, layer, row, gradients[layer].o)
-                if axis.name != "vo":
-                    change += self._q_change(genome, layer, other, gradients[layer].q)
-                yield change
+            wanted = widths[index] + self._head_step
+            if not widths[index] or wanted > genome.layout.head_dim:
+                yield np.nan
+                continue
+            other = self._resized(genome, layer, [*widths[:index], wanted, *widths[index + 1 :]])
+            change = 0.0
+            if axis.name != "qk":
+                change += self._o_value(genome, layer, other, gradients[layer].o)
+                change -= self._o_value(genome, layer, row, gradients[layer].o)
+            if axis.name != "vo":
+                change += self._q_change(genome, layer, other, gradients[layer].q)
+            yield change
 
     def _o_value(self, genome: Genome, layer: int, row: BoolArray, gradient: _Gradient) -> float:
         """Derivative of the loss in the direction of the o of an attention mask."""
@@ -267,23 +266,20 @@ class TaylorMarginals:
         return self._value(gradient, self._o(layer, row), kept, reach)
 
     def _q_change(self, genome: Genome, layer: int, other: BoolArray, gradient: _Gradient) -> float:
-        """Derivative of the loss in the direction from the q of a subnet to that of another attention mask."""
+        """Derivative of the loss in the direction from the q of a subnet to that of a wider attention mask."""
         assert isinstance(gradient.weight, Tensor)
         own, new, reach = (
             self._rows(mask) for mask in (genome.attn_mask[layer], other, self._head_reach(genome, layer))
         )
-        name, weights = self._dense.adapter.names.q, self._dense.block_state(layer)
-        value = 0.0
-        for rows, sign in ((new & ~own, 1.0), (own & ~new, -1.0)):
-            places, dense = self._places(rows, reach), torch.from_numpy(np.flatnonzero(rows))
-            weight = weights[f"{name}.weight"][dense].to(self._device, torch.float32)
-            change = (gradient.weight[places] * weight).sum(dtype=torch.float64)
-            bias = weights.get(f"{name}.bias")
-            if bias is not None:
-                assert isinstance(gradient.bias, Tensor)
-                change += (gradient.bias[places] * bias[dense].to(gradient.bias)).sum(dtype=torch.float64)
-            value += sign * float(change)
-        return value
+        name, weights, added = self._dense.adapter.names.q, self._dense.block_state(layer), new & ~own
+        places, dense = self._places(added, reach), torch.from_numpy(np.flatnonzero(added))
+        weight = weights[f"{name}.weight"][dense].to(self._device, torch.float32)
+        value = (gradient.weight[places] * weight).sum(dtype=torch.float64)
+        bias = weights.get(f"{name}.bias")
+        if bias is not None:
+            assert isinstance(gradient.bias, Tensor)
+            value += (gradient.bias[places] * bias[dense].to(gradient.bias)).sum(dtype=torch.float64)
+        return float(value)
 
     def _columns(self, row: BoolArray) -> BoolArray:
         """``H d`` columns of o that an attention mask keeps."""

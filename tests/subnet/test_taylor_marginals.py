@@ -227,12 +227,13 @@ def test_marginals_of_heads_are_derivatives_of_the_loss(case: str, mode: str) ->
             return resize_attention(genome.attn_mask[layer], scores, layer, groups=groups, widths=wanted)
 
         for axis, width in enumerate(widths):
-            for found, wanted in ((marginals.heads_less, width - 2), (marginals.heads_more, width + 2)):
-                if not width or not 0 < wanted <= most:
-                    assert np.isnan(found[axis][layer])
-                    continue
-                oracle = _HeadOracle(dense, genome, layer, row(*(min(most, own + 2) for own in widths)))
-                slope = oracle.slope(row(*(wanted if place == axis else own for place, own in enumerate(widths))))
-                assert found[axis][layer] == pytest.approx(slope, rel=2e-2, abs=4e-4)
-                checked += 1
-    assert checked >= 6
+            found = marginals.heads_more[axis][layer]
+            if not width or width + 2 > most:
+                assert np.isnan(found)
+                continue
+            oracle = _HeadOracle(dense, genome, layer, row(*(min(most, own + 2) for own in widths)))
+            slope = oracle.slope(row(*(own + 2 * (place == axis) for place, own in enumerate(widths))))
+            # The losses are rounded as the norms are, and divided by a small step.
+            assert found == pytest.approx(slope, rel=2e-2, abs=4e-4)
+            checked += 1
+    assert checked >= 3

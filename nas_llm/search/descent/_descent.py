@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from nas_llm.search.descent._allocation import GROUP as _GROUP
 from nas_llm.search.descent._allocation import Allocation
 from nas_llm.search.operators import GenomeRepair, ImportanceSampling
 from nas_llm.settings import DescentDefaults
@@ -24,6 +25,12 @@ _TURNS = 7
 _GROUPS = (1, 2, 3, 5, 7, 10)
 # Layers whose KV groups are tried at a target, the cheapest of the target above; at the first one all are.
 _TRIED = 15
+# The same of attentions whose heads lose channels, of either kind; and steps that leave heads together in one proposal.
+_TRIED_HEADS = 24
+_HEAD_STEPS = (5, 10, 18, 30, 45, 65, 90)
+# What the next step out of the same heads costs, in multiples of the last one; most steps out of them at a time.
+_NEXT_HEAD = 1.3
+_HEADS_MOVED = 3
 
 
 class MarginalSource(Protocol):
@@ -44,6 +51,7 @@ class DescentStep:
         marginals: Of the genome, averaged over the looks so far.
         pairs: FFN steps that the next look exchanges.
         group_losses: ``L`` floats, what the quality lost when a layer alone gave a KV group; inf = not known.
+        head_losses: For each kind of unit inside heads the same of a step of channels out of every head.
     """
 
     target: float
@@ -52,6 +60,7 @@ class DescentStep:
     marginals: Marginals
     pairs: int
     group_losses: tuple[float, ...]
+    head_losses: tuple[tuple[float, ...], ...] = ()
 
 
 class BudgetDescent:
@@ -60,8 +69,9 @@ class BudgetDescent:
     At every look the marginals of the current genome say, for all layers at once, what one FFN step more or less is
     worth; steps go from where they are worth least to where they are worth most, and stay if that pays. KV groups
     are too large a step for a prediction: half-way through a target, each layer's loss is evaluated with one group
-    less, and the cheapest ones leave together, as many as pays once the FFN has got their parameters. Units of a
-    layer leave and enter by importance.
+    less, and the cheapest ones leave together, as many as pays once the FFN has got their parameters. With masks
+    inside heads, a step of channels of q and k, and one of v and o, is tried for each layer in the same way. Units of
+    a layer leave and enter by importance.
 
     Args:
         repair: Knows space, scores and cost model.
@@ -112,7 +122,7 @@ class BudgetDescent:
             if place == 0:
                 step = self._enter(target, walked)
             elif place == 1 + (self._looks + 1) // 2:
-                step = self._try_groups(walked[-1], turn)
+                step = self._try_heads(walked[-1]) if self._repair.space.layout.axes else self._try_groups(walked[-1])
             else:
                 step = self._look(walked[-1], turn)
             walked.append(step)
@@ -123,11 +133,12 @@ class BudgetDescent:
         """The first genome of a target: from the one above with the cheapest steps removed, or uniform."""
         turn = len(walked) * _TURNS
         if walked:
-            losses = walked[-1].group_losses
+            losses, heads = walked[-1].group_losses, walked[-1].head_losses
             genome, marginals = self._reduced(walked[-1], target, turn)
         else:
             genome = self._repair(self._anchors.anchor(target), rng=np.random.default_rng(0))
             marginals, losses = self._marginals(genome, turn), (np.inf,) * genome.num_layers
+            heads = tuple((np.inf,) * genome.num_layers for _ in genome.layout.axes)
         return DescentStep(
             target=target,
             genome=genome,
@@ -135,6 +146,7 @@ class BudgetDescent:
             marginals=marginals,
             pairs=_FIRST_PAIRS,
             group_losses=losses,
+            head_losses=heads,
         )
 
     def _reduced(self, step: DescentStep, target: float, turn: int) -> tuple[Genome, Marginals]:
@@ -160,7 +172,7 @@ class BudgetDescent:
             return replace(step, marginals=marginals, pairs=max(1, step.pairs // 2))
         return replace(step, genome=child, quality=quality, marginals=marginals)
 
-    def _try_groups(self, step: DescentStep, turn: int) -> DescentStep:
+    def _try_groups(self, step: DescentStep) -> DescentStep:
         """Let the KV groups go that are missed less than the FFN steps that they pay for are worth."""
         losses = list(step.group_losses)
         start = self._allocation_of(step)
@@ -168,8 +180,7 @@ class BudgetDescent:
         if np.isfinite(losses).any():
             candidates = candidates[:_TRIED]
         if not candidates:
-            # Where no KV group may go there is time for another look.
-            return self._look(step, turn) if self._repair.space.layout.axes else step
+            return step
         priced = self._price([self._without_group(step, layer) for layer in candidates])
         for layer, value in zip(candidates, priced, strict=True):
             losses[layer] = float(value) - step.quality
@@ -187,6 +198,55 @@ class BudgetDescent:
             if value < quality:
                 genome, quality = child, float(value)
         return replace(step, genome=genome, quality=quality, group_losses=tuple(losses))
+
+    def _try_heads(self, step: DescentStep) -> DescentStep:
+        """Let the channels of heads, and KV groups, go that are missed less than the FFN steps that they pay for."""
+        losses = {_GROUP: list(step.group_losses), **dict(enumerate(map(list, step.head_losses)))}
+        start = self._allocation_of(step)
+        layers, costs = range(step.genome.num_layers), {kind: start.attention_costs(kind) for kind in losses}
+
+        def rate(move: tuple[int, int]) -> float:
+            kind, layer = move
+            return losses[kind][layer] / max(int(costs[kind][layer]), 1)
+
+        tried: list[tuple[int, int]] = []
+        for kinds, most in (((_GROUP,), _TRIED), (tuple(range(len(step.head_losses))), _TRIED_HEADS)):
+            open_moves = [(kind, layer) for kind in kinds for layer in layers if start.may_shrink(kind, layer)]
+            known = any(np.isfinite(losses[kind]).any() for kind in kinds)
+            tried += sorted(open_moves, key=rate)[: most if known else None]
+        if not tried:
+            return step
+        priced = self._price([self._shrunk(step, [move]) for move in tried])
+        for (kind, layer), value in zip(tried, priced, strict=True):
+            losses[kind][layer] = float(value) - step.quality
+        # The cheapest first, each further step out of the same heads dearer than the last.
+        repeats = {move: 1 if move[0] == _GROUP else _HEADS_MOVED for move in tried}
+        queue = [(rate(move) * _NEXT_HEAD**again, move) for move in tried for again in range(repeats[move])]
+        moves = [move for _, move in sorted(queue)]
+        proposals: dict[str, Genome] = {}
+        for count in _HEAD_STEPS:
+            if count <= len(moves):
+                allocation = self._allocation_of(step)
+                allocation.shrink(moves[:count])
+                child = self._met(step, allocation)
+                proposals[child.digest()] = child
+        genome, quality = step.genome, step.quality
+        children = list(proposals.values())
+        for child, value in zip(children, self._price(children), strict=True):
+            if value < quality:
+                genome, quality = child, float(value)
+        return replace(
+            step,
+            genome=genome,
+            quality=quality,
+            group_losses=tuple(losses.pop(_GROUP)),
+            head_losses=tuple(map(tuple, losses.values())),
+        )
+
+    def _shrunk(self, step: DescentStep, moves: Sequence[tuple[int, int]]) -> Genome:
+        allocation = self._allocation_of(step)
+        allocation.shrink(moves)
+        return self._genome(step.genome, allocation)
 
     def _without_group(self, step: DescentStep, layer: int) -> Genome:
         allocation = self._allocation_of(step)
@@ -217,19 +277,25 @@ class BudgetDescent:
         )
 
 
-def descent_effort(targets: Iterable[float], *, layers: int, looks: int) -> tuple[int, int]:
+def descent_effort(
+    targets: Iterable[float], *, layers: int, looks: int, axes: int = 0, groups: bool = True
+) -> tuple[int, int]:
     """What a walk takes at most: its looks, on the way to a target and at it, and its evaluated candidates.
 
     Args:
         targets: Inheriting ratios to serve.
         layers: L of the model.
         looks: Looks at each target.
+        axes: Kinds of units inside heads that have counts of their own.
+        groups: Whether KV groups may go.
     """
     served = sorted(targets, reverse=True)
     if not served or not looks:
         return 0, 0
     ways = sum(max(1, round((above - below) / _REDUCTION)) for above, below in pairwise(served))
-    trials = layers + (len(served) - 1) * min(layers, _TRIED) + len(served) * len(_GROUPS)
+    trials = (layers + (len(served) - 1) * min(layers, _TRIED)) if groups else 0
+    trials += axes * layers + (len(served) - 1) * min(axes * layers, _TRIED_HEADS)
+    trials += len(served) * len(_HEAD_STEPS if axes else _GROUPS)
     return 1 + ways + len(served) * looks, trials + len(served) * (looks + 1)
 
 
@@ -243,7 +309,6 @@ def _averaged(before: Marginals, now: Marginals) -> Marginals:
         mlp_less=mean(before.mlp_less, now.mlp_less),
         mlp_more=mean(before.mlp_more, now.mlp_more),
         step=now.step,
-        heads_less=tuple(map(mean, before.heads_less, now.heads_less)),
         heads_more=tuple(map(mean, before.heads_more, now.heads_more)),
         head_step=now.head_step,
     )

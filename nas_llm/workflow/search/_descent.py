@@ -22,7 +22,6 @@ from nas_llm.space import Genome, Marginals, UnitScores
 # Ratios that are served where the problem names no targets.
 _TARGETS = 5
 _MARGINALS = ("mlp_less", "mlp_more")
-_HEADS = ("heads_less", "heads_more")
 
 
 def descend(
@@ -119,7 +118,7 @@ def _encoded(step: DescentStep) -> dict[str, object]:
     found = step.marginals
     marginals: dict[str, object] = {name: getattr(found, name).tolist() for name in _MARGINALS}
     if found.head_step:
-        marginals |= {name: [values.tolist() for values in getattr(found, name)] for name in _HEADS}
+        marginals["heads_more"] = [values.tolist() for values in found.heads_more]
         marginals["head_step"] = found.head_step
     return {
         **vars(step),
@@ -130,15 +129,11 @@ def _encoded(step: DescentStep) -> dict[str, object]:
 
 def _decoded(entry: dict[str, Any]) -> Marginals:
     less, more = (np.array(entry[name], dtype=np.float64) for name in _MARGINALS)
-    heads_less, heads_more = (
-        tuple(np.array(values, dtype=np.float64) for values in entry.get(name, ())) for name in _HEADS
-    )
     return Marginals(
         mlp_less=less,
         mlp_more=more,
         step=entry["step"],
-        heads_less=heads_less,
-        heads_more=heads_more,
+        heads_more=tuple(np.array(values, dtype=np.float64) for values in entry.get("heads_more", ())),
         head_step=entry.get("head_step", 0),
     )
 
@@ -154,6 +149,7 @@ def _read(path: Path) -> list[DescentStep]:
                     "genome": Genome.from_bytes(bytes.fromhex(entry["genome"])),
                     "marginals": _decoded(entry["marginals"]),
                     "group_losses": tuple(entry["group_losses"]),
+                    "head_losses": tuple(map(tuple, entry.get("head_losses", ()))),
                 }
             )
             for entry in json.loads(path.read_text(encoding="utf-8"))
