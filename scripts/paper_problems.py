@@ -20,10 +20,10 @@ from nas_llm import display
 from nas_llm.config import load_problem
 from nas_llm.workflow import ProblemCheck, check_problem
 
-# What the files ask for as space.attention and search.algorithm. The paper's are "head_dim" (channels inside of every
+# What the files ask for as space.attention and search.algorithm: the paper's channels inside of every head, and its
 # head) and "paper" (its schedule, at one ratio): change them here, run the script, commit what it wrote.
-ATTENTION = "kv_group"
-ALGORITHM = "nsga2"
+ATTENTION = "head_dim"
+ALGORITHM = "paper"
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = tomllib.loads((ROOT / "scripts" / "paper.toml").read_text(encoding="utf-8"))

@@ -9,6 +9,7 @@ import numpy as np
 from nas_llm.calibration import gram_products
 from nas_llm.config import Problem
 from nas_llm.search.descent import descent_effort
+from nas_llm.session import search_space
 from nas_llm.space import Cost, CostModel
 
 # Targets of a descent whose problem names none, and what one of its looks costs in candidates on as many tokens.
@@ -47,7 +48,14 @@ def search_effort(problem: Problem, cost_model: CostModel, lowest: Cost, highest
     targets = search.target_ratios or tuple(
         np.linspace(highest.inheriting_ratio, lowest.inheriting_ratio, _TARGETS + 1)[1:].tolist()
     )
-    looks, proposals = descent_effort(targets, layers=layers, looks=search.descent.looks)
+    space = search_space(problem, architecture)
+    looks, proposals = descent_effort(
+        targets,
+        layers=layers,
+        looks=search.descent.looks,
+        axes=len(space.layout.axes),
+        groups=not space.whole_groups,
+    )
     candidates = search.evaluations + proposals
     macs = (lowest.macs_per_token + highest.macs_per_token) // 2
     tokens = candidates * data.fitness.tokens + _LOOK * looks * search.descent.tokens
