@@ -150,3 +150,70 @@ def test_moves_stay_inside_the_space(case: Case, world: Separable) -> None:
         # Met, or nothing is left to take.
         limit = ratio * case.cost_model.dense.block_params
         assert allocation.params <= limit or (allocation.channels - STEP < case.space.mlp_low).all()
+
+
+class SeparableHeads(Separable):
+    """The same with channels of heads, of which half the layers hardly need any."""
+
+    def __init__(self, case: Case, mlp: FloatArray, heads: FloatArray) -> None:
+        super().__init__(case, np.full(8, 5.0), mlp)
+        self.heads = heads
+
+    def whole_loss(self, genome: Genome, widths: Sequence[FloatArray] | None = None) -> float:
+        own = [np.asarray(width, dtype=float) for width in genome.head_widths] if widths is None else widths
+        lost = sum(
+            float((worth * (1.0 - width / self.sizes.head_dim) ** 1.5).sum())
+            for worth, width in zip(self.heads, own, strict=True)
+        )
+        return self.loss(genome.kv_groups, genome.ffn_channels) + lost
+
+    def price(self, genomes: Sequence[Genome]) -> list[float]:
+        self.priced += len(genomes)
+        return [self.whole_loss(genome) for genome in genomes]
+
+    def marginals(self, genome: Genome, turn: int) -> Marginals:
+        found = super().marginals(genome, turn)
+        more = np.full((len(self.heads), genome.num_layers), np.nan)
+        for axis, layer in product(range(len(self.heads)), range(genome.num_layers)):
+            widths = [np.asarray(width, dtype=float).copy() for width in genome.head_widths]
+            widths[axis][layer] += 2
+            if widths[axis][layer] <= self.sizes.head_dim:
+                more[axis, layer] = self.whole_loss(genome, widths) - self.whole_loss(genome)
+        return Marginals(
+            mlp_less=found.mlp_less, mlp_more=found.mlp_more, step=STEP, heads_more=tuple(more), head_step=2
+        )
+
+
+@pytest.fixture(params=["head_dim", "head_dim_split", ("kv_group", "head_dim_split")])
+def inside(request: pytest.FixtureRequest) -> tuple[Case, SeparableHeads]:
+    sizes = architecture(num_layers=8, head_dim=8)
+    space = SearchSpace(sizes, attention=request.param, head_multiple=2, ffn_multiple=STEP, attn_ratio=(0.25, 1.0))
+    model, rng = CostModel(sizes, sequence_length=16), np.random.default_rng(3)
+    found = Case(space, unit_scores(sizes, 0, space.layout), model, ConstraintSection(), 0)
+    heads = np.where(np.arange(8) < 4, 0.02, 5.0) * np.ones((len(space.layout.axes), 1))
+    return found, SeparableHeads(found, rng.lognormal(sigma=1.0, size=8), heads)
+
+
+def test_heads_give_way_where_they_are_not_missed(inside: tuple[Case, SeparableHeads]) -> None:
+    case, world = inside
+    descent = _descent(case, world)
+    walked = descent.run()
+    assert len(walked) == descent.steps
+    looks, candidates = descent_effort(
+        TARGETS, layers=8, looks=LOOKS, axes=len(case.space.layout.axes), groups=not case.space.whole_groups
+    )
+    assert len(world.turns) == looks
+    assert world.priced <= candidates
+    for target in TARGETS:
+        own = [step for step in walked if step.target == target]
+        assert all(after.quality <= before.quality for before, after in pairwise(own))
+        assert all(case.space.contains(step.genome) for step in own)
+    for widths in walked[-1].genome.head_widths:
+        assert widths[:4].max() < 8
+        assert widths[4:].tolist() == [8] * 4
+    step = STEP * case.cost_model.params_per_ffn_channel / case.cost_model.dense.block_params
+    assert 0.7 - step <= case.cost_model(walked[-1].genome).inheriting_ratio <= 0.7
+    again = _descent(case, world).run(walked[: LOOKS + 3])
+    assert [(a.genome, a.quality, a.head_losses) for a in again] == [
+        (b.genome, b.quality, b.head_losses) for b in walked
+    ]
