@@ -69,6 +69,20 @@ def test_calibration_and_slicing_need_no_model_in_memory(resident: DenseModel, s
     assert all(torch.equal(weight, other.state_dict()[name]) for name, weight in one.state_dict().items())
 
 
+def test_turned_values_are_turned_as_they_are_read(resident: DenseModel, sharded: Path) -> None:
+    windows = random_windows(length=32, name="calibration")
+    one, other = (
+        calibrate(dense, windows, rotate=True, device=CPU).dense
+        for dense in (resident, load_model(str(sharded), offload=True))
+    )
+    assert one.rotation_key != other.rotation_key
+    for layer in range(resident.architecture.num_layers):
+        wanted, found = one.block_state(layer), other.block_state(layer)
+        assert all(torch.allclose(wanted[name], found[name], atol=1e-6) for name in wanted)
+        block = other.block(layer, CPU, torch.float32)
+        assert all(torch.equal(weight, found[name]) for name, weight in block.state_dict().items())
+
+
 def test_the_sequential_reconstruction_needs_no_model_in_memory(resident: DenseModel, sharded: Path) -> None:
     genome, windows = random_genome(resident, 1), random_windows(length=32)
     one, other = (
