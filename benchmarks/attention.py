@@ -53,9 +53,9 @@ def modes() -> Mapping[str, Mode]:
     """All modes; what one has more to try at each target, another has as looks, so that all evaluate as much."""
     both = ["kv_group", "head_dim_split"]
     return {
-        "kv_group": Mode("kv_group", False, 7),
-        "head_dim": Mode("head_dim", False, 6),
-        "head_dim, rotated": Mode("head_dim", True, 6),
+        "kv_group": Mode("kv_group", False, 10),
+        "head_dim": Mode("head_dim", False, 7),
+        "head_dim, rotated": Mode("head_dim", True, 7),
         "head_dim_split": Mode("head_dim_split", False, 4),
         "head_dim_split, rotated": Mode("head_dim_split", True, 4),
         "both": Mode(both, False, 1),

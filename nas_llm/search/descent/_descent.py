@@ -26,11 +26,17 @@ _GROUPS = (1, 2, 3, 5, 7, 10)
 # Layers whose KV groups are tried at a target, the cheapest of the target above; at the first one all are.
 _TRIED = 15
 # The same of attentions whose heads lose channels, of either kind; and steps that leave heads together in one proposal.
-_TRIED_HEADS = 24
+_TRIED_HEADS = 16
 _HEAD_STEPS = (5, 10, 18, 30, 45, 65, 90)
-# What the next step out of the same heads costs, in multiples of the last one; most steps out of them at a time.
-_NEXT_HEAD = 1.3
-_HEADS_MOVED = 3
+# Steps that one trial takes out of the heads of a layer: the loss of a single one drowns in that of the text.
+_TRIAL = 2
+# What the first and each further step out of the same heads costs, as shares of such a trial's loss (the mean over the
+# layers of SmolLM2-135M).
+_HEAD_COSTS = (0.42, 0.58, 0.9, 1.2)
+# How far a layer's loss is believed; the rest is the median of its kind.
+_BELIEVED = 0.5
+# Rounds in which the heads of all layers lose a step together.
+_SHIFTS = 3
 
 
 class MarginalSource(Protocol):
@@ -51,7 +57,7 @@ class DescentStep:
         marginals: Of the genome, averaged over the looks so far.
         pairs: FFN steps that the next look exchanges.
         group_losses: ``L`` floats, what the quality lost when a layer alone gave a KV group; inf = not known.
-        head_losses: For each kind of unit inside heads the same of a step of channels out of every head.
+        head_losses: For each kind of unit inside heads the same of two steps of channels out of every head.
     """
 
     target: float
@@ -70,8 +76,9 @@ class BudgetDescent:
     worth; steps go from where they are worth least to where they are worth most, and stay if that pays. KV groups
     are too large a step for a prediction: half-way through a target, each layer's loss is evaluated with one group
     less, and the cheapest ones leave together, as many as pays once the FFN has got their parameters. With masks
-    inside heads, a step of channels of q and k, and one of v and o, is tried for each layer in the same way. Units of
-    a layer leave and enter by importance.
+    inside heads, the heads of all layers first lose channels of one kind, or of both, together, as long as that pays;
+    half-way, what channels of q and k, and of v and o, are worth is tried layer by layer as it is for KV groups. Units
+    of a layer leave and enter by importance.
 
     Args:
         repair: Knows space, scores and cost model.
@@ -139,7 +146,7 @@ class BudgetDescent:
             genome = self._repair(self._anchors.anchor(target), rng=np.random.default_rng(0))
             marginals, losses = self._marginals(genome, turn), (np.inf,) * genome.num_layers
             heads = tuple((np.inf,) * genome.num_layers for _ in genome.layout.axes)
-        return DescentStep(
+        step = DescentStep(
             target=target,
             genome=genome,
             quality=self._price([genome])[0],
@@ -148,6 +155,40 @@ class BudgetDescent:
             group_losses=losses,
             head_losses=heads,
         )
+        for _ in range(_SHIFTS if heads else 0):
+            shifted = self._shift_heads(step)
+            if shifted.genome == step.genome:
+                break
+            step = shifted
+        return step
+
+    def _shift_heads(self, step: DescentStep) -> DescentStep:
+        """Let the heads of all layers, or of the half that misses it least, lose a step of one kind or of both."""
+        start, layers = self._allocation_of(step), range(step.genome.num_layers)
+        kinds = list(range(len(step.head_losses)))
+        options: list[list[tuple[int, int]]] = []
+        for chosen in [[kind] for kind in kinds] + ([kinds] if len(kinds) > 1 else []):
+            options.append([(kind, layer) for kind in chosen for layer in layers if start.may_shrink(kind, layer)])
+        for kind in kinds:
+            known = sorted(options[kind], key=lambda move: step.head_losses[move[0]][move[1]])
+            options.append(known[: (len(known) + 1) // 2])
+        return self._best_of(step, options)
+
+    def _best_of(self, step: DescentStep, options: Iterable[Sequence[tuple[int, int]]]) -> DescentStep:
+        """The best of some moves out of attentions, the FFN taking what they give; the step itself if none pays."""
+        proposals: dict[str, Genome] = {}
+        for moves in options:
+            allocation = self._allocation_of(step)
+            allocation.shrink(moves)
+            child = self._met(step, allocation)
+            proposals[child.digest()] = child
+        proposals.pop(step.genome.digest(), None)
+        genome, quality = step.genome, step.quality
+        children = list(proposals.values())
+        for child, value in zip(children, self._price(children) if children else (), strict=True):
+            if value < quality:
+                genome, quality = child, float(value)
+        return replace(step, genome=genome, quality=quality)
 
     def _reduced(self, step: DescentStep, target: float, turn: int) -> tuple[Genome, Marginals]:
         genome, marginals = step.genome, step.marginals
@@ -202,46 +243,40 @@ class BudgetDescent:
     def _try_heads(self, step: DescentStep) -> DescentStep:
         """Let the channels of heads, and KV groups, go that are missed less than the FFN steps that they pay for."""
         losses = {_GROUP: list(step.group_losses), **dict(enumerate(map(list, step.head_losses)))}
-        start = self._allocation_of(step)
-        layers, costs = range(step.genome.num_layers), {kind: start.attention_costs(kind) for kind in losses}
-
-        def rate(move: tuple[int, int]) -> float:
-            kind, layer = move
-            return losses[kind][layer] / max(int(costs[kind][layer]), 1)
-
+        start, layers = self._allocation_of(step), range(step.genome.num_layers)
+        heads = tuple(range(len(step.head_losses)))
         tried: list[tuple[int, int]] = []
-        for kinds, most in (((_GROUP,), _TRIED), (tuple(range(len(step.head_losses))), _TRIED_HEADS)):
-            open_moves = [(kind, layer) for kind in kinds for layer in layers if start.may_shrink(kind, layer)]
+        for kinds, most in (((_GROUP,), _TRIED), (heads, _TRIED_HEADS)):
+            may = [(kind, layer) for kind in kinds for layer in layers if start.may_shrink(kind, layer)]
             known = any(np.isfinite(losses[kind]).any() for kind in kinds)
-            tried += sorted(open_moves, key=rate)[: most if known else None]
+            tried += sorted(may, key=lambda move: losses[move[0]][move[1]])[: most if known else None]
         if not tried:
             return step
-        priced = self._price([self._shrunk(step, [move]) for move in tried])
+        trials = [[move] if move[0] == _GROUP else [move] * _TRIAL for move in tried]
+        priced = self._price([self._shrunk(step, trial) for trial in trials])
         for (kind, layer), value in zip(tried, priced, strict=True):
             losses[kind][layer] = float(value) - step.quality
-        # The cheapest first, each further step out of the same heads dearer than the last.
-        repeats = {move: 1 if move[0] == _GROUP else _HEADS_MOVED for move in tried}
-        queue = [(rate(move) * _NEXT_HEAD**again, move) for move in tried for again in range(repeats[move])]
-        moves = [move for _, move in sorted(queue)]
-        proposals: dict[str, Genome] = {}
-        for count in _HEAD_STEPS:
-            if count <= len(moves):
-                allocation = self._allocation_of(step)
-                allocation.shrink(moves[:count])
-                child = self._met(step, allocation)
-                proposals[child.digest()] = child
-        genome, quality = step.genome, step.quality
-        children = list(proposals.values())
-        for child, value in zip(children, self._price(children), strict=True):
-            if value < quality:
-                genome, quality = child, float(value)
-        return replace(
-            step,
-            genome=genome,
-            quality=quality,
-            group_losses=tuple(losses.pop(_GROUP)),
-            head_losses=tuple(map(tuple, losses.values())),
-        )
+        # By loss for each parameter, the cheapest first.
+        queue: list[tuple[float, int, tuple[int, int]]] = []
+        for kind, values in losses.items():
+            costs = np.maximum(start.attention_costs(kind), 1)
+            usual = float(np.median([value for value in values if np.isfinite(value)] or [0.0]))
+            for layer in layers:
+                if not np.isfinite(values[layer]) or not start.may_shrink(kind, layer):
+                    continue
+                if kind == _GROUP:
+                    queue.append((values[layer] / costs[layer], 0, (kind, layer)))
+                    continue
+                shrunk = _BELIEVED * values[layer] + (1.0 - _BELIEVED) * usual
+                # A further step is never cheaper than the one before it.
+                growth = max(shrunk, abs(usual) / 2)
+                queue += [
+                    ((_HEAD_COSTS[0] * shrunk + (share - _HEAD_COSTS[0]) * growth) / costs[layer], again, (kind, layer))
+                    for again, share in enumerate(_HEAD_COSTS)
+                ]
+        moves = [move for _, _, move in sorted(queue)]
+        found = self._best_of(step, [moves[:count] for count in _HEAD_STEPS if count <= len(moves)])
+        return replace(found, group_losses=tuple(losses.pop(_GROUP)), head_losses=tuple(map(tuple, losses.values())))
 
     def _shrunk(self, step: DescentStep, moves: Sequence[tuple[int, int]]) -> Genome:
         allocation = self._allocation_of(step)
@@ -294,8 +329,12 @@ def descent_effort(
         return 0, 0
     ways = sum(max(1, round((above - below) / _REDUCTION)) for above, below in pairwise(served))
     trials = (layers + (len(served) - 1) * min(layers, _TRIED)) if groups else 0
-    trials += axes * layers + (len(served) - 1) * min(axes * layers, _TRIED_HEADS)
-    trials += len(served) * len(_HEAD_STEPS if axes else _GROUPS)
+    if axes:
+        shifts = 2 * axes + (axes > 1)
+        trials += axes * layers + (len(served) - 1) * min(axes * layers, _TRIED_HEADS)
+        trials += len(served) * (len(_HEAD_STEPS) + _SHIFTS * shifts)
+    else:
+        trials += len(served) * len(_GROUPS)
     return 1 + ways + len(served) * looks, trials + len(served) * (looks + 1)
 
 
