@@ -9,7 +9,7 @@ from nas_llm.space._feasible import FeasibleTotals, check_feasible
 from nas_llm.space._genome import GENOME_FILE, Counts, Genome
 from nas_llm.space._latency import LatencyTable
 from nas_llm.space._marginals import Marginals
-from nas_llm.space._resize import resize_attention, resize_genome, resize_mask, weighted_choice
+from nas_llm.space._resize import exchange_heads, resize_attention, resize_genome, resize_mask, weighted_choice
 from nas_llm.space._scores import FloatArray, UnitScores
 from nas_llm.space._space import SearchSpace, attention_modes
 from nas_llm.space.objectives import (
@@ -51,6 +51,7 @@ __all__ = [
     "attention_modes",
     "check_feasible",
     "cost_names",
+    "exchange_heads",
     "is_quality",
     "objective",
     "plain_cost",

@@ -90,17 +90,42 @@ def resize_attention(
         temperature: Softness of the choice, see :func:`weighted_choice`; 0 = by rank alone.
         rng: Source of randomness; not needed at temperature 0.
     """
-    layout, ranks = scores.layout, scores.attn_ranks(layer)
+    layout = scores.layout
     if not layout.axes:
-        return resize_mask(row, ranks, groups, temperature=temperature, rng=rng)
+        return resize_mask(row, scores.attn_ranks(layer), groups, temperature=temperature, rng=rng)
     present = layout.groups(row)
     if groups != np.count_nonzero(present):
         present = resize_mask(present, scores.group_ranks(layer), groups, temperature=temperature, rng=rng)
+    return exchange_heads(row, scores, layer, present, widths, temperature=temperature, rng=rng)
+
+
+def exchange_heads(
+    row: BoolArray,
+    scores: UnitScores,
+    layer: int,
+    heads: BoolArray,
+    widths: Sequence[int],
+    *,
+    temperature: float = 0.0,
+    rng: np.random.Generator | None = None,
+) -> BoolArray:
+    """An attention mask inside heads with these KV heads and widths; each head's units are nested in its old ones.
+
+    Args:
+        row: The old mask.
+        scores: Importance of all units, of the same layout.
+        layer: Its layer.
+        heads: ``K`` bool, KV heads of the new mask; one that was not there gets its most important units.
+        widths: Channels of a head, for each kind of unit.
+        temperature: Softness of the choice, see :func:`weighted_choice`; 0 = by rank alone.
+        rng: Source of randomness; not needed at temperature 0.
+    """
+    layout, ranks = scores.layout, scores.attn_ranks(layer)
     units = []
     for axis, width in zip(layout.axes, widths, strict=True):
         old, kept = layout.of(axis, row), np.zeros((layout.num_kv_heads, axis.units), dtype=bool)
         order = layout.of(axis, ranks)
-        for head in np.flatnonzero(present):
+        for head in np.flatnonzero(heads):
             for span, count in zip(axis.spans, axis.counts(int(width)), strict=True):
                 before = old[head, span]
                 if count == np.count_nonzero(before):

@@ -9,7 +9,7 @@ import numpy as np
 from nas_llm.errors import ConfigError
 from nas_llm.search.operators._base import Mutation, check_shares
 from nas_llm.settings import MaskDefaults
-from nas_llm.space import BoolArray, FloatArray, Genome, UnitScores, weighted_choice
+from nas_llm.space import BoolArray, FloatArray, Genome, UnitScores, exchange_heads, weighted_choice
 
 
 class MaskMutation(Mutation):
@@ -76,6 +76,11 @@ class MaskMutation(Mutation):
         layout, changed = genome.layout, []
         for layer in np.flatnonzero(genome.kv_groups).tolist():
             row, ranks = genome.attn_mask[layer].copy(), self.scores.attn_ranks(layer)
+            count = int(genome.kv_groups[layer])
+            if count < layout.num_kv_heads and rng.random() < self.probability:
+                heads = self.redraw(layout.groups(row), self.scores.group_ranks(layer), count, rng=rng)
+                widths = [int(width[layer]) for width in genome.head_widths]
+                row = exchange_heads(row, self.scores, layer, heads, widths)
             for axis in layout.axes:
                 if rng.random() >= self.probability:
                     continue
