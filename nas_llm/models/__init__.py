@@ -1,6 +1,6 @@
 """Dense models and their families."""
 
-from nas_llm.models._attention import blocked_causal_attention
+from nas_llm.models._attention import blocked_causal_attention, causal_attention
 from nas_llm.models._dense import DenseModel
 from nas_llm.models._lazy import WeightFiles
 from nas_llm.models._loading import (
@@ -50,6 +50,7 @@ __all__ = [
     "adapter_for",
     "available_bytes",
     "blocked_causal_attention",
+    "causal_attention",
     "family_use",
     "fast_float32",
     "hold_in_memory",

@@ -7,10 +7,11 @@ import copy
 import pytest
 import torch
 from dense_models import DENSE_CASES, MODES, dense_model, random_genome, random_windows
+from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from nas_llm.evaluation import count_block_params, count_macs_per_token
-from nas_llm.models import on_device
+from nas_llm.models import causal_attention, on_device
 from nas_llm.space import CostModel, Genome
 from nas_llm.subnet import build_subnet, masked_copy
 
@@ -84,6 +85,33 @@ def test_generates_the_same_with_and_without_cache(case: str, mode: str) -> None
     kwargs = {"max_new_tokens": 12, "do_sample": False, "attention_mask": torch.ones_like(prompt)}
     cached, plain = (subnet.generate(prompt, use_cache=use, **kwargs) for use in (True, False))
     assert torch.equal(cached, plain)
+
+
+@pytest.mark.parametrize("widths", [(8, 4), (4, 8), (8, 8)])
+def test_values_of_another_width_take_the_fast_kernel_of_the_cpu(widths: tuple[int, int]) -> None:
+    """The other one holds all scores: its peak and its time grow with the square of the text."""
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (
+        torch.randn(2, heads, 40, width, generator=generator)
+        for heads, width in ((6, widths[0]), (2, widths[0]), (2, widths[1]))
+    )
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        found = causal_attention(query, key, value, scaling=0.3)
+    kernels = {event.key for event in profile.key_averages()}
+    assert "aten::_scaled_dot_product_flash_attention_for_cpu" in kernels
+    assert "aten::_scaled_dot_product_attention_math" not in kernels
+    expected = functional.scaled_dot_product_attention(query, key, value, is_causal=True, scale=0.3, enable_gqa=True)
+    assert found.shape == (2, 40, 6, widths[1])
+    torch.testing.assert_close(found, expected.transpose(1, 2))
+
+
+@pytest.mark.parametrize("case", ["llama-gqa-tied", "opt"])
+def test_exported_attention_takes_the_fast_kernel_too(case: str) -> None:
+    dense = dense_model(case)
+    subnet = build_subnet(dense, random_genome(dense, 2, "head_dim_split"))
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile, torch.inference_mode():
+        subnet(torch.from_numpy(random_windows().tokens.copy()), use_cache=False)
+    assert "aten::_scaled_dot_product_attention_math" not in {event.key for event in profile.key_averages()}
 
 
 def test_slicing_leaves_the_dense_model_untouched() -> None:

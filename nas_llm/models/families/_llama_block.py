@@ -11,7 +11,7 @@ from torch.nn import functional
 from transformers import PretrainedConfig
 from transformers.activations import ACT2FN
 
-from nas_llm.models._attention import blocked_attention_is_faster, blocked_causal_attention
+from nas_llm.models._attention import blocked_attention_is_faster, blocked_causal_attention, causal_attention
 from nas_llm.models._threads import one_thread
 from nas_llm.models.families._base import BlockNames
 
@@ -88,9 +88,7 @@ class LlamaBlock:
         if blocked_attention_is_faster(qkv.device, qkv.dtype):
             mixed = blocked_causal_attention(query, key, value, scaling=scaling)
         else:
-            mixed = functional.scaled_dot_product_attention(
-                query, key, value, is_causal=True, scale=scaling, enable_gqa=self._groups != self._heads
-            ).transpose(1, 2)
+            mixed = causal_attention(query, key, value, scaling=scaling)
         return mixed.reshape(batch * length, -1)
 
     def _norm(self, states: Tensor, name: str) -> Tensor:

@@ -87,11 +87,18 @@ class NasLlamaAttention(LlamaAttention):
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
         if self.window is not None:
             kwargs["sliding_window"] = self.window
+        # On a CPU torch's fast kernel wants values as wide as keys; a single token gains nothing by it.
+        kept, missing = value.shape[-1], key.shape[-1] - value.shape[-1]
+        if missing and self.config._attn_implementation == "sdpa" and value.device.type == "cpu" and query.shape[2] > 1:
+            query, key, value = (
+                nn.functional.pad(states, (0, max(0, more)))
+                for states, more in ((query, -missing), (key, -missing), (value, missing))
+            )
         dropout = self.attention_dropout if self.training else 0.0
         mixed, weights = attend(
             self, query, key, value, attention_mask, dropout=dropout, scaling=self.scaling, **kwargs
         )
-        return self.o_proj(mixed.reshape(*shape, -1).contiguous()), weights
+        return self.o_proj(mixed[..., :kept].reshape(*shape, -1).contiguous()), weights
 
     def rotated(self, states, pairs, cos, sin):
         """Turn ``B x heads x T x width`` by the angles of each head's own pairs, ``heads x n``."""

@@ -87,9 +87,16 @@ class NasOPTAttention(OPTAttention):
         if past_key_values is not None:
             key, value = past_key_values.update(key, value, self.layer_idx)
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
+        # On a CPU torch's fast kernel wants values as wide as keys; a single token gains nothing by it.
+        kept, missing = value.shape[-1], key.shape[-1] - value.shape[-1]
+        if missing and self.config._attn_implementation == "sdpa" and value.device.type == "cpu" and query.shape[2] > 1:
+            query, key, value = (
+                nn.functional.pad(states, (0, max(0, more)))
+                for states, more in ((query, -missing), (key, -missing), (value, missing))
+            )
         dropout = self.dropout if self.training else 0.0
         mixed, weights = attend(self, query, key, value, attention_mask, dropout=dropout, scaling=1.0, **kwargs)
-        return self.out_proj(mixed.reshape(*shape, -1).contiguous()), weights
+        return self.out_proj(mixed[..., :kept].reshape(*shape, -1).contiguous()), weights
 
 
 class NasOPTDecoderLayer(OPTDecoderLayer):
