@@ -18,9 +18,6 @@ _EXCHANGED = 2
 _MET = 4
 _ANY = 1_000_000
 
-GROUP = -1
-"""Whole KV groups, beside the places 0, 1 of kinds of units inside heads."""
-
 
 @dataclass(eq=False)
 class _Kind:
@@ -89,10 +86,11 @@ class Allocation:
         self._kinds = [ffn]
         per_channel = {"qk": cost_model.params_per_qk_channel, "vo": cost_model.params_per_vo_channel}
         per_channel["head"] = sum(per_channel.values())
-        # What leaves a head is tried, see :class:`BudgetDescent`: first-order changes say too little of it.
-        less = np.full(layers, np.nan)
         for axis, widths, more in zip(space.layout.axes, self.counts.widths, marginals.heads_more, strict=True):
             costs = self.counts.groups * marginals.head_step * per_channel[axis.name]
+            # Channels of q and k leave without a refit, so that first-order losses say little: what one more step would
+            # bring is a better guide, and says nothing of heads that are whole.
+            less = _NEXT_LOSS * np.maximum(-more, 0.0)
             self._kinds.append(_Kind(widths, less, more, marginals.head_step, costs, space.align_head, nothing_moved()))
 
     @property
@@ -135,36 +133,18 @@ class Allocation:
             while (more := self._best(1, limit, undo=undo, room=budget - self.params)) is not None:
                 self._move(more, 1)
 
-    def may_shrink(self, kind: int, layer: int) -> bool:
-        """Whether an attention may have a KV group less, or its heads a step of channels.
+    def shift(self, kind: int, layers: Iterable[int], sign: int) -> None:
+        """Move the heads of layers by a step, as far as the space allows.
 
         Args:
-            kind: :data:`GROUP`, or the place of a kind of unit inside heads.
-            layer: Its layer.
+            kind: Place of the kind of unit inside heads.
+            layers: The layers.
+            sign: +1 = more channels, -1 = fewer.
         """
-        if kind == GROUP:
-            return self.may_lose_group(layer)
-        return self._next(self._kinds[1 + kind], layer, -1) is not None
-
-    def attention_costs(self, kind: int) -> IntArray:
-        """``L`` decoder-block parameters of such a step; see :meth:`may_shrink`."""
-        if kind != GROUP:
-            return self._kinds[1 + kind].costs
-        whole = np.full_like(self.groups, self._model.params_per_kv_group)
-        if not self.counts.widths:
-            return whole
-        model, (qk, vo) = self._model, (self.counts.widths[0], self.counts.widths[-1])
-        return np.asarray(qk * model.params_per_qk_channel + vo * model.params_per_vo_channel, dtype=np.int64)
-
-    def shrink(self, moves: Iterable[tuple[int, int]]) -> None:
-        """Take KV groups and steps of channels out, as far as the space allows; see :meth:`may_shrink`."""
-        for kind, layer in moves:
-            if not self.may_shrink(kind, layer):
-                continue
-            if kind == GROUP:
-                self.groups[layer] -= 1
-            else:
-                self._move(_Step(0.0, self._kinds[1 + kind], layer), -1)
+        units = self._kinds[1 + kind]
+        for layer in layers:
+            if self._next(units, layer, sign) is not None:
+                self._move(_Step(0.0, units, layer), sign)
 
     def may_lose_group(self, layer: int) -> bool:
         """Whether a layer may have one KV group less."""

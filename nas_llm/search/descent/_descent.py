@@ -9,11 +9,10 @@ from typing import Protocol
 
 import numpy as np
 
-from nas_llm.search.descent._allocation import GROUP as _GROUP
 from nas_llm.search.descent._allocation import Allocation
 from nas_llm.search.operators import GenomeRepair, ImportanceSampling
 from nas_llm.settings import DescentDefaults
-from nas_llm.space import FloatArray, Genome, Marginals, resize_genome
+from nas_llm.space import FloatArray, Genome, IntArray, Marginals, resize_genome
 
 # FFN steps that the first look at a target exchanges.
 _FIRST_PAIRS = 8
@@ -25,18 +24,9 @@ _TURNS = 7
 _GROUPS = (1, 2, 3, 5, 7, 10)
 # Layers whose KV groups are tried at a target, the cheapest of the target above; at the first one all are.
 _TRIED = 15
-# The same of attentions whose heads lose channels, of either kind; and steps that leave heads together in one proposal.
-_TRIED_HEADS = 16
-_HEAD_STEPS = (5, 10, 18, 30, 45, 65, 90)
-# Steps that one trial takes out of the heads of a layer: the loss of a single one drowns in that of the text.
-_TRIAL = 2
-# What the first and each further step out of the same heads costs, as shares of such a trial's loss (the mean over the
-# layers of SmolLM2-135M).
-_HEAD_COSTS = (0.42, 0.58, 0.9, 1.2)
-# How far a layer's loss is believed; the rest is the median of its kind.
-_BELIEVED = 0.5
-# Rounds in which the heads of all layers lose a step together.
+# Rounds in which heads lose a step together, and parts of the layers in which that is tried on its own.
 _SHIFTS = 3
+_PARTS = 4
 
 
 class MarginalSource(Protocol):
@@ -57,7 +47,6 @@ class DescentStep:
         marginals: Of the genome, averaged over the looks so far.
         pairs: FFN steps that the next look exchanges.
         group_losses: ``L`` floats, what the quality lost when a layer alone gave a KV group; inf = not known.
-        head_losses: For each kind of unit inside heads the same of two steps of channels out of every head.
     """
 
     target: float
@@ -66,7 +55,6 @@ class DescentStep:
     marginals: Marginals
     pairs: int
     group_losses: tuple[float, ...]
-    head_losses: tuple[tuple[float, ...], ...] = ()
 
 
 class BudgetDescent:
@@ -76,9 +64,9 @@ class BudgetDescent:
     worth; steps go from where they are worth least to where they are worth most, and stay if that pays. KV groups
     are too large a step for a prediction: half-way through a target, each layer's loss is evaluated with one group
     less, and the cheapest ones leave together, as many as pays once the FFN has got their parameters. With masks
-    inside heads, the heads of all layers first lose channels of one kind, or of both, together, as long as that pays;
-    half-way, what channels of q and k, and of v and o, are worth is tried layer by layer as it is for KV groups. Units
-    of a layer leave and enter by importance.
+    inside heads, the heads of whole parts of the model first lose channels together, as long as that pays; from then on
+    steps of their channels are exchanged as those of FFNs are, and half-way such a loss, or its undoing, is tried once
+    more. Units of a layer leave and enter by importance.
 
     Args:
         repair: Knows space, scores and cost model.
@@ -129,7 +117,9 @@ class BudgetDescent:
             if place == 0:
                 step = self._enter(target, walked)
             elif place == 1 + (self._looks + 1) // 2:
-                step = self._try_heads(walked[-1]) if self._repair.space.layout.axes else self._try_groups(walked[-1])
+                step = self._try_groups(walked[-1])
+                if step.genome.layout.axes:
+                    step = self._shift_heads(step, undo=True)
             else:
                 step = self._look(walked[-1], turn)
             walked.append(step)
@@ -140,12 +130,11 @@ class BudgetDescent:
         """The first genome of a target: from the one above with the cheapest steps removed, or uniform."""
         turn = len(walked) * _TURNS
         if walked:
-            losses, heads = walked[-1].group_losses, walked[-1].head_losses
+            losses = walked[-1].group_losses
             genome, marginals = self._reduced(walked[-1], target, turn)
         else:
             genome = self._repair(self._anchors.anchor(target), rng=np.random.default_rng(0))
             marginals, losses = self._marginals(genome, turn), (np.inf,) * genome.num_layers
-            heads = tuple((np.inf,) * genome.num_layers for _ in genome.layout.axes)
         step = DescentStep(
             target=target,
             genome=genome,
@@ -153,42 +142,13 @@ class BudgetDescent:
             marginals=marginals,
             pairs=_FIRST_PAIRS,
             group_losses=losses,
-            head_losses=heads,
         )
-        for _ in range(_SHIFTS if heads else 0):
+        for _ in range(_SHIFTS if genome.layout.axes else 0):
             shifted = self._shift_heads(step)
             if shifted.genome == step.genome:
                 break
             step = shifted
         return step
-
-    def _shift_heads(self, step: DescentStep) -> DescentStep:
-        """Let the heads of all layers, or of the half that misses it least, lose a step of one kind or of both."""
-        start, layers = self._allocation_of(step), range(step.genome.num_layers)
-        kinds = list(range(len(step.head_losses)))
-        options: list[list[tuple[int, int]]] = []
-        for chosen in [[kind] for kind in kinds] + ([kinds] if len(kinds) > 1 else []):
-            options.append([(kind, layer) for kind in chosen for layer in layers if start.may_shrink(kind, layer)])
-        for kind in kinds:
-            known = sorted(options[kind], key=lambda move: step.head_losses[move[0]][move[1]])
-            options.append(known[: (len(known) + 1) // 2])
-        return self._best_of(step, options)
-
-    def _best_of(self, step: DescentStep, options: Iterable[Sequence[tuple[int, int]]]) -> DescentStep:
-        """The best of some moves out of attentions, the FFN taking what they give; the step itself if none pays."""
-        proposals: dict[str, Genome] = {}
-        for moves in options:
-            allocation = self._allocation_of(step)
-            allocation.shrink(moves)
-            child = self._met(step, allocation)
-            proposals[child.digest()] = child
-        proposals.pop(step.genome.digest(), None)
-        genome, quality = step.genome, step.quality
-        children = list(proposals.values())
-        for child, value in zip(children, self._price(children) if children else (), strict=True):
-            if value < quality:
-                genome, quality = child, float(value)
-        return replace(step, genome=genome, quality=quality)
 
     def _reduced(self, step: DescentStep, target: float, turn: int) -> tuple[Genome, Marginals]:
         genome, marginals = step.genome, step.marginals
@@ -201,6 +161,40 @@ class BudgetDescent:
             allocation.exchange(step.pairs)
             genome = self._genome(genome, allocation)
         return self._repair(genome, rng=np.random.default_rng(turn)), marginals
+
+    def _shift_heads(self, step: DescentStep, *, undo: bool = False) -> DescentStep:
+        """Let heads lose a step of one kind in a quarter of the layers, or in all quarters that this pays for.
+
+        Args:
+            step: Where the descent stands; the FFN takes what the heads give.
+            undo: Whether to try as well that all heads get a step of one kind back.
+        """
+        kinds, layers = range(len(step.genome.layout.axes)), np.arange(step.genome.num_layers)
+        parts = [part for part in np.array_split(layers, _PARTS) if len(part)]
+        shifts = [[(kind, part, -1)] for kind in kinds for part in parts]
+        shifts += [[(kind, layers, 1)] for kind in kinds] if undo else []
+        found = step
+        paying = []
+        for shift, child in zip(shifts, self._shifted(step, shifts), strict=True):
+            if child.quality < step.quality:
+                paying += shift if shift[0][-1] < 0 else []
+                found = min(found, child, key=lambda one: one.quality)
+        if len(paying) > 1:
+            found = min(found, *self._shifted(step, [paying]), key=lambda one: one.quality)
+        return found
+
+    def _shifted(self, step: DescentStep, shifts: Sequence[Sequence[tuple[int, IntArray, int]]]) -> list[DescentStep]:
+        """The step after each of some shifts: kinds of units, layers and sign."""
+        children = []
+        for shift in shifts:
+            allocation = self._allocation_of(step)
+            for kind, layers, sign in shift:
+                allocation.shift(kind, layers.tolist(), sign)
+            children.append(self._met(step, allocation))
+        return [
+            replace(step, genome=child, quality=float(value))
+            for child, value in zip(children, self._price(children), strict=True)
+        ]
 
     def _look(self, step: DescentStep, turn: int) -> DescentStep:
         """Exchange FFN steps; half as many next time if that did not pay."""
@@ -239,49 +233,6 @@ class BudgetDescent:
             if value < quality:
                 genome, quality = child, float(value)
         return replace(step, genome=genome, quality=quality, group_losses=tuple(losses))
-
-    def _try_heads(self, step: DescentStep) -> DescentStep:
-        """Let the channels of heads, and KV groups, go that are missed less than the FFN steps that they pay for."""
-        losses = {_GROUP: list(step.group_losses), **dict(enumerate(map(list, step.head_losses)))}
-        start, layers = self._allocation_of(step), range(step.genome.num_layers)
-        heads = tuple(range(len(step.head_losses)))
-        tried: list[tuple[int, int]] = []
-        for kinds, most in (((_GROUP,), _TRIED), (heads, _TRIED_HEADS)):
-            may = [(kind, layer) for kind in kinds for layer in layers if start.may_shrink(kind, layer)]
-            known = any(np.isfinite(losses[kind]).any() for kind in kinds)
-            tried += sorted(may, key=lambda move: losses[move[0]][move[1]])[: most if known else None]
-        if not tried:
-            return step
-        trials = [[move] if move[0] == _GROUP else [move] * _TRIAL for move in tried]
-        priced = self._price([self._shrunk(step, trial) for trial in trials])
-        for (kind, layer), value in zip(tried, priced, strict=True):
-            losses[kind][layer] = float(value) - step.quality
-        # By loss for each parameter, the cheapest first.
-        queue: list[tuple[float, int, tuple[int, int]]] = []
-        for kind, values in losses.items():
-            costs = np.maximum(start.attention_costs(kind), 1)
-            usual = float(np.median([value for value in values if np.isfinite(value)] or [0.0]))
-            for layer in layers:
-                if not np.isfinite(values[layer]) or not start.may_shrink(kind, layer):
-                    continue
-                if kind == _GROUP:
-                    queue.append((values[layer] / costs[layer], 0, (kind, layer)))
-                    continue
-                shrunk = _BELIEVED * values[layer] + (1.0 - _BELIEVED) * usual
-                # A further step is never cheaper than the one before it.
-                growth = max(shrunk, abs(usual) / 2)
-                queue += [
-                    ((_HEAD_COSTS[0] * shrunk + (share - _HEAD_COSTS[0]) * growth) / costs[layer], again, (kind, layer))
-                    for again, share in enumerate(_HEAD_COSTS)
-                ]
-        moves = [move for _, _, move in sorted(queue)]
-        found = self._best_of(step, [moves[:count] for count in _HEAD_STEPS if count <= len(moves)])
-        return replace(found, group_losses=tuple(losses.pop(_GROUP)), head_losses=tuple(map(tuple, losses.values())))
-
-    def _shrunk(self, step: DescentStep, moves: Sequence[tuple[int, int]]) -> Genome:
-        allocation = self._allocation_of(step)
-        allocation.shrink(moves)
-        return self._genome(step.genome, allocation)
 
     def _without_group(self, step: DescentStep, layer: int) -> Genome:
         allocation = self._allocation_of(step)
@@ -329,12 +280,10 @@ def descent_effort(
         return 0, 0
     ways = sum(max(1, round((above - below) / _REDUCTION)) for above, below in pairwise(served))
     trials = (layers + (len(served) - 1) * min(layers, _TRIED)) if groups else 0
+    trials += len(served) * len(_GROUPS) if groups else 0
     if axes:
-        shifts = 2 * axes + (axes > 1)
-        trials += axes * layers + (len(served) - 1) * min(axes * layers, _TRIED_HEADS)
-        trials += len(served) * (len(_HEAD_STEPS) + _SHIFTS * shifts)
-    else:
-        trials += len(served) * len(_GROUPS)
+        # Every part and what pays together; half-way also back.
+        trials += len(served) * ((_SHIFTS + 1) * (axes * min(_PARTS, layers) + 1) + axes)
     return 1 + ways + len(served) * looks, trials + len(served) * (looks + 1)
 
 

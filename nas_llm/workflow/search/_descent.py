@@ -149,7 +149,6 @@ def _read(path: Path) -> list[DescentStep]:
                     "genome": Genome.from_bytes(bytes.fromhex(entry["genome"])),
                     "marginals": _decoded(entry["marginals"]),
                     "group_losses": tuple(entry["group_losses"]),
-                    "head_losses": tuple(map(tuple, entry.get("head_losses", ()))),
                 }
             )
             for entry in json.loads(path.read_text(encoding="utf-8"))
