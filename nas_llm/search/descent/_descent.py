@@ -64,9 +64,8 @@ class BudgetDescent:
     worth; steps go from where they are worth least to where they are worth most, and stay if that pays. KV groups
     are too large a step for a prediction: half-way through a target, each layer's loss is evaluated with one group
     less, and the cheapest ones leave together, as many as pays once the FFN has got their parameters. With masks
-    inside heads, the heads of whole parts of the model first lose channels together, as long as that pays; from then on
-    steps of their channels are exchanged as those of FFNs are, and half-way such a loss, or its undoing, is tried once
-    more. Units of a layer leave and enter by importance.
+    inside heads, the heads of whole parts of the model lose channels together, at first and half-way, as long as that
+    pays; looks give channels back where they are worth most. Units of a layer leave and enter by importance.
 
     Args:
         repair: Knows space, scores and cost model.
@@ -118,8 +117,7 @@ class BudgetDescent:
                 step = self._enter(target, walked)
             elif place == 1 + (self._looks + 1) // 2:
                 step = self._try_groups(walked[-1])
-                if step.genome.layout.axes:
-                    step = self._shift_heads(step, undo=True)
+                step = self._shifted_heads(step, undo=True)
             else:
                 step = self._look(walked[-1], turn)
             walked.append(step)
@@ -143,12 +141,7 @@ class BudgetDescent:
             pairs=_FIRST_PAIRS,
             group_losses=losses,
         )
-        for _ in range(_SHIFTS if genome.layout.axes else 0):
-            shifted = self._shift_heads(step)
-            if shifted.genome == step.genome:
-                break
-            step = shifted
-        return step
+        return self._shifted_heads(step)
 
     def _reduced(self, step: DescentStep, target: float, turn: int) -> tuple[Genome, Marginals]:
         genome, marginals = step.genome, step.marginals
@@ -162,7 +155,16 @@ class BudgetDescent:
             genome = self._genome(genome, allocation)
         return self._repair(genome, rng=np.random.default_rng(turn)), marginals
 
-    def _shift_heads(self, step: DescentStep, *, undo: bool = False) -> DescentStep:
+    def _shifted_heads(self, step: DescentStep, *, undo: bool = False) -> DescentStep:
+        """Let heads lose steps, round by round, as long as it pays."""
+        for _ in range(_SHIFTS if step.genome.layout.axes else 0):
+            shifted = self._shift_heads(step, undo=undo)
+            if shifted.genome == step.genome:
+                break
+            step = shifted
+        return step
+
+    def _shift_heads(self, step: DescentStep, *, undo: bool) -> DescentStep:
         """Let heads lose a step of one kind in a quarter of the layers, or in all quarters that this pays for.
 
         Args:
@@ -282,8 +284,8 @@ def descent_effort(
     trials = (layers + (len(served) - 1) * min(layers, _TRIED)) if groups else 0
     trials += len(served) * len(_GROUPS) if groups else 0
     if axes:
-        # Every part and what pays together; half-way also back.
-        trials += len(served) * ((_SHIFTS + 1) * (axes * min(_PARTS, layers) + 1) + axes)
+        # Every part and what pays together, at first and half-way; there also back.
+        trials += len(served) * _SHIFTS * (2 * (axes * min(_PARTS, layers) + 1) + axes)
     return 1 + ways + len(served) * looks, trials + len(served) * (looks + 1)
 
 
