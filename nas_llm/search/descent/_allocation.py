@@ -88,8 +88,8 @@ class Allocation:
         per_channel["head"] = sum(per_channel.values())
         for axis, widths, more in zip(space.layout.axes, self.counts.widths, marginals.heads_more, strict=True):
             costs = self.counts.groups * marginals.head_step * per_channel[axis.name]
-            # What leaves heads is tried (see :class:`BudgetDescent`): first-order losses say little of channels of q and
-            # k, and those of v that are left are worth more than the ones that went.
+            # What leaves heads is tried (see :class:`BudgetDescent`): first-order losses say little of channels of q
+            # and k, and those of v that are left are worth more than the ones that went.
             less = np.full(layers, np.nan)
             self._kinds.append(_Kind(widths, less, more, marginals.head_step, costs, space.align_head, nothing_moved()))
 
