@@ -54,10 +54,10 @@ def modes() -> Mapping[str, Mode]:
     both = ["kv_group", "head_dim_split"]
     return {
         "kv_group": Mode("kv_group", False, 10),
-        "head_dim": Mode("head_dim", False, 12),
-        "head_dim, rotated": Mode("head_dim", True, 12),
-        "head_dim_split": Mode("head_dim_split", False, 9),
-        "head_dim_split, rotated": Mode("head_dim_split", True, 9),
+        "head_dim": Mode("head_dim", False, 9),
+        "head_dim, rotated": Mode("head_dim", True, 9),
+        "head_dim_split": Mode("head_dim_split", False, 7),
+        "head_dim_split, rotated": Mode("head_dim_split", True, 7),
         "both": Mode(both, False, 4),
         "both, rotated": Mode(both, True, 4),
     }

@@ -108,10 +108,16 @@ class Allocation:
         """Decoder-block parameters."""
         return self._model.from_counts(**self.counts.totals).block_params
 
-    def exchange(self, pairs: int) -> None:
-        """Move up to so many steps from where they are worth least to where they are worth most."""
+    def exchange(self, pairs: int, *, heads: bool = False) -> None:
+        """Move up to so many steps from where they are worth least to where they are worth most.
+
+        Args:
+            pairs: Most steps.
+            heads: Whether heads may get channels that FFNs pay for; first-order gains promise too much there, so that
+                next to them no other exchange would be made.
+        """
         for _ in range(pairs):
-            more, less = self._best(1, _EXCHANGED), self._best(-1, _EXCHANGED)
+            more, less = self._best(1, _EXCHANGED, heads=heads), self._best(-1, _EXCHANGED)
             if more is None or less is None or more.change + less.change >= 0.0:
                 return
             self._move(more, 1)
@@ -154,7 +160,9 @@ class Allocation:
         present = int(np.count_nonzero(self.groups))
         return count == 1 and space.removable(layer) and present > space.min_attn_layers
 
-    def _best(self, sign: int, limit: int, *, undo: bool = False, room: float = np.inf) -> _Step | None:
+    def _best(
+        self, sign: int, limit: int, *, undo: bool = False, room: float = np.inf, heads: bool = False
+    ) -> _Step | None:
         """The step that pays most for its cost, or costs least.
 
         Args:
@@ -162,9 +170,10 @@ class Allocation:
             limit: Steps of a kind that one layer may take.
             undo: Whether layers that have moved the other way may move back.
             room: Most parameters of the step.
+            heads: Whether it may be one of heads.
         """
         best: _Step | None = None
-        for kind in self._kinds:
+        for kind in self._kinds if heads else self._kinds[:1]:
             for layer, value in enumerate((kind.more if sign > 0 else kind.less).tolist()):
                 moved = int(kind.moved[layer]) * sign
                 moved = max(moved, 0) if undo else moved

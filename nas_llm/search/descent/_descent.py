@@ -199,15 +199,24 @@ class BudgetDescent:
         ]
 
     def _look(self, step: DescentStep, turn: int) -> DescentStep:
-        """Exchange FFN steps; half as many next time if that did not pay."""
+        """Exchange FFN steps, or let FFNs pay for channels of heads; half as many next time if neither paid."""
         marginals = _averaged(step.marginals, self._marginals(step.genome, turn * _TURNS))
-        allocation = self._allocation(step.genome, marginals)
-        allocation.exchange(step.pairs)
-        child = self._met(step, allocation)
-        quality = step.quality if child == step.genome else self._price([child])[0]
-        if quality >= step.quality:
-            return replace(step, marginals=marginals, pairs=max(1, step.pairs // 2))
-        return replace(step, genome=child, quality=quality, marginals=marginals)
+        children: dict[str, Genome] = {}
+        for heads in (False, True) if step.genome.layout.axes else (False,):
+            allocation = self._allocation(step.genome, marginals)
+            allocation.exchange(step.pairs, heads=heads)
+            child = self._met(step, allocation)
+            children[child.digest()] = child
+        children.pop(step.genome.digest(), None)
+        genome, quality = step.genome, step.quality
+        for child, value in zip(children.values(), self._priced(list(children.values())), strict=True):
+            if value < quality:
+                genome, quality = child, float(value)
+        pairs = step.pairs if quality < step.quality else max(1, step.pairs // 2)
+        return replace(step, genome=genome, quality=quality, marginals=marginals, pairs=pairs)
+
+    def _priced(self, genomes: Sequence[Genome]) -> Sequence[float]:
+        return self._price(genomes) if genomes else []
 
     def _try_groups(self, step: DescentStep) -> DescentStep:
         """Let the KV groups go that are missed less than the FFN steps that they pay for are worth."""
@@ -286,7 +295,7 @@ def descent_effort(
     if axes:
         # Every part and what pays together, at first and half-way; there also back.
         trials += len(served) * _SHIFTS * (2 * (axes * min(_PARTS, layers) + 1) + axes)
-    return 1 + ways + len(served) * looks, trials + len(served) * (looks + 1)
+    return 1 + ways + len(served) * looks, trials + len(served) * (1 + looks * (1 + (axes > 0)))
 
 
 def _averaged(before: Marginals, now: Marginals) -> Marginals:
