@@ -208,11 +208,18 @@ def show(event: Event) -> None:
 
 
 def cells(
-    *, ratios: Sequence[float], seeds: Sequence[int], ablation: float, ablated: Sequence[int], evaluations: int
+    *,
+    arms: Sequence[str],
+    ratios: Sequence[float],
+    seeds: Sequence[int],
+    ablation: float,
+    ablated: Sequence[int],
+    evaluations: int,
 ) -> list[Cell]:
     """All searches, seed by seed, so that a broken-off run has whole pairs.
 
     Args:
+        arms: Of the comparison.
         ratios: Of the comparison.
         seeds: Of the comparison.
         ablation: Ratio of the ablation.
@@ -222,9 +229,7 @@ def cells(
     wanted = []
     for seed in seeds:
         wanted += [
-            Cell(arm=arm, ratio=ratio, seed=seed, settings=settings(evaluations))
-            for ratio in ratios
-            for arm, settings in ARMS.items()
+            Cell(arm=arm, ratio=ratio, seed=seed, settings=ARMS[arm](evaluations)) for ratio in ratios for arm in arms
         ]
         if seed in ablated:
             wanted.append(Cell(arm=OURS, ratio=ablation, seed=seed, settings={}))
@@ -277,6 +282,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=1024, help="of the fitness")
     parser.add_argument("--calibration", type=int, default=16384, help="tokens of calibration and finish")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
     parser.add_argument("--ratios", type=float, nargs="*", default=[0.8, 0.6])
     parser.add_argument("--ablation", type=float, default=0.7, help="ratio of the ablation")
     parser.add_argument("--ablation-seeds", type=int, default=1, help="first so many seeds have an ablation; 0 = none")
@@ -296,6 +302,7 @@ def main() -> None:
     done: dict[str, dict[str, Any]] = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
     ablated = arguments.seeds[: arguments.ablation_seeds]
     wanted = cells(
+        arms=arguments.arms,
         ratios=arguments.ratios,
         seeds=arguments.seeds,
         ablation=arguments.ablation,
