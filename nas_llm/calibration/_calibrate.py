@@ -153,7 +153,7 @@ def _rotation(
     if layout is not None and len(layout.axes) == 1:
         moments = score_moments(dense, weights, grams).cpu()
         # The two channels of a rotary pair stay beside each other in the order.
-        pairs = a.rotary_dim // 2
+        pairs = a.rotary_channels // 2
         partner = torch.arange(a.head_dim)
         partner[pairs : 2 * pairs] -= pairs
         order = torch.stack([torch.argsort(-row[partner], stable=True) for row in moments])

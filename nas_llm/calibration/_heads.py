@@ -90,7 +90,7 @@ def score_moments(dense: DenseModel, weights: Mapping[str, Tensor], grams: Block
     query, key = (_moments(weights, name, grams.attn_in) for name in (names.q, names.k))
     query = query.view(a.num_kv_heads, a.heads_per_group, a.head_dim).sum(1)
     key = key.view(a.num_kv_heads, a.head_dim)
-    pairs = a.rotary_dim // 2
+    pairs = a.rotary_channels // 2
     if pairs:
         for moments in (query, key):
             both = moments[:, :pairs] + moments[:, pairs : 2 * pairs]

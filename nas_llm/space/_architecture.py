@@ -62,15 +62,13 @@ class Architecture:
     embedding_size: int
     position_parameters: int
     max_positions: int
-    rotary_dim: int = -1
+    rotary_dim: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("num_layers", "hidden_size", "num_kv_heads", "head_dim", "intermediate_size", "vocab_size"):
             if getattr(self, name) < 1:
                 raise SpaceError(f"{name} must be positive, got {getattr(self, name)}")
-        if self.rotary_dim < 0:
-            object.__setattr__(self, "rotary_dim", 0 if self.position_parameters else self.head_dim)
-        if self.rotary_dim % 2 or self.rotary_dim > self.head_dim:
+        if self.rotary_dim is not None and (self.rotary_dim % 2 or not 0 <= self.rotary_dim <= self.head_dim):
             raise SpaceError(f"rotary_dim must be even and at most head_dim ({self.head_dim}), got {self.rotary_dim}")
         if self.num_heads % self.num_kv_heads:
             raise SpaceError(f"num_heads ({self.num_heads}) must be a multiple of num_kv_heads ({self.num_kv_heads})")
@@ -80,13 +78,20 @@ class Architecture:
         """g = H / K, query heads that share one KV head."""
         return self.num_heads // self.num_kv_heads
 
+    @property
+    def rotary_channels(self) -> int:
+        """r, channels of a head that rotary positions turn, as stated or by default."""
+        if self.rotary_dim is not None:
+            return self.rotary_dim
+        return 0 if self.position_parameters else self.head_dim // 2 * 2
+
     def attention_layout(self, mode: str = "kv_group") -> AttentionLayout:
         """What a row of an attention mask of some mode means here.
 
         Raises:
             SpaceError: If the mode is unknown.
         """
-        return AttentionLayout(mode, self.num_kv_heads, self.head_dim, self.rotary_dim)
+        return AttentionLayout(mode, self.num_kv_heads, self.head_dim, self.rotary_channels)
 
     def layout_of(self, row: BoolArray) -> AttentionLayout:
         """The layout that a row of an attention mask has, by its length.

@@ -119,15 +119,16 @@ def test_results_of_the_rehearsal_are_taken_where_they_are(
     monkeypatch.setattr(script, "RESULTS", tmp_path)
     assert {cell for row in rows(list(script.rehearsal_part()))[2:] for cell in row[3:]} == {"not measured"}
     found: list[dict[str, Any]] = [
-        {"search": "paper", "ratio": 0.8, "perplexity": 31.234},
-        {"search": "nsga2", "ratio": 0.8, "perplexity": 29.0},
-        {"ratio": 0.5, "perplexity": 60.0},
+        {"arm": "paper", "ratio": 0.8, "perplexity": 31.234},
+        {"arm": "NSGA-II", "ratio": 0.8, "perplexity": 29.0},
+        {"arm": "paper", "ratio": 0.5, "perplexity": 60.0},
+        {"arm": "paper", "ratio": 0.5, "perplexity": 61.0},
         {"other": 1},
     ]
     (tmp_path / "schedule.json").write_text(json.dumps({"rows": found}), encoding="utf-8")
     cells = {row[0]: row[3:] for row in rows(list(script.rehearsal_part()))[2:]}
-    assert cells["80 %"] == ["31.23 (paper); 29.00 (nsga2)", "not measured"]
-    assert cells["50 %"] == ["60.00", "not measured"]
+    assert cells["80 %"] == ["31.23", "not measured"]
+    assert cells["50 %"] == ["60.00, 61.00", "not measured"]
     assert cells["90 %"] == ["not measured", "not measured"]
 
 

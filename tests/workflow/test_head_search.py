@@ -100,7 +100,7 @@ def test_what_a_person_sees_has_the_widths_of_heads(run: Path, tmp_path: Path) -
     row = list(csv.DictReader((tmp_path / "front.csv").open()))[1]
     assert row["vo_channels"].split() == [str(layer["vo_channels"]) for layer in point.layers]
     with History(run / "history.sqlite", read_only=True) as history:
-        trial = mirrored_trial(history.rows()[0], open_run(run).problem)
+        trial = mirrored_trial(next(iter(history.rows())), open_run(run).problem)
     assert {"q and k kept", "v and o kept", "KV groups"} <= set(trial.params)
 
 

@@ -318,7 +318,7 @@ def kept_units(architecture: Architecture, qk: BoolArray) -> IntArray:
         architecture: The dense model's.
         qk: ``K x d`` channels; heads without any are left out.
     """
-    pairs = architecture.rotary_dim // 2
+    pairs = architecture.rotary_channels // 2
     units = np.concatenate([qk[:, :pairs], qk[:, 2 * pairs :]], axis=1)
     return np.stack([np.flatnonzero(row) for row in units if row.any()]).astype(np.int64)
 
