@@ -148,7 +148,7 @@ def test_configuration_and_card_name_the_channels_of_every_layer(case: str, expo
         entry = layers.get(str(layer), {})
         if layer in genome.cut_layers:
             assert (entry["qk_head_dim"], entry["v_head_dim"]) == kept
-            assert entry["kept_units"] == kept[0] // (2 if shape.rotary_dim else 1)
+            assert entry["kept_units"] == kept[0] // (2 if shape.rotary_channels else 1)
         else:
             assert not entry.keys() & {"qk_head_dim", "v_head_dim", "kept_units"}
         row = next(line for line in card if line.startswith(f"| {layer} |")).strip("| ").split(" | ")
