@@ -144,7 +144,7 @@ class BlockReconstructor:
             The state dict with refitted ``o`` and ``fc2``, in the dtype of ``sliced``.
         """
         names, architecture = self._dense.adapter.names, self._dense.architecture
-        heads = architecture.head_channels(attn_mask)[1].repeat(architecture.heads_per_group, axis=0).reshape(-1)
+        heads = architecture.of_query_heads(architecture.head_channels(attn_mask)[1])
         result = dict(sliced)
         wanted = [
             (name, kept, index)

@@ -117,6 +117,10 @@ class Architecture:
         whole = np.repeat(row[:, None], self.head_dim, axis=1)
         return whole, whole
 
+    def of_query_heads(self, channels: BoolArray) -> BoolArray:
+        """``H d`` bool: channels of KV heads, ``K x d``, as their query heads have them."""
+        return np.repeat(channels, self.heads_per_group, axis=0).reshape(-1)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain-data form, for JSON."""
         return asdict(self)

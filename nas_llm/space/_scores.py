@@ -66,8 +66,8 @@ class UnitScores:
             return _ranks(scores)
         ranks = np.empty(len(scores))
         for axis in self.layout.axes:
-            own = ranks[axis.first : axis.first + self.layout.num_kv_heads * axis.units]
-            own = own.reshape(self.layout.num_kv_heads, axis.units)
+            # A view: the units of an axis stand together.
+            own = self.layout.of(axis, ranks)
             for head, row in enumerate(self.layout.of(axis, scores)):
                 for span in axis.spans:
                     own[head, span] = _ranks(row[span])

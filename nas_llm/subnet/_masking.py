@@ -25,11 +25,11 @@ def masked_copy(dense: DenseModel, genome: Genome) -> PreTrainedModel:
         # A channel of q that is zero adds nothing to any score.
         queries = block.get_submodule(names.q)
         assert isinstance(queries, nn.Linear)
-        omitted = torch.from_numpy(~qk.repeat(architecture.heads_per_group, axis=0).reshape(-1))
+        omitted = torch.from_numpy(~architecture.of_query_heads(qk))
         queries.weight.data[omitted] = 0.0
         if queries.bias is not None:
             queries.bias.data[omitted] = 0.0
-        heads = vo.repeat(architecture.heads_per_group, axis=0).reshape(-1)
+        heads = architecture.of_query_heads(vo)
         for name, mask in ((names.o, heads), (names.fc2, genome.mlp_mask[layer])):
             linear = block.get_submodule(name)
             assert isinstance(linear, nn.Linear)

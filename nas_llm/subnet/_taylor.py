@@ -283,14 +283,13 @@ class TaylorMarginals:
 
     def _columns(self, row: BoolArray) -> BoolArray:
         """``H d`` columns of o that an attention mask keeps."""
-        return self._spread(self._dense.architecture.head_channels(row)[1])
+        architecture = self._dense.architecture
+        return architecture.of_query_heads(architecture.head_channels(row)[1])
 
     def _rows(self, row: BoolArray) -> BoolArray:
         """``H d`` rows of q that an attention mask keeps."""
-        return self._spread(self._dense.architecture.head_channels(row)[0])
-
-    def _spread(self, channels: BoolArray) -> BoolArray:
-        return np.asarray(channels.repeat(self._dense.architecture.heads_per_group, axis=0).reshape(-1))
+        architecture = self._dense.architecture
+        return architecture.of_query_heads(architecture.head_channels(row)[0])
 
     def _head_reach(self, genome: Genome, layer: int) -> BoolArray:
         """The attention mask of a layer after one step more of every kind; a removed attention stays removed."""

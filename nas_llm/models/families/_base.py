@@ -272,9 +272,8 @@ class FamilyAdapter(ABC):
         """
         names, (qk, vo) = self.names, architecture.head_channels(attn_mask)
         k_rows, q_rows, v_rows, o_columns = (
-            torch.from_numpy(mask.repeat(repeats, axis=0).reshape(-1).nonzero()[0])
-            for mask in (qk, vo)
-            for repeats in (1, architecture.heads_per_group)
+            torch.from_numpy(np.flatnonzero(mask))
+            for mask in (qk, architecture.of_query_heads(qk), vo, architecture.of_query_heads(vo))
         )
         channels = torch.from_numpy(mlp_mask.nonzero()[0])
         rows = {names.q: q_rows, names.k: k_rows, names.v: v_rows} | dict.fromkeys(names.fc1, channels)

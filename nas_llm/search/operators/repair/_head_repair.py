@@ -22,7 +22,7 @@ class HeadRepair(GenomeRepair):
         """Repair one genome."""
         known = self.of_layout(genome)
         if self.accepts(known):
-            return genome if known is genome else known
+            return known
         counts = known.counts.copy()
         self._clip(counts, known, rng)
         self._constrain(counts, rng)
