@@ -81,13 +81,14 @@ class Cell:
     arm: str
     ratio: float
     seed: int
+    evaluations: int
     settings: Mapping[str, Any]
 
     @property
     def name(self) -> str:
         """Names it in the folder."""
         words = "".join(letter if letter.isalnum() else "-" for letter in self.arm.lower())
-        return f"{words}-r{round(100 * self.ratio)}-s{self.seed}"
+        return f"{words}-r{round(100 * self.ratio)}-s{self.seed}-e{self.evaluations}"
 
 
 class Counted:
@@ -110,14 +111,12 @@ class Bench:
         prepared: The problem.
         text: What finished subnets are measured on.
         folder: Keeps the searches.
-        evaluations: Budget of each of them, its descent included.
         finish: The finishing method.
     """
 
-    def __init__(self, prepared: Prepared, text: WindowSet, folder: Path, *, evaluations: int, finish: str) -> None:
+    def __init__(self, prepared: Prepared, text: WindowSet, folder: Path, *, finish: str) -> None:
         self._text = text
         self._folder = folder
-        self._evaluations = evaluations
         evaluator = prepared.evaluator(prepared.splits.fitness, metric=prepared.problem.quality)
         self._cache = EvaluationCache(cache_dir() / "bench-evaluations.sqlite", identity=evaluator.identity)
         self._evaluator = CachedEvaluator(evaluator, self._cache)
@@ -134,16 +133,16 @@ class Bench:
             {
                 "seed": cell.seed,
                 "search.target_ratios": [cell.ratio],
-                "search.evaluations": self._evaluations,
+                "search.evaluations": cell.evaluations,
                 **cell.settings,
             },
         )
         started = time.perf_counter()
         start, asked = self._descent(problem, run_dir)
-        population = min(problem.search.population, self._evaluations)
+        population = min(problem.search.population, cell.evaluations)
         # The first population takes the start in, behind one other genome; those are paid for.
         free = min(len(start), population - 1)
-        budget = max(population, self._evaluations - len(asked) + free)
+        budget = max(population, cell.evaluations - len(asked) + free)
         problem = override_problem(problem, {"search.evaluations": budget, "search.population": population})
         result = Search(
             problem=problem,
@@ -215,6 +214,7 @@ def cells(
     ablation: float,
     ablated: Sequence[int],
     evaluations: int,
+    ablation_evaluations: int,
 ) -> list[Cell]:
     """All searches, seed by seed, so that a broken-off run has whole pairs.
 
@@ -224,18 +224,21 @@ def cells(
         seeds: Of the comparison.
         ablation: Ratio of the ablation.
         ablated: Seeds of the ablation.
-        evaluations: Budget of a search.
+        evaluations: Budget of a search of the comparison, its descent included.
+        ablation_evaluations: Budget of a search of the ablation.
     """
     wanted = []
     for seed in seeds:
         wanted += [
-            Cell(arm=arm, ratio=ratio, seed=seed, settings=ARMS[arm](evaluations)) for ratio in ratios for arm in arms
+            Cell(arm=arm, ratio=ratio, seed=seed, evaluations=evaluations, settings=ARMS[arm](evaluations))
+            for ratio in ratios
+            for arm in arms
         ]
         if seed in ablated:
-            wanted.append(Cell(arm=OURS, ratio=ablation, seed=seed, settings={}))
+            left_out = {f"{OURS}, no {what}": {f"search.operators.{key}": 0.0} for what, key in LEFT_OUT.items()}
             wanted += [
-                Cell(arm=f"{OURS}, no {what}", ratio=ablation, seed=seed, settings={f"search.operators.{key}": 0.0})
-                for what, key in LEFT_OUT.items()
+                Cell(arm=arm, ratio=ablation, seed=seed, evaluations=ablation_evaluations, settings=settings)
+                for arm, settings in {OURS: {}, **left_out}.items()
             ]
     return list({cell.name: cell for cell in wanted}.values())
 
@@ -286,6 +289,7 @@ def main() -> None:
     parser.add_argument("--ratios", type=float, nargs="*", default=[0.8, 0.6])
     parser.add_argument("--ablation", type=float, default=0.7, help="ratio of the ablation")
     parser.add_argument("--ablation-seeds", type=int, default=1, help="first so many seeds have an ablation; 0 = none")
+    parser.add_argument("--ablation-evaluations", type=int, default=192, help="of each search of the ablation")
     parser.add_argument("--weights", choices=["inherited", "reconstructed"], default="reconstructed", help="of fitness")
     parser.add_argument("--finish", default="closed_form")
     parser.add_argument("--windows", type=int, default=4, help="of the validation text")
@@ -295,7 +299,7 @@ def main() -> None:
     keep_freed_memory()
     data = arguments.data.resolve()
     problem, base_dir = loaded_problem(data, arguments)
-    budget = f"{arguments.evaluations}-{arguments.tokens}-{arguments.calibration}-{arguments.weights}"
+    budget = f"{arguments.tokens}-{arguments.calibration}-{arguments.weights}"
     folder = arguments.folder / budget
     folder.mkdir(parents=True, exist_ok=True)
     kept = folder / f"rows-{arguments.finish}-{arguments.windows}.json"
@@ -308,6 +312,7 @@ def main() -> None:
         ablation=arguments.ablation,
         ablated=ablated,
         evaluations=arguments.evaluations,
+        ablation_evaluations=arguments.ablation_evaluations,
     )
     missing = [cell for cell in wanted if cell.name not in done]
     dense_perplexity = done.get("dense", {}).get("perplexity")
@@ -316,7 +321,7 @@ def main() -> None:
         text = validation_windows(data, prepared.dense, arguments.windows)
         dense_perplexity = dense_perplexity or model_perplexity(prepared.dense.model, text)
         done["dense"] = {"perplexity": dense_perplexity}
-        bench = Bench(prepared, text, folder, evaluations=arguments.evaluations, finish=arguments.finish)
+        bench = Bench(prepared, text, folder, finish=arguments.finish)
         for cell in missing:
             done[cell.name] = bench.row(cell)
             kept.write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
@@ -324,7 +329,8 @@ def main() -> None:
     rows = [done[cell.name] for cell in wanted]
     found = headline(rows)
     about = (
-        f"SmolLM2-135M-Instruct, each search at one inheriting ratio, {arguments.evaluations} evaluated candidates each "
+        f"SmolLM2-135M-Instruct, each search at one inheriting ratio, {arguments.evaluations} evaluated candidates each, "
+        f"{arguments.ablation_evaluations} where something is left out "
         f"(KL to the dense model on {arguments.tokens:,} tokens of WikiText-2 train, {arguments.weights} weights, `obs` "
         f"scores from {arguments.calibration:,} tokens). The best candidate is finished by `{arguments.finish}` on the "
         f"calibration text; `perplexity`: first {arguments.windows} windows of 1,024 tokens of WikiText-2 valid, float32, "

@@ -15,16 +15,17 @@ from torch import Tensor
 
 from nas_llm.cache import cache_dir, keep_folder
 from nas_llm.calibration._gram import BlockGrams, Gram, stream_grams
-from nas_llm.calibration._heads import HEAD_SCORERS, score_moments
+from nas_llm.calibration._heads import HEAD_SCORERS, score_costs
 from nas_llm.calibration._importance import importance
 from nas_llm.calibration._obs import obs
+from nas_llm.calibration._score_grams import ScoreGrams
 from nas_llm.calibration._store import GramStore
 from nas_llm.calibration._value_rotation import rotate_values, rotated_gram, value_rotation
 from nas_llm.data import WindowSet
 from nas_llm.errors import ConfigError
 from nas_llm.models import DenseModel, rotate_state
 from nas_llm.settings import CalibrationDefaults, SpaceDefaults
-from nas_llm.space import AttentionLayout, FloatArray, UnitScores
+from nas_llm.space import Architecture, AttentionLayout, FloatArray, UnitScores
 
 # Raised whenever the meaning of what is kept changes.
 _FORMAT = 1
@@ -60,10 +61,15 @@ class Calibration:
     tokens: int
     dense: DenseModel
     _store: GramStore
+    _scores: ScoreGrams
 
     def grams(self, layer: int) -> tuple[Gram, Gram]:
         """Grams of the inputs of a block's o and fc2."""
         return self._store.get(layer, self.tokens)
+
+    def score_gram(self, layer: int) -> Tensor:
+        """What the channels of q and k add to the scores: ``H x d x d``, see :class:`ScoreGrams`."""
+        return self._scores.get(layer)
 
 
 def calibrate(
@@ -106,11 +112,12 @@ def calibrate(
     }
     inside = layout if layout is not None and layout.axes else None
     if inside is not None:
-        settings |= {"mode": inside.mode, "rotary_dim": inside.rotary_dim}
+        settings |= {"mode": inside.mode, "rotary_dim": inside.rotary_dim, "scores": 2}
     if rotate:
         settings["rotate"] = 1
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
     target = cache_dir() / "calibration" / key
+    score_grams = ScoreGrams(dense, windows, device)
 
     def make(folder: Path) -> None:
         store = GramStore(folder)
@@ -118,7 +125,9 @@ def calibrate(
         for layer, grams in stream_grams(dense, windows, device=device):
             weights = {name: weight.to(device) for name, weight in dense.block_state(layer).items()}
             if rotate:
-                rotation = _rotation(dense, weights, grams, inside)
+                order = _order(dense.architecture, score_grams.get(layer), damping) if _tied(inside) else None
+                weight = weights[f"{dense.adapter.names.o}.weight"]
+                rotation = value_rotation(dense.architecture, weight, grams.o_in, order)
                 rotations[str(layer)] = rotation
                 weights = rotate_state(dense.adapter.names, dense.architecture, weights, rotation)
                 grams = replace(grams, o_in=rotated_gram(dense.architecture, grams.o_in, rotation))
@@ -126,7 +135,9 @@ def calibrate(
             attn.append(attn_scores)
             mlp.append(mlp_scores)
             if inside is not None:
-                heads.append(HEAD_SCORERS[scorer](dense, weights, grams, inside, damping=damping))
+                score_gram = score_grams.get(layer).to(device)
+                found = HEAD_SCORERS[scorer](dense, weights, grams, inside, score_gram=score_gram, damping=damping)
+                heads.append(found)
             store.put(layer, grams.o_in, grams.fc2_in)
             on_layer(layer)
         if rotate:
@@ -139,26 +150,25 @@ def calibrate(
     keep_folder(target, make, witness="scores.npz")
     if rotate:
         rotations = load_file(target / _ROTATIONS)
-        found = [rotations[str(layer)] for layer in range(dense.architecture.num_layers)]
-        dense = rotate_values(dense, found, key=f"values-{key}")
+        turned = [rotations[str(layer)] for layer in range(dense.architecture.num_layers)]
+        dense = rotate_values(dense, turned, key=f"values-{key}")
     scores = UnitScores.load(target / "scores.npz")
-    return Calibration(scores, key, windows.num_tokens, dense, GramStore(target))
+    return Calibration(scores, key, windows.num_tokens, dense, GramStore(target), score_grams)
 
 
-def _rotation(
-    dense: DenseModel, weights: Mapping[str, Tensor], grams: BlockGrams, layout: AttentionLayout | None
-) -> Tensor:
-    """The basis of a layer's values; with one mask for q, k, v and o the best channels go where q and k are best."""
-    a, order = dense.architecture, None
-    if layout is not None and len(layout.axes) == 1:
-        moments = score_moments(dense, weights, grams).cpu()
-        # The two channels of a rotary pair stay beside each other in the order.
-        pairs = a.rotary_channels // 2
-        partner = torch.arange(a.head_dim)
-        partner[pairs : 2 * pairs] -= pairs
-        order = torch.stack([torch.argsort(-row[partner], stable=True) for row in moments])
-        order = torch.stack([row[torch.argsort(_first_seen(partner[row]), stable=True)] for row in order])
-    return value_rotation(a, weights[f"{dense.adapter.names.o}.weight"], grams.o_in, order)
+def _tied(layout: AttentionLayout | None) -> bool:
+    return layout is not None and len(layout.axes) == 1
+
+
+def _order(architecture: Architecture, score_gram: Tensor, damping: float) -> Tensor:
+    """Channels of each KV head, those that matter most to q and k first: ``K x d``."""
+    costs = score_costs(architecture, score_gram, damping)
+    # The two channels of a rotary pair stay beside each other in the order.
+    pairs = architecture.rotary_channels // 2
+    partner = torch.arange(architecture.head_dim)
+    partner[pairs : 2 * pairs] -= pairs
+    order = torch.stack([torch.argsort(-row[partner], stable=True) for row in costs])
+    return torch.stack([row[torch.argsort(_first_seen(partner[row]), stable=True)] for row in order])
 
 
 def _first_seen(labels: Tensor) -> Tensor:

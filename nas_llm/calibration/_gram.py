@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from nas_llm.models import DenseModel, fast_float32, steady_activations
 
 # Windows that run through a block together: enough to keep the matrix units busy, few enough to stay small.
 _BATCH_TOKENS = 4096
+Watch = TypeVar("Watch")
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +76,30 @@ def stream_grams(
         device: Where to compute.
         on_layer: Called with a block's index when its Grams are complete.
     """
+
+    def watch(block: nn.Module) -> _Sums:
+        return _Sums(block, dense)
+
+    for layer, sums in stream_blocks(dense, windows, watch, device=device):
+        grams = sums.finish(windows.num_tokens)
+        on_layer(layer)
+        yield layer, grams
+
+
+def stream_blocks(
+    dense: DenseModel, windows: WindowSet, watch: Callable[[nn.Module], Watch], *, device: torch.device
+) -> Iterator[tuple[int, Watch]]:
+    """Run the model over windows one block at a time.
+
+    Args:
+        dense: The model; runs in float32.
+        windows: The text.
+        watch: Called with a copy of each block before the windows run through it.
+        device: Where to compute.
+
+    Yields:
+        The index of a block and what ``watch`` returned for it, when all windows went through.
+    """
     adapter = dense.adapter
     outer = copy.deepcopy(adapter.outer(dense.model)).to(device, torch.float32)
     ids = torch.from_numpy(windows.tokens.copy())
@@ -83,12 +109,10 @@ def stream_grams(
         hidden, context = [batch[0] for batch in batches], batches[0][1]
         for layer in range(dense.architecture.num_layers):
             block = steady_activations(dense.block(layer, device, torch.float32))
-            sums = _Sums(block, dense)
+            watched = watch(block)
             for index, states in enumerate(hidden):
                 hidden[index] = block(states, **context)
-            grams = sums.finish(windows.num_tokens)
-            on_layer(layer)
-            yield layer, grams
+            yield layer, watched
 
 
 class _Sums:

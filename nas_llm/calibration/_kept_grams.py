@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from nas_llm.cache import cache_dir, keep_folder
 from nas_llm.calibration._gram import Gram, stream_grams
+from nas_llm.calibration._score_grams import ScoreGrams
 from nas_llm.calibration._store import GramStore
 from nas_llm.data import WindowSet
 from nas_llm.models import DenseModel
@@ -32,10 +34,15 @@ class KeptGrams:
     key: str
     tokens: int
     _store: GramStore
+    _scores: ScoreGrams
 
     def grams(self, layer: int) -> tuple[Gram, Gram]:
         """Grams of the inputs of a block's o and fc2."""
         return self._store.get(layer, self.tokens)
+
+    def score_gram(self, layer: int) -> Tensor:
+        """What the channels of q and k add to the scores: ``H x d x d``, see :class:`ScoreGrams`."""
+        return self._scores.get(layer)
 
 
 def keep_grams(
@@ -67,4 +74,4 @@ def keep_grams(
 
     target, last = cache_dir() / "grams" / key, dense.architecture.num_layers - 1
     keep_folder(target, make, witness=GramStore.file_name(last))
-    return KeptGrams(key, windows.num_tokens, GramStore(target))
+    return KeptGrams(key, windows.num_tokens, GramStore(target), ScoreGrams(dense, windows, device))

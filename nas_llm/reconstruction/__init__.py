@@ -6,6 +6,7 @@ from nas_llm.reconstruction._closed_form import closed_form
 from nas_llm.reconstruction._damping import DAMPING_SCALES
 from nas_llm.reconstruction._held_out import held_out_windows
 from nas_llm.reconstruction._moments import TokenWeights
+from nas_llm.reconstruction._queries import QueryRefit, refit_queries
 from nas_llm.reconstruction._reconstruction import Reconstruction, SequentialResidual
 from nas_llm.reconstruction._refit import Refit
 from nas_llm.reconstruction._sequential import SequentialReconstructor
@@ -18,6 +19,7 @@ __all__ = [
     "BlockReconstructor",
     "BlockResidual",
     "GramSource",
+    "QueryRefit",
     "Reconstruction",
     "Refit",
     "Residual",
@@ -28,4 +30,5 @@ __all__ = [
     "admm",
     "closed_form",
     "held_out_windows",
+    "refit_queries",
 ]

@@ -1,4 +1,4 @@
-"""Refit of one sliced block: its attention output projection and its FFN output projection."""
+"""Refit of one sliced block: its output projections, and its queries where masks lie inside heads."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from nas_llm.errors import ConfigError
 from nas_llm.models import DenseModel
 from nas_llm.reconstruction._admm import AdmmRefit
 from nas_llm.reconstruction._closed_form import closed_form
+from nas_llm.reconstruction._queries import refit_queries
 from nas_llm.reconstruction._refit import Projection, Refit
 from nas_llm.settings import ReconstructionDefaults
 from nas_llm.space import BoolArray
@@ -28,6 +29,9 @@ class GramSource(Protocol):
 
     def grams(self, layer: int) -> tuple[Gram, Gram]:
         """Grams of the inputs of a block's o and fc2."""
+
+    def score_gram(self, layer: int) -> Tensor:
+        """What the channels of q and k add to the attention scores: ``H x d x d``; for masks inside heads alone."""
 
 
 class Solver(Protocol):
@@ -76,6 +80,8 @@ class BlockResidual(Residual):
 
 class BlockReconstructor:
     """Reconstruction of single blocks from the dense model's Grams (non-sequential).
+
+    Output projections are solved for; queries whose heads lost channels get factors (see :func:`refit_queries`).
 
     Args:
         dense: The model that subnets inherit from.
@@ -132,7 +138,7 @@ class BlockReconstructor:
     def refit(
         self, layer: int, sliced: Mapping[str, Tensor], attn_mask: BoolArray, mlp_mask: BoolArray
     ) -> dict[str, Tensor]:
-        """Replace the output projections of a sliced block by their refits.
+        """Replace the output projections of a sliced block, and its queries where heads are cut, by their refits.
 
         Args:
             layer: Index of the block.
@@ -141,11 +147,14 @@ class BlockReconstructor:
             mlp_mask: ``P`` bool.
 
         Returns:
-            The state dict with refitted ``o`` and ``fc2``, in the dtype of ``sliced``.
+            The state dict with refitted weights, in the dtype of ``sliced``.
         """
         names, architecture = self._dense.adapter.names, self._dense.architecture
-        heads = architecture.of_query_heads(architecture.head_channels(attn_mask)[1])
+        qk, vo = architecture.head_channels(attn_mask)
+        heads = architecture.of_query_heads(vo)
         result = dict(sliced)
+        if (qk.any(axis=1) != qk.all(axis=1)).any():
+            result |= self._queries(layer, sliced, qk)
         wanted = [
             (name, kept, index)
             for index, (name, kept) in enumerate(((names.o, heads), (names.fc2, mlp_mask)))
@@ -171,6 +180,18 @@ class BlockReconstructor:
             if self._want_residuals:
                 self.residuals.append(_residual(layer, name, refit, damping, judged))
         return result
+
+    def _queries(self, layer: int, sliced: Mapping[str, Tensor], kept: BoolArray) -> dict[str, Tensor]:
+        """Refitted queries."""
+        name = self._dense.adapter.names.q
+        refit = refit_queries(self._dense.architecture, self._calibration.score_gram(layer), kept)
+        if refit is None:
+            return {}
+        if self._want_residuals:
+            before, after = refit.residual_before, refit.residual_after
+            self.residuals.append(BlockResidual(layer, name, before, after, self._dampings[0], None, None, None))
+        keys = (key for key in (f"{name}.weight", f"{name}.bias") if key in sliced)
+        return {key: refit.apply(sliced[key]) for key in keys}
 
     def _choose(
         self, weight: Tensor, bias: Tensor | None, gram: Gram, judge: Gram, kept: BoolArray

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nas_llm.calibration import Gram, KeptGrams, keep_grams
+from nas_llm.calibration import Gram, KeptGrams, ScoreGrams, keep_grams
 from nas_llm.data import WindowSet
 from nas_llm.errors import ConfigError
 from nas_llm.models import DenseModel, fast_float32, on_device
@@ -75,6 +75,10 @@ class _OwnGrams:
         if self._kept is None:
             self._kept = keep_grams(self._dense, self._windows, device=self._device)
         return self._kept.grams(layer)
+
+    def score_gram(self, layer: int) -> Tensor:
+        """What the channels of q and k add to the attention scores: ``H x d x d``."""
+        return ScoreGrams(self._dense, self._windows, self._device).get(layer)
 
 
 class SequentialReconstructor:
@@ -346,7 +350,12 @@ class SequentialReconstructor:
         if mask.any() and (self._refit_full or not mask.all()):
             if self._start is not None:
                 started = self._start.refit(layer, sublayer.state, sublayer.attn_mask, sublayer.mlp_mask)
-                sublayer.replace({key: w for key, w in started.items() if key.startswith(f"{sublayer.name}.")})
+                changed = {key: w for key, w in started.items() if w is not sublayer.state.get(key)}
+                # What is refitted below is kept then.
+                subnet.layers[layer] |= {
+                    key: w.cpu() for key, w in changed.items() if not key.startswith(f"{sublayer.name}.")
+                }
+                sublayer.replace(changed)
             (outputs, inputs), bias = sublayer.weight.shape, sublayer.bias is not None
             train = Moments(inputs, outputs, bias=bias, device=self._device)
             held_out = Moments(inputs, outputs, bias=bias, device=self._device) if self._choosing else None

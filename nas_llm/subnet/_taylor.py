@@ -66,7 +66,7 @@ class TaylorMarginals:
     and the change of fc2 is the difference of its refits for both masks, so that the prediction accounts for what
     reconstruction will repair. One pass gives both directions for all layers, at about the cost of four candidates.
     No weight is ever changed by a derivative. What more channels of v and o inside heads are worth is read from
-    o in the same way, what those of q and k are from q, whose rows come as they are.
+    o in the same way, what those of q and k are from q.
 
     Args:
         dense: The model to slice.
@@ -108,7 +108,7 @@ class TaylorMarginals:
         self._ids = torch.from_numpy(windows.tokens[order])
         self._count = min(len(order), -(-tokens // windows.tokens.shape[1]))
         self._outer = on_device(copy.deepcopy(dense.adapter.outer(dense.model)), device, dtype).requires_grad_(False)
-        self._kept: OrderedDict[tuple[int, str, bytes], _Projection] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, str, bytes], tuple[_Projection, ...]] = OrderedDict()
         self._kept_bytes = 0
 
     def __call__(self, genome: Genome, turn: int) -> Marginals:
@@ -257,7 +257,8 @@ class TaylorMarginals:
                 change += self._o_value(genome, layer, other, gradients[layer].o)
                 change -= self._o_value(genome, layer, row, gradients[layer].o)
             if axis.name != "vo":
-                change += self._q_change(genome, layer, other, gradients[layer].q)
+                change += self._q_value(genome, layer, other, gradients[layer].q)
+                change -= self._q_value(genome, layer, row, gradients[layer].q)
             yield change
 
     def _o_value(self, genome: Genome, layer: int, row: BoolArray, gradient: _Gradient) -> float:
@@ -265,21 +266,16 @@ class TaylorMarginals:
         kept, reach = (self._columns(mask) for mask in (row, self._head_reach(genome, layer)))
         return self._value(gradient, self._o(layer, row), kept, reach)
 
-    def _q_change(self, genome: Genome, layer: int, other: BoolArray, gradient: _Gradient) -> float:
-        """Derivative of the loss in the direction from the q of a subnet to that of a wider attention mask."""
-        assert isinstance(gradient.weight, Tensor)
-        own, new, reach = (
-            self._rows(mask) for mask in (genome.attn_mask[layer], other, self._head_reach(genome, layer))
-        )
-        name, weights, added = self._dense.adapter.names.q, self._dense.block_state(layer), new & ~own
-        places, dense = self._places(added, reach), torch.from_numpy(np.flatnonzero(added))
-        weight = weights[f"{name}.weight"][dense].to(self._device, torch.float32)
-        value = (gradient.weight[places] * weight).sum(dtype=torch.float64)
-        bias = weights.get(f"{name}.bias")
-        if bias is not None:
+    def _q_value(self, genome: Genome, layer: int, row: BoolArray, gradient: _Gradient) -> float:
+        """Derivative of the loss in the direction of the q of an attention mask."""
+        kept, reach = (self._rows(mask) for mask in (row, self._head_reach(genome, layer)))
+        turned = _Gradient(gradient.weight.T if isinstance(gradient.weight, Tensor) else 0.0)
+        queries, places = self._q(layer, row), self._places(kept, reach)
+        value = self._value(turned, _Projection(queries.weight.T, None), kept, reach)
+        if queries.bias is not None:
             assert isinstance(gradient.bias, Tensor)
-            value += (gradient.bias[places] * bias[dense].to(gradient.bias)).sum(dtype=torch.float64)
-        return float(value)
+            value += float((gradient.bias[places] * queries.bias).sum(dtype=torch.float64))
+        return value
 
     def _columns(self, row: BoolArray) -> BoolArray:
         """``H d`` columns of o that an attention mask keeps."""
@@ -312,15 +308,13 @@ class TaylorMarginals:
         state = self._placed(dense.adapter.slice_block(dense.architecture, dense.block_state(layer), row, reach))
         if attn.any():
             o = self._o(layer, attn)
-            if row is not attn:
+            if genome.layout.axes:
                 columns = o.weight.new_zeros(len(o.weight), int(self._columns(row).sum()))
                 columns[:, self._places(self._columns(attn), self._columns(row))] = o.weight
                 o = o._replace(weight=columns)
-                absent = self._places(~self._rows(attn) & self._rows(row), self._rows(row))
-                for kind in ("weight", "bias"):
-                    queries = state.get(f"{names.q}.{kind}")
-                    if queries is not None:
-                        state[f"{names.q}.{kind}"] = queries.index_fill(0, absent, 0.0)
+                places = self._places(self._rows(attn), self._rows(row))
+                for key, queries in self._named(names.q, self._q(layer, attn)).items():
+                    state[key] = torch.zeros_like(state[key]).index_copy(0, places, queries)
             state.update(self._named(names.o, o))
         if mlp.any():
             own = self._fc2(layer, mlp)
@@ -335,16 +329,27 @@ class TaylorMarginals:
         return {key: part for key, part in parts.items() if part is not None}
 
     def _o(self, layer: int, mask: BoolArray) -> _Projection:
-        whole = np.ones(self._dense.architecture.intermediate_size, dtype=bool)
-        return self._projection(layer, self._dense.adapter.names.o, mask, whole)
+        return self._attention(layer, mask)[0]
+
+    def _q(self, layer: int, mask: BoolArray) -> _Projection:
+        """q, its rows in the place of the columns of an output projection: ``n x D`` weight and ``n`` bias."""
+        return self._attention(layer, mask)[1]
+
+    def _attention(self, layer: int, mask: BoolArray) -> tuple[_Projection, ...]:
+        """o, and q where masks lie inside heads."""
+        names, whole = self._dense.adapter.names, np.ones(self._dense.architecture.intermediate_size, dtype=bool)
+        wanted = (names.o, names.q) if self._scores.layout.axes else (names.o,)
+        return self._projections(layer, wanted, mask, whole)
 
     def _fc2(self, layer: int, mask: BoolArray) -> _Projection:
         whole = np.ones(self._dense.architecture.num_kv_heads, dtype=bool)
-        return self._projection(layer, self._dense.adapter.names.fc2, whole, mask)
+        return self._projections(layer, (self._dense.adapter.names.fc2,), whole, mask)[0]
 
-    def _projection(self, layer: int, name: str, attn: BoolArray, mlp: BoolArray) -> _Projection:
-        """The (refitted) output projection of a sublayer; the other one is whole, so that it costs no refit."""
-        key = (layer, name, np.packbits(np.concatenate([attn, mlp])).tobytes())
+    def _projections(
+        self, layer: int, names: Sequence[str], attn: BoolArray, mlp: BoolArray
+    ) -> tuple[_Projection, ...]:
+        """The (refitted) projections of a sublayer; the other one is whole, so that it costs no refit."""
+        key = (layer, names[0], np.packbits(np.concatenate([attn, mlp])).tobytes())
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
@@ -352,22 +357,27 @@ class TaylorMarginals:
         state = self._dense.adapter.slice_block(self._dense.architecture, weights, attn, mlp)
         if self._reconstructor is not None:
             state = self._reconstructor.refit(layer, state, attn, mlp)
-        weight = state.get(f"{name}.weight")
-        if weight is None:
-            projection = _Projection(weights[f"{name}.weight"][:, :0].to(self._device, self._dtype), None)
-        else:
-            bias = state.get(f"{name}.bias")
-            projection = _Projection(
-                weight.to(self._device, self._dtype), None if bias is None else bias.to(self._device, self._dtype)
+        # Without any unit left an output projection has no columns, and no bias.
+        none = weights[f"{names[0]}.weight"][:, :0]
+        found = tuple(
+            _Projection(
+                state.get(f"{name}.weight", none).to(self._device, self._dtype),
+                None if (bias := state.get(f"{name}.bias")) is None else bias.to(self._device, self._dtype),
             )
-        self._kept[key] = projection
-        self._kept_bytes += projection.weight.nbytes
+            for name in names
+        )
+        self._kept[key] = found
+        self._kept_bytes += _nbytes(found)
         while self._kept_bytes > _KEPT_BYTES and len(self._kept) > 1:
-            self._kept_bytes -= self._kept.popitem(last=False)[1].weight.nbytes
-        return projection
+            self._kept_bytes -= _nbytes(self._kept.popitem(last=False)[1])
+        return found
 
     def _placed(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         return placed(state, self._device, self._dtype)
+
+
+def _nbytes(projections: Sequence[_Projection]) -> int:
+    return sum(projection.weight.nbytes for projection in projections)
 
 
 def _adder(gradient: _Gradient) -> Any:

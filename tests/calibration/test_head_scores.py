@@ -7,7 +7,7 @@ import pytest
 import torch
 from dense_models import DENSE_CASES, dense_model, random_genome, random_windows
 
-from nas_llm.calibration import calibrate, elimination_ranks, stream_grams
+from nas_llm.calibration import calibrate, elimination_ranks, score_costs, stream_grams
 from nas_llm.models import DenseModel, rotate_state
 from nas_llm.subnet import build_subnet
 
@@ -133,38 +133,12 @@ def test_the_first_column_to_go_is_the_cheapest_of_its_head() -> None:
     assert ranks.argmin(1).tolist() == costs.argmin(1).tolist()
 
 
-@pytest.mark.parametrize("case", ["llama-gqa-tied", "llama-mha-biases"])
-def test_moments_of_scores_are_those_of_the_products(case: str) -> None:
-    """E[q^2] E[k^2] of a rotary pair, from the activations themselves."""
-    dense = dense_model(case)
-    a, names, layout = dense.architecture, dense.adapter.names, dense.architecture.attention_layout("head_dim_split")
-    scores = calibrate(dense, WINDOWS, layout=layout, device=CPU).scores
-    seen: dict[str, torch.Tensor] = {}
-    block = dense.adapter.layers(dense.model)[0]
-    hooks = [
-        block.get_submodule(name).register_forward_hook(
-            lambda module, args, output, name=name: seen.update({name: output.double()})
-        )
-        for name in (names.q, names.k)
-    ]
-    dense.model(torch.from_numpy(WINDOWS.tokens.copy()))
-    for hook in hooks:
-        hook.remove()
-    query = seen[names.q].flatten(0, 1).square().mean(0).view(a.num_kv_heads, -1, a.head_dim).sum(1)
-    key = seen[names.k].flatten(0, 1).square().mean(0).view(a.num_kv_heads, a.head_dim)
-    half = a.head_dim // 2
-    expected = (query[:, :half] + query[:, half:]) * (key[:, :half] + key[:, half:])
-    found = torch.from_numpy(layout.of(layout.axes[0], scores.attn[0]).copy())
-    assert torch.allclose(found, expected, rtol=1e-3)
-
-
 @pytest.mark.parametrize("mode", MODES)
 def test_with_one_mask_the_best_values_go_where_q_and_k_are_best(mode: str) -> None:
     """In mode head_dim the unit that q and k need most carries the values that matter most."""
     dense = dense_model("llama-gqa-tied")
     layout = dense.architecture.attention_layout(mode)
     calibration = calibrate(dense, WINDOWS, layout=layout, rotate=True, device=CPU)
-    split = calibrate(dense, WINDOWS, layout=dense.architecture.attention_layout("head_dim_split"), device=CPU).scores
     output = calibration.dense.block_state(0)[f"{dense.adapter.names.o}.weight"].double()
     gram = calibration.grams(0)[0].matrix.double()
     energy = output.square().sum(0) * gram.diagonal()
@@ -174,7 +148,8 @@ def test_with_one_mask_the_best_values_go_where_q_and_k_are_best(mode: str) -> N
         assert (energy.argmax(1) == 0).all()
         return
     pairs = energy[:, : a.head_dim // 2] + energy[:, a.head_dim // 2 :]
-    best = torch.from_numpy(split.layout.of(split.layout.axes[0], split.attn[0]).copy()).argmax(1)
+    costs = score_costs(a, calibration.score_gram(0), 1e-2)
+    best = (costs[:, : a.head_dim // 2] + costs[:, a.head_dim // 2 :]).argmax(1)
     assert pairs.argmax(1).tolist() == best.tolist()
 
 

@@ -161,52 +161,65 @@ def test_nothing_is_changed() -> None:
 class _HeadOracle:
     """A subnet in float64 whose reach of one layer's heads is cut off by zero rows of q and zero columns of o."""
 
-    def __init__(self, dense: DenseModel, genome: Genome, layer: int, wide: BoolArray) -> None:
-        self.dense, self.genome, self.layer = dense, genome, layer
+    def __init__(
+        self, dense: DenseModel, genome: Genome, layer: int, wide: BoolArray, reconstructor: Reconstructor | None
+    ) -> None:
+        self.dense, self.genome, self.layer, self.reconstructor = dense, genome, layer, reconstructor
         a, names = dense.architecture, dense.adapter.names
         reach = genome.with_rows(attn=[(layer, wide)])
-        self.model = build_subnet(dense, reach).double()
+
+        def edit(index: int, sliced: dict[str, Tensor]) -> dict[str, Tensor]:
+            row = wide if index == layer else genome.attn_mask[index]
+            return sliced if reconstructor is None else reconstructor.refit(index, sliced, row, genome.mlp_mask[index])
+
+        self.model = build_subnet(dense, reach, edit=edit).double()
         self.block = dense.adapter.layers(self.model)[layer]
         self.q, self.o = self.block.get_submodule(names.q), self.block.get_submodule(names.o)
-        self.whole = {key: value.clone().double() for key, value in self.block.state_dict().items()}
-        self.wide = [mask.repeat(a.heads_per_group, axis=0).reshape(-1) for mask in a.head_channels(wide)]
+        self.wide = [a.of_query_heads(mask) for mask in a.head_channels(wide)]
         self.ids = torch.from_numpy(WINDOWS.tokens)
 
-    def weights(self, row: BoolArray) -> tuple[Tensor, Tensor, Tensor | None]:
-        """q, o and the bias of q of an attention mask, as wide as the reach."""
-        a, names = self.dense.architecture, self.dense.adapter.names
-        qk, vo = (mask.repeat(a.heads_per_group, axis=0).reshape(-1) for mask in a.head_channels(row))
-        rows = torch.from_numpy(qk[self.wide[0]]).double()
-        columns = torch.from_numpy(vo[self.wide[1]]).double()
-        bias = self.whole.get(f"{names.q}.bias")
-        return (
-            self.whole[f"{names.q}.weight"] * rows[:, None],
-            self.whole[f"{names.o}.weight"] * columns,
-            None if bias is None else bias * rows,
+    def weights(self, row: BoolArray) -> dict[str, Tensor]:
+        """q and o of an attention mask, as wide as the reach."""
+        a, names, mlp = self.dense.architecture, self.dense.adapter.names, self.genome.mlp_mask[self.layer]
+        state = self.dense.adapter.slice_block(a, self.dense.block_state(self.layer), row, mlp)
+        if self.reconstructor is not None:
+            state = self.reconstructor.refit(self.layer, state, row, mlp)
+        qk, vo = (
+            torch.from_numpy(np.flatnonzero(a.of_query_heads(mask)[wide]))
+            for mask, wide in zip(a.head_channels(row), self.wide, strict=True)
         )
+        q, o = (state[f"{name}.weight"].double() for name in (names.q, names.o))
+        found = {
+            "q.weight": q.new_zeros(int(self.wide[0].sum()), q.shape[1]).index_copy(0, qk, q),
+            "o.weight": o.new_zeros(len(o), int(self.wide[1].sum())).index_copy(1, vo, o),
+        }
+        if f"{names.q}.bias" in state:
+            bias = state[f"{names.q}.bias"].double()
+            found["q.bias"] = bias.new_zeros(int(self.wide[0].sum())).index_copy(0, qk, bias)
+        if f"{names.o}.bias" in state:
+            found["o.bias"] = state[f"{names.o}.bias"].double()
+        return found
 
     def slope(self, other: BoolArray) -> float:
         start, end = self.weights(self.genome.attn_mask[self.layer]), self.weights(other)
         losses = []
         for part in (2e-3, -2e-3):
-            q, o, bias = (
-                None if first is None or last is None else first + part * (last - first)
-                for first, last in zip(start, end, strict=True)
-            )
-            self.q.weight.data.copy_(q)
-            self.o.weight.data.copy_(o)
-            if bias is not None:
-                self.q.bias.data.copy_(bias)
+            for key, weight in start.items():
+                module, _, kind = key.partition(".")
+                getattr(self.q if module == "q" else self.o, kind).data.copy_(weight + part * (end[key] - weight))
             found = functional.log_softmax(self.model(self.ids).logits[:, :-1], -1)
             losses.append(float(functional.nll_loss(found.flatten(0, 1), self.ids[:, 1:].flatten())))
         return (losses[0] - losses[1]) / 4e-3
 
 
+@pytest.mark.parametrize("refitted", [False, True])
 @pytest.mark.parametrize("case", ["llama-gqa-tied", "llama-mha-biases", "llama-wide-heads", "opt"])
 @pytest.mark.parametrize("mode", ["head_dim", "head_dim_split"])
-def test_marginals_of_heads_are_derivatives_of_the_loss(case: str, mode: str) -> None:
+def test_marginals_of_heads_are_derivatives_of_the_loss(case: str, mode: str, refitted: bool) -> None:
     dense = dense_model(case)
     scores, genome = _scores(dense, mode), random_genome(dense, 2, mode)
+    grams = keep_grams(dense, random_windows(seed=5, count=40), device=CPU)
+    reconstructor = BlockReconstructor(dense, grams, damping=1e-2, device=CPU) if refitted else None
     marginals = TaylorMarginals(
         dense,
         WINDOWS,
@@ -217,6 +230,7 @@ def test_marginals_of_heads_are_derivatives_of_the_loss(case: str, mode: str) ->
         tokens=WINDOWS.num_tokens,
         device=CPU,
         dtype=torch.float32,
+        reconstructor=reconstructor,
     )(genome, 0)
     most, checked = dense.architecture.head_dim, 0
     for layer in range(genome.num_layers):
@@ -231,7 +245,7 @@ def test_marginals_of_heads_are_derivatives_of_the_loss(case: str, mode: str) ->
             if not width or width + 2 > most:
                 assert np.isnan(found)
                 continue
-            oracle = _HeadOracle(dense, genome, layer, row(*(min(most, own + 2) for own in widths)))
+            oracle = _HeadOracle(dense, genome, layer, row(*(min(most, own + 2) for own in widths)), reconstructor)
             slope = oracle.slope(row(*(own + 2 * (place == axis) for place, own in enumerate(widths))))
             # The losses are rounded as the norms are, and divided by a small step.
             assert found == pytest.approx(slope, rel=2e-2, abs=4e-4)
