@@ -30,6 +30,9 @@ from nas_llm.subnet import build_subnet, keep_freed_memory
 from nas_llm.workflow import open_run, run_search
 
 RATIOS = (0.7, 0.6, 0.5)
+# Tokens of all windows, of the search and of what is measured: subnets that were chosen on shorter ones lose more where
+# the context is longer, those with cut heads most.
+WINDOW = 1024
 # What one look costs beside a candidate, in candidates: a forward and a backward pass on as many tokens.
 LOOK = 4
 
@@ -113,6 +116,7 @@ def measure(mode: Mode, run_dir: Path, arguments: argparse.Namespace) -> dict[st
             f"search.target_ratios={list(RATIOS)}",
             f"search.descent.looks={mode.looks}",
             f"data.calibration.tokens={arguments.calibration}",
+            f"data.window={WINDOW}",
         ],
     )
     started = time.process_time()
@@ -178,7 +182,8 @@ def publish(rows: list[dict[str, Any]], arguments: argparse.Namespace, *, missin
             f"0.5 of the block parameters. The settings of the published front, but {arguments.calibration:,} tokens of "
             f"calibration and {arguments.evaluations} evaluations after the descent; `candidates` are all evaluated "
             "genomes, a look of the descent costs four. Every mode gets about the same evaluated tokens: where the "
-            "descent tries fewer changes of attention, it looks more often. `perplexity`: after the closed form on the "
+            "descent tries fewer changes of attention, it looks more often. The windows of the search have as many tokens "
+            "as those that are measured: with 512, heads that were cut lose more of the longer context. `perplexity`: after the closed form on the "
             f"calibration text; `sequential`: after the sequential finish on {arguments.tokens:,} tokens, where it was "
             "measured. `kv_cache`, `macs`: shares of the dense model's. The headline compares `perplexity`. One seed."
             + (f" Not measured yet: {'; '.join(missing)}." if missing else "")

@@ -1,7 +1,7 @@
 """Writes the text that a packaged model sampled itself, as it is shipped in ``nas_llm/data/samples/``.
 
-The shipped file comes from ``python scripts/sample_smollm2.py MODEL_DIRECTORY``, MODEL_DIRECTORY being the packaged
-SmolLM2-135M-Instruct as a transformers directory in float32.
+The shipped files come from ``python scripts/sample_smollm2.py MODEL_DIRECTORY``, and the same with ``--kinds``,
+MODEL_DIRECTORY being the packaged SmolLM2-135M-Instruct as a transformers directory in float32.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,12 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AutoModelForCausalLM, AutoTokenizer
 
-from nas_llm.data import sample_documents
+from nas_llm.config import SelfSampleSection
+from nas_llm.data import cached_self_texts, sample_documents
+from nas_llm.settings import AUTO_KINDS, OFF_KIND
 
 SAMPLES = Path(__file__).resolve().parents[1] / "nas_llm" / "data" / "samples"
+KINDS = (*AUTO_KINDS, OFF_KIND)
 
 
 def grouped_attention(
@@ -64,6 +68,8 @@ def main() -> None:
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--document-tokens", type=int, default=512)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kinds", nargs="*", choices=KINDS, help="of the source auto; each a file of its own")
+    parser.add_argument("--kind-tokens", type=int, default=4096, help="per part of a kind in the mix")
     arguments = parser.parse_args()
 
     # On some CPUs another library path: faster, with the same error.
@@ -72,6 +78,26 @@ def main() -> None:
     AttentionInterface.register("grouped", grouped_attention)
     model = AutoModelForCausalLM.from_pretrained(arguments.model, dtype=torch.float32, attn_implementation="grouped")
     begin = time.monotonic()
+    if arguments.kinds is not None:
+        for kind in arguments.kinds or KINDS:
+            tokens = round(arguments.kind_tokens * AUTO_KINDS.get(kind, 1))
+            with tempfile.TemporaryDirectory() as folder:
+                documents = cached_self_texts(
+                    model,
+                    tokenizer,
+                    identity=arguments.model,
+                    settings=SelfSampleSection(temperature=arguments.temperature),
+                    min_tokens=tokens,
+                    cache_dir=Path(folder),
+                    kind=kind,
+                    on_progress=lambda done: print(
+                        f"\r{done} tokens, {time.monotonic() - begin:.0f} s", end="", flush=True
+                    ),
+                )
+            path = arguments.output.with_stem(f"{arguments.output.stem}-{kind}")
+            write_sample(path, documents)
+            print(f"\n{len(documents)} documents, {path.stat().st_size} bytes: {path}")
+        return
     documents = sample_documents(
         model,
         tokenizer,

@@ -33,6 +33,7 @@ from nas_llm.settings import (
     LatencyDefaults,
     MaskDefaults,
     ModelDefaults,
+    OffTextDefaults,
     RatioDefaults,
     ReconstructionDefaults,
     SelfSampleDefaults,
@@ -70,11 +71,17 @@ class ModelSection(_Section):
     )
 
 
+AutoKind = Literal["prose", "questions", "chat", "code", "lists", "dialogue", "letters"]
+
+
 class SourceSection(_Section):
     """One source of text within a split."""
 
     source: str = Field(
-        description="self, a text, .jsonl or .parquet file, a folder of texts or of save_to_disk, or a hub name."
+        description="auto, self, a text, .jsonl or .parquet file, a folder of texts or of save_to_disk, or a hub name."
+    )
+    kind: AutoKind | None = Field(
+        None, description="Of auto: one kind of text; default a mix of all but letters, which are left to judge by."
     )
     weight: float = Field(1.0, gt=0.0, description="Share of the split's windows.")
     column: str = Field(SourceDefaults.column, description="Text column of jsonl, parquet and hub sources.")
@@ -92,8 +99,15 @@ class SourceSection(_Section):
     subset: str | None = Field(None, description="Configuration name of a hub dataset.")
     revision: str | None = Field(None, description="Revision of a hub dataset.")
 
+    @property
+    def own(self) -> bool:
+        """Whether it is text that the dense model writes."""
+        return self.source in ("auto", "self")
+
     @model_validator(mode="after")
     def _template(self) -> SourceSection:
+        if self.kind is not None and self.source != "auto":
+            raise ValueError(f'kind is for source = "auto"; leave it out for {self.source!r}')
         if self.template is None:
             for name in ("choices", "labels", "answer"):
                 if getattr(self, name) is not None:
@@ -103,7 +117,7 @@ class SourceSection(_Section):
             return self
         if self.column != SourceSection.model_fields["column"].default:
             raise ValueError("give column (the text of a row) or template (made from several columns), not both")
-        if self.source == "self":
+        if self.own:
             raise ValueError("a template needs columns, which the model's own text has not; name a file or a data set")
         template_fields(self.template)
         if (self.choices is None) != (self.answer is None):
@@ -117,7 +131,14 @@ class SplitSection(_Section):
     """``[data.calibration]``, ``[data.fitness]``, ``[data.held_out]``."""
 
     tokens: PositiveInt = Field(description="Tokens in all, rounded down to whole windows.")
-    sources: tuple[SourceSection, ...] = Field((SourceSection(source="self"),), min_length=1)
+    sources: tuple[SourceSection, ...] = Field((SourceSection(source="auto"),), min_length=1)
+
+
+class OffTextSection(_Section):
+    """``[data.off_text]``: text of a kind that neither search nor finish see, to judge by."""
+
+    tokens: int = Field(OffTextDefaults.tokens, ge=0, description="Tokens in all; 0 = none.")
+    sources: tuple[SourceSection, ...] = Field((SourceSection(source="auto", kind="letters"),), min_length=1)
 
 
 class SelfSampleSection(_Section):
@@ -129,12 +150,13 @@ class SelfSampleSection(_Section):
 
 
 class DataSection(_Section):
-    """``[data]``: three splits that never share a window."""
+    """``[data]``: three splits that never share a window, and text of another kind."""
 
     window: PositiveInt = Field(512, description="Tokens of one window.")
     calibration: SplitSection = SplitSection(tokens=32768)
     fitness: SplitSection = SplitSection(tokens=2048)
     held_out: SplitSection = SplitSection(tokens=8192)
+    off_text: OffTextSection = OffTextSection()
     self_sample: SelfSampleSection = SelfSampleSection()
 
     @model_validator(mode="after")
@@ -143,6 +165,10 @@ class DataSection(_Section):
             tokens = getattr(self, name).tokens
             if tokens < self.window:
                 raise ValueError(f"data.{name}.tokens ({tokens}) is less than one window ({self.window})")
+        if 0 < self.off_text.tokens < self.window and "off_text" in self.model_fields_set:
+            raise ValueError(
+                f"data.off_text.tokens ({self.off_text.tokens}) is less than one window ({self.window}); 0 = none"
+            )
         if self.window < 2:
             raise ValueError("data.window must be at least 2: the first token of a window is never predicted")
         return self

@@ -1,7 +1,8 @@
-"""What a ``source`` key names: the model itself, a local file or a hub dataset."""
+"""What a ``source`` key names: the model's own text, a local file or a hub dataset."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from nas_llm.config import SourceSection
@@ -9,12 +10,43 @@ from nas_llm.data._files import FILE_SUFFIXES
 from nas_llm.data._folders import holds_texts, read_texts
 from nas_llm.data._hub import read_hub
 from nas_llm.data._rows import RowTemplate
+from nas_llm.settings import AUTO_KINDS
 
-SELF = "self"
+_AUTO = "auto"
+
+
+def own_kind(section: SourceSection) -> str | None:
+    """Which kind of the dense model's own text a source is, "" for what comes to it; None of any other source."""
+    return (section.kind or "") if section.own else None
+
+
+def identity(section: SourceSection) -> SourceSection:
+    """What decides the text of a source: all but its weight; of the model's own text only its kind."""
+    if section.own:
+        return SourceSection(source=section.source, kind=section.kind)
+    return section.model_copy(update={"weight": 1.0})
+
+
+def source_name(section: SourceSection) -> str:
+    """What a text is called in words: the source, of ``auto`` with the kind."""
+    return f"{section.source} ({section.kind})" if section.kind else section.source
+
+
+def by_kind(sections: Iterable[SourceSection]) -> list[SourceSection]:
+    """The same sources, with one of each kind, by their shares, for an ``auto`` that names none."""
+    found: list[SourceSection] = []
+    whole = sum(AUTO_KINDS.values())
+    for section in sections:
+        if section.source != _AUTO or section.kind is not None:
+            found.append(section)
+            continue
+        for kind, part in AUTO_KINDS.items():
+            found.append(section.model_copy(update={"kind": kind, "weight": section.weight * part / whole}))
+    return found
 
 
 def read_source(section: SourceSection, *, base_dir: Path) -> list[str]:
-    """Documents of a source other than ``self``.
+    """Documents of a source other than the model's own text.
 
     Args:
         section: The source.

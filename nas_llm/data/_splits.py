@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from nas_llm.config import DataSection, SourceSection, SplitSection
+from nas_llm.config import DataSection, OffTextSection, SourceSection, SplitSection
 from nas_llm.data._allocation import region_rows, share
-from nas_llm.data._sources import SELF, read_source
+from nas_llm.data._sources import by_kind, identity, own_kind, read_source, source_name
 from nas_llm.data._token_cache import content_hash
 from nas_llm.data._tokens import TokenArray, token_windows
 from nas_llm.data._window_set import WindowSet
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SPLITS = ("calibration", "fitness", "held_out")
-FINISH = "reconstruction"
+FINISH, OFF = "reconstruction", "off_text"
+_CUT = (*SPLITS, OFF)
 # What the finish must not see: it would be judged by text that it was fitted to.
-_JUDGES = ("fitness", "held_out")
+_JUDGES = ("fitness", "held_out", OFF)
 
 # A corpus is read no further than this many times what is taken from it: enough to spread over, and bounded.
 _READ_FACTOR = 64
@@ -39,12 +40,14 @@ class Splits:
         held_out: Scores the front.
         reconstruction: Finishes chosen subnets; None where calibration does. Shares no window with fitness and
             held-out, but may with calibration.
+        off_text: Scores the front on another kind of text; None where there is none. Shares no window with the others.
     """
 
     calibration: WindowSet
     fitness: WindowSet
     held_out: WindowSet
     reconstruction: WindowSet | None = None
+    off_text: WindowSet | None = None
 
     @property
     def finish(self) -> WindowSet:
@@ -58,7 +61,7 @@ class _Text:
 
     Attributes:
         name: One of its names.
-        documents: What calibration, fitness and held-out are cut from.
+        documents: What calibration, fitness, held-out and off-text are cut from.
         more: Further documents, which only the finish may take.
         demand: Windows that each split takes.
         available: Windows there are for each split.
@@ -68,7 +71,7 @@ class _Text:
     name: str
     documents: list[str]
     more: list[str] = field(default_factory=list)
-    demand: dict[str, int] = field(default_factory=lambda: dict.fromkeys((*SPLITS, FINISH), 0))
+    demand: dict[str, int] = field(default_factory=lambda: dict.fromkeys((*_CUT, FINISH), 0))
     available: dict[str, int] = field(default_factory=dict)
     windows: dict[str, TokenArray] = field(default_factory=dict)
 
@@ -76,11 +79,18 @@ class _Text:
 Quota = list[tuple[SourceSection, int]]
 
 
+class OwnTexts(Protocol):
+    """Writes the dense model's own text."""
+
+    def __call__(self, tokens: int, kind: str = "", /) -> list[str]:
+        """At least so many tokens of one kind, or of whatever comes to the model."""
+
+
 def build_splits(
     data: DataSection,
     *,
     tokenizer: PreTrainedTokenizerBase,
-    self_texts: Callable[[int], list[str]],
+    self_texts: OwnTexts,
     base_dir: Path,
     reconstruction: SplitSection | None = None,
 ) -> Splits:
@@ -97,7 +107,7 @@ def build_splits(
     Args:
         data: The ``[data]`` section.
         tokenizer: Tokenizer of the dense model.
-        self_texts: Given a number of tokens, at least that much text of the dense model's own; called at most twice.
+        self_texts: The dense model's own text; called at most twice a kind.
         base_dir: Folder that relative paths start from.
         reconstruction: The windows to finish with; None takes calibration's.
 
@@ -105,17 +115,19 @@ def build_splits(
         DataError: If a source cannot be read or is too short.
     """
     quotas = {split: _quota(getattr(data, split), data.window) for split in SPLITS}
+    if data.off_text.tokens >= data.window:
+        quotas[OFF] = _quota(data.off_text, data.window)
     if reconstruction is not None:
         quotas[FINISH] = _quota(reconstruction, data.window)
     documents, more = _read_all(data.window, quotas, self_texts=self_texts, base_dir=base_dir)
-    keys = {identity: content_hash(texts) for identity, texts in documents.items()}
+    keys = {section: content_hash(texts) for section, texts in documents.items()}
     texts: dict[str, _Text] = {}
     for split, quota in quotas.items():
         for section, count in quota:
-            identity = _identity(section)
-            text = texts.setdefault(keys[identity], _Text(section.source, documents[identity]))
+            known = identity(section)
+            text = texts.setdefault(keys[known], _Text(source_name(section), documents[known]))
             text.demand[split] += count
-            text.more = text.more or (more if section.source == SELF else [])
+            text.more = text.more or more.get(known, [])
     for text in texts.values():
         _cut(text, tokenizer=tokenizer, window=data.window)
 
@@ -124,7 +136,7 @@ def build_splits(
         parts: list[TokenArray] = []
         sources: list[dict[str, Any]] = []
         for section, count in quota:
-            key = keys[_identity(section)]
+            key = keys[identity(section)]
             text = texts[key]
             parts.append(text.windows[split][:count])
             text.windows[split] = text.windows[split][count:]
@@ -134,56 +146,53 @@ def build_splits(
     return Splits(**sets)
 
 
-def _quota(section: SplitSection, window: int) -> Quota:
-    counts = share(section.tokens // window, [source.weight for source in section.sources])
-    return list(zip(section.sources, counts, strict=True))
-
-
-def _identity(section: SourceSection) -> SourceSection:
-    """What decides the text of a source: all but its weight; of ``self`` only its name."""
-    if section.source == SELF:
-        return SourceSection(source=SELF)
-    return section.model_copy(update={"weight": 1.0})
+def _quota(section: SplitSection | OffTextSection, window: int) -> Quota:
+    sources = by_kind(section.sources)
+    counts = share(section.tokens // window, [source.weight for source in sources])
+    counted = zip(sources, counts, strict=True)
+    # Kinds of a mix that is too small for all of them are left out, sources that were named are not.
+    return [(source, count) for source, count in counted if count or source in section.sources]
 
 
 def _read_all(
-    window: int, quotas: dict[str, Quota], *, self_texts: Callable[[int], list[str]], base_dir: Path
-) -> tuple[dict[SourceSection, list[str]], list[str]]:
+    window: int, quotas: dict[str, Quota], *, self_texts: OwnTexts, base_dir: Path
+) -> tuple[dict[SourceSection, list[str]], dict[SourceSection, list[str]]]:
     """Every source's documents, and more of the dense model's own that only the finish may take.
 
     Files come first: their mistakes are found before the dense model starts to write.
     """
-    sections = dict.fromkeys(_identity(section) for quota in quotas.values() for section, _ in quota)
-    documents = {identity: read_source(identity, base_dir=base_dir) for identity in sections if identity.source != SELF}
-    own = SourceSection(source=SELF)
-    if own not in sections:
-        return documents, []
-    wanted = {
-        split: sum(count for section, count in quota if section.source == SELF) for split, quota in quotas.items()
-    }
-    # One window of margin: joining and cutting documents may lose part of one.
-    first = sum(wanted[split] for split in SPLITS)
-    documents[own] = self_texts((first + 1) * window) if first else []
-    if not wanted.get(FINISH):
-        return documents, []
-    last = sum(wanted[split] for split in _JUDGES) + wanted[FINISH]
-    if last <= first:
-        return documents, []
-    # A longer text may be another one altogether, e.g. where a shipped sample no longer suffices.
-    known = set(documents[own])
-    return documents, [text for text in self_texts((last + 1) * window) if text not in known]
+    sections = dict.fromkeys(identity(section) for quota in quotas.values() for section, _ in quota)
+    documents = {known: read_source(known, base_dir=base_dir) for known in sections if own_kind(known) is None}
+    more: dict[SourceSection, list[str]] = {}
+    for own in sections:
+        kind = own_kind(own)
+        if kind is None:
+            continue
+        wanted = {
+            split: sum(count for section, count in quota if identity(section) == own) for split, quota in quotas.items()
+        }
+        arguments = (kind,) if kind else ()
+        # One window of margin: joining and cutting documents may lose part of one.
+        first = sum(wanted.get(split, 0) for split in _CUT)
+        documents[own] = self_texts((first + 1) * window, *arguments) if first else []
+        last = sum(wanted.get(split, 0) for split in (*_JUDGES, FINISH))
+        if wanted.get(FINISH) and last > first:
+            # A longer text may be another one altogether, e.g. where a shipped sample no longer suffices.
+            known = set(documents[own])
+            more[own] = [text for text in self_texts((last + 1) * window, *arguments) if text not in known]
+    return documents, more
 
 
 def _cut(text: _Text, *, tokenizer: PreTrainedTokenizerBase, window: int) -> None:
     """Give every split its windows of one text."""
-    needed = sum(text.demand[split] for split in SPLITS)
+    needed = sum(text.demand[split] for split in _CUT)
     limit = needed * window * _READ_FACTOR
     windows = token_windows(tokenizer, text.documents, window=window, max_tokens=limit)
     if len(windows) < needed:
-        raise _too_short(text, len(windows), needed, SPLITS, window)
-    regions = region_rows(len(windows), [text.demand[split] for split in SPLITS])
-    rows = dict(zip(SPLITS, regions, strict=True))
-    for split in SPLITS:
+        raise _too_short(text, len(windows), needed, _CUT, window)
+    regions = region_rows(len(windows), [text.demand[split] for split in _CUT])
+    rows = dict(zip(_CUT, regions, strict=True))
+    for split in _CUT:
         text.windows[split], text.available[split] = windows[rows[split]], len(windows)
 
     wanted = text.demand[FINISH]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,24 @@ class WindowSet:
     def digest(self) -> str:
         """32 hex digits that identify shape and tokens, whatever their name and provenance."""
         return self._digest
+
+    @property
+    def kinds(self) -> dict[str, range]:
+        """Windows of each kind of text, as far as the sources say how many they have: names to places."""
+        found: dict[str, range] = {}
+        begin = 0
+        for source in self.sources:
+            end = begin + int(source.get("windows", 0))
+            if end > begin:
+                name = str(source.get("source", "text"))
+                name = f"{name} ({source['kind']})" if source.get("kind") else Path(name).name
+                number = 2
+                base = name
+                while name in found:
+                    name, number = f"{base} {number}", number + 1
+                found[name] = range(begin, end)
+            begin = end
+        return found
 
     def describe(self) -> dict[str, Any]:
         """Plain-data form, for JSON: what was measured on, without the tokens themselves."""

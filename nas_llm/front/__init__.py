@@ -3,18 +3,21 @@
 from nas_llm.front._front import Front
 from nas_llm.front._genomes import load_genome, read_genomes
 from nas_llm.front._json import FRONT_FILE
-from nas_llm.front._point import FrontPoint
+from nas_llm.front._point import FrontPoint, UniformBaseline
 from nas_llm.front._select import select_points
+from nas_llm.front._texts_table import texts_table
 from nas_llm.front._thin import knee, non_dominated, thin_front
 
 __all__ = [
     "FRONT_FILE",
     "Front",
     "FrontPoint",
+    "UniformBaseline",
     "knee",
     "load_genome",
     "non_dominated",
     "read_genomes",
     "select_points",
+    "texts_table",
     "thin_front",
 ]

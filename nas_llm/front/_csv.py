@@ -43,6 +43,8 @@ def _row(point: FrontPoint, quality: str) -> dict[str, object]:
         f"search_{quality}": point.objectives[quality],
         "fitness_perplexity": point.fitness_perplexity,
         "held_out_perplexity": point.held_out_perplexity,
+        **{f"perplexity_{kind}": value for kind, value in point.texts.items()},
+        "uniform_held_out_perplexity": None if point.uniform is None else point.uniform.held_out_perplexity,
         **{name: getattr(point.cost, name) for name in COST_NAMES},
     }
     shape = {unit: " ".join(str(layer[unit]) for layer in point.layers) for unit in point.layers[0]}

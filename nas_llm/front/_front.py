@@ -11,6 +11,7 @@ from nas_llm.front._csv import write_front_csv
 from nas_llm.front._json import front_fields, front_text
 from nas_llm.front._point import FrontPoint
 from nas_llm.front._select import select_points
+from nas_llm.front._warnings import front_warnings
 from nas_llm.space import Objective, is_quality, objective, plain_cost, the_quality
 
 
@@ -22,7 +23,7 @@ class Front:
         problem: Name of the problem.
         seed: Seed of the search.
         model: ``source`` and ``revision`` of the dense model.
-        data: ``calibration``, ``fitness`` and ``held_out`` to the description of their windows.
+        data: ``calibration``, ``fitness``, ``held_out`` and ``off_text`` to the description of their windows.
         objectives: Names of the objectives, the measured one among them.
         weights: Weights that candidates were evaluated with, ``inherited`` or ``reconstructed``.
         hypervolume: Normalised hypervolume of all evaluated genomes, in [0, 1].
@@ -62,6 +63,19 @@ class Front:
     def optional_costs(self) -> tuple[Objective, ...]:
         """Records of the costs that not every front has: predicted latency and costs of one's own."""
         return tuple(self.record(name) for name in self.dense.cost.optional)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a person should know before believing the points; see :func:`front_warnings`."""
+        return front_warnings(self)
+
+    def times_dense(self, point: FrontPoint) -> Mapping[str, float]:
+        """Perplexity of a point over the dense model's, of every kind of text.
+
+        Args:
+            point: A point of the front.
+        """
+        return {kind: value / self.dense.texts[kind] for kind, value in point.texts.items() if kind in self.dense.texts}
 
     def record(self, name: str) -> Objective:
         """What is known of an objective or cost.

@@ -10,7 +10,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from nas_llm.errors import NasLlmError, RunError
-from nas_llm.front._point import FrontPoint
+from nas_llm.front._point import FrontPoint, UniformBaseline
 from nas_llm.space import Cost, Genome, the_quality
 
 FRONT_FILE = "front.json"
@@ -99,6 +99,8 @@ def _point_to_data(point: FrontPoint) -> dict[str, Any]:
         "cost": {name: value for name, value in asdict(point.cost).items() if name != "further" or value},
         "fitness_perplexity": point.fitness_perplexity,
         "held_out_perplexity": point.held_out_perplexity,
+        **({"texts": dict(point.texts)} if point.texts else {}),
+        **({} if point.uniform is None else {"uniform": asdict(point.uniform)}),
         "layers": [dict(layer) for layer in point.layers],
         "knee": point.knee,
         "generation": point.generation,
@@ -124,6 +126,8 @@ def _point_from_data(data: Any, place: str) -> FrontPoint:
         cost=_cost(data["cost"], f"{place}cost."),
         fitness_perplexity=data["fitness_perplexity"],
         held_out_perplexity=data["held_out_perplexity"],
+        texts=_texts(data.get("texts", {}), f"{place}texts"),
+        uniform=_uniform(data.get("uniform"), f"{place}uniform"),
         generation=data["generation"],
         knee=data["knee"],
     )
@@ -140,6 +144,22 @@ def _cost(data: dict[str, Any], place: str) -> Cost:
     further = data.get("further", {})
     _check(further, dict.fromkeys(further, _NUMBER), f"{place}further.")
     return Cost(**data)
+
+
+def _texts(data: Any, place: str) -> dict[str, float]:
+    _check({place: data}, {place: dict}, "")
+    _check(data, dict.fromkeys(data, _NUMBER), f"{place}.")
+    return dict(data)
+
+
+def _uniform(data: Any, place: str) -> UniformBaseline | None:
+    if data is None:
+        return None
+    _check({place: data}, {place: dict}, "")
+    numbers = dict.fromkeys(("inheriting_ratio", "quality", "held_out_perplexity"), _NUMBER)
+    _check(data, {"allocation": str, **numbers, "texts": dict}, f"{place}.")
+    texts = _texts(data["texts"], f"{place}.texts")
+    return UniformBaseline(allocation=data["allocation"], **{name: data[name] for name in numbers}, texts=texts)
 
 
 def _labels(data: Any) -> dict[str, Any]:

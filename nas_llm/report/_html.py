@@ -13,6 +13,7 @@ from plotly.offline import get_plotlyjs
 
 from nas_llm import display
 from nas_llm.files import write_atomic
+from nas_llm.front import texts_table
 from nas_llm.report._figures import convergence_figure, front_figure
 from nas_llm.report._history_row import HistoryRow
 from nas_llm.report._page import PAGE
@@ -49,6 +50,7 @@ def write_report(path: Path, front: Front, history_rows: Sequence[HistoryRow]) -
         "texts": _texts(front),
         "cost_columns": "".join(f'<th scope="col">{_head(record)}</th>' for record in front.optional_costs),
         "points": _points(front),
+        "believed": _believed(front),
         "commands": escape(_commands(path.parent, front)),
         "plotly": get_plotlyjs(),
     }
@@ -99,6 +101,7 @@ def _facts(front: Front) -> str:
 
 def _texts(front: Front) -> str:
     uses = {"calibration": "scores and reconstruction", "fitness": "the search", "held_out": "re-scoring only"}
+    uses["off_text"] = "re-scoring only, another kind of text"
     rows = []
     for name, windows in front.data.items():
         digest = str(windows.get("digest", ""))
@@ -125,6 +128,24 @@ def _points(front: Front) -> str:
         )
         rows.append(_row(cells, "dense" if point is front.dense else "knee" if point.knee else ""))
     return "".join(rows)
+
+
+def _believed(front: Front) -> str:
+    """Times dense by kind of text, and the best uniform model beside each point; nothing if it is not known."""
+    heads, rows = texts_table(front, front.points)
+    if not rows:
+        return ""
+    columns = "".join(f'<th scope="col">{escape(head[:1].upper() + head[1:])}</th>' for head in heads)
+    warnings = "".join(f"<li>{escape(warning[:1].upper() + warning[1:])}</li>" for warning in front.warnings)
+    return (
+        '<h2 id="believed">Times dense on each kind of text</h2>\n'
+        '<p class="note">Uniform: the best model of the same size that keeps the same share of every layer. Worth: how '
+        "much less perplexity the point has, on held-out text and on the kind of text where that is least.</p>\n"
+        + (f"<ul>{warnings}</ul>\n" if warnings else "")
+        + f'<div class="scroll"><table><thead><tr><th scope="col">Point</th>{columns}</tr></thead>\n<tbody>\n'
+        + "".join(_row(row) for row in rows)
+        + "</tbody></table></div>\n"
+    )
 
 
 def _head(record: Objective) -> str:

@@ -58,6 +58,7 @@ pre { background: var(--shade); border: 1px solid var(--line); border-radius: 6p
 </table>
 </div>
 
+<!--believed-->
 <h2>Take a point out</h2>
 <pre><code><!--commands--></code></pre>
 

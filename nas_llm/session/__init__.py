@@ -1,6 +1,5 @@
 """What a search needs, loaded: model, text, scores, space, workers; and the session that scripts work with."""
 
-from nas_llm.session._build_front import build_front
 from nas_llm.session._cost_model import problem_costs
 from nas_llm.session._latency import check_same_device, run_latency, write_latency
 from nas_llm.session._prepare import prepare
@@ -12,6 +11,7 @@ from nas_llm.session._scores import scores_of_run
 from nas_llm.session._self_texts import self_texts
 from nas_llm.session._session import Session
 from nas_llm.session._workers import with_workers
+from nas_llm.session.front import build_front
 from nas_llm.session.subnets import ExportedSubnet, FinishedSubnet, SubnetMeasure, subnet_provenance
 
 __all__ = [

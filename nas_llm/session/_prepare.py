@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nas_llm.calibration import calibrate
-from nas_llm.config import Problem, load_plugins
+from nas_llm.config import OffTextSection, Problem, load_plugins
 from nas_llm.data import build_splits
 from nas_llm.errors import Interrupted
-from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted
+from nas_llm.events import EventHandler, Notice, StageAdvanced, StageFinished, StageStarted
 from nas_llm.models import family_use, load_model, resolve_device, resolve_dtype
 from nas_llm.session._cost_model import problem_costs
 from nas_llm.session._latency import measured_latency
@@ -83,18 +83,24 @@ def prepare(
         cost_model = problem_costs(problem, architecture, base_dir=base_dir, latency=table)
 
     on_event(StageStarted("data"))
+    data = problem.data
+    if dense.files is not None and all(source.own for source in data.off_text.sources):
+        on_event(
+            Notice("a model that stays on disk writes no text of another kind to judge by; name data.off_text.sources")
+        )
+        data = data.model_copy(update={"off_text": OffTextSection(tokens=0)})
     splits = build_splits(
-        problem.data,
+        data,
         tokenizer=dense.tokenizer,
-        self_texts=lambda tokens: self_texts(
-            dense, tokens, settings=problem.data.self_sample, device=device, on_event=on_event
+        self_texts=lambda tokens, kind="": self_texts(
+            dense, tokens, kind, settings=data.self_sample, device=device, on_event=on_event
         ),
         base_dir=base_dir,
         reconstruction=problem.reconstruction_split,
     )
     sizes = ", ".join(
         f"{windows.name.replace('_', '-')} {windows.num_tokens:,}"
-        for windows in (splits.calibration, splits.fitness, splits.held_out, splits.reconstruction)
+        for windows in (splits.calibration, splits.fitness, splits.held_out, splits.off_text, splits.reconstruction)
         if windows is not None
     )
     on_event(StageFinished("data", f"{sizes} tokens"))

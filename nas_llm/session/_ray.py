@@ -10,6 +10,9 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from nas_llm.errors import ConfigError, NasLlmError, RunError, first_line
 from nas_llm.search.engine import OnResult, RacingEvaluator
 from nas_llm.space import Genome
@@ -54,6 +57,12 @@ class _Actor:
         arguments: dict[str, Any] = {} if bars is None else {"bars": bars}
         self._evaluator(key, build).evaluate([Genome.from_bytes(g) for g in genomes], on_result=keep, **arguments)
         return results
+
+    def window_losses(self, key: str, build: Callable[[Host], Any], genomes: list[bytes]) -> npt.NDArray[np.float64]:
+        """``genomes x windows`` losses."""
+        evaluator: Any = self._evaluator(key, build)
+        found: npt.NDArray[np.float64] = evaluator.window_losses([Genome.from_bytes(g) for g in genomes])
+        return found
 
     def _evaluator(self, key: str, build: Callable[[Host], RacingEvaluator]) -> RacingEvaluator:
         if key not in self._evaluators:
@@ -233,12 +242,7 @@ class RayEvaluator:
     ) -> list[float]:
         """Evaluate genomes; those with equal first blocks go to the same actor."""
         values = [0.0] * len(genomes)
-        order = sorted(
-            range(len(genomes)), key=lambda i: [genomes[i].layer_key(n) for n in range(genomes[i].num_layers)]
-        )
-        # Several portions an actor: results come in regularly, and a slow one does not keep the others waiting.
-        size = max(1, len(order) // (4 * self._pool.workers))
-        portions = [order[first : first + size] for first in range(0, len(order), size)]
+        portions = self._portions(genomes)
 
         def on_done(place: int, results: list[tuple[int, float, float, float]]) -> None:
             for index, value, seconds, fidelity in results:
@@ -258,6 +262,29 @@ class RayEvaluator:
         ]
         self._pool.map("evaluate", calls, on_done)
         return values
+
+    def window_losses(
+        self, genomes: Sequence[Genome], *, on_done: Callable[[], None] = lambda: None
+    ) -> npt.NDArray[np.float64]:
+        """``genomes x windows`` mean token losses; see :class:`nas_llm.subnet.PopulationEvaluator`."""
+        portions = self._portions(genomes)
+
+        def told(place: int, result: Any) -> None:
+            for _ in portions[place]:
+                on_done()
+
+        calls = [(self._key, self._build, [genomes[i].to_bytes() for i in portion]) for portion in portions]
+        found = np.concatenate(self._pool.map("window_losses", calls, told))
+        return found[np.argsort(np.concatenate(portions))]
+
+    def _portions(self, genomes: Sequence[Genome]) -> list[list[int]]:
+        """Places of genomes that go to an actor together."""
+        order = sorted(
+            range(len(genomes)), key=lambda i: [genomes[i].layer_key(n) for n in range(genomes[i].num_layers)]
+        )
+        # Several portions an actor: results come in regularly, and a slow one does not keep the others waiting.
+        size = max(1, len(order) // (4 * self._pool.workers))
+        return [order[first : first + size] for first in range(0, len(order), size)]
 
 
 def _import_ray() -> Any:

@@ -17,13 +17,20 @@ _MOST_TOKENS = 1 << 22
 
 
 def self_texts(
-    dense: DenseModel, tokens: int, *, settings: SelfSampleSection, device: torch.device, on_event: EventHandler
+    dense: DenseModel,
+    tokens: int,
+    kind: str = "",
+    *,
+    settings: SelfSampleSection,
+    device: torch.device,
+    on_event: EventHandler,
 ) -> list[str]:
     """The dense model's own text: the sample that ships with the package if it is long enough, else sampled now.
 
     Args:
         dense: The model.
         tokens: How much of it, at least.
+        kind: Of text, see source ``auto``; "" = whatever comes to the model.
         settings: How it is sampled.
         device: Where.
         on_event: Called with events of sampling.
@@ -31,23 +38,25 @@ def self_texts(
     Raises:
         DataError: If it would have to be sampled by a model that stays on disk, or is more than 4,194,304 tokens.
     """
-    shipped = packaged_sample(dense.sample) if dense.sample else None
+    shipped = packaged_sample(dense.sample, kind) if dense.sample else None
     if shipped is not None and settings == type(settings)():
         texts = read_texts(shipped)
         ids = dense.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
         if sum(map(len, ids)) >= tokens:
             return texts
+    source = "auto" if kind else "self"
     if tokens > _MOST_TOKENS:
         raise DataError(
-            f"{tokens:,} tokens of the model's own text (source self) are asked for, and no more than "
+            f"{tokens:,} tokens of the model's own text (source {source}) are asked for, and no more than "
             f"{_MOST_TOKENS:,} are sampled; take fewer tokens or --samples, or give a file or a hub dataset as source"
         )
     if dense.files is not None:
         raise DataError(
             f"model '{dense.source}' stays on disk (model.offload) and cannot write its own text; give data.*.sources "
-            f"other than self"
+            "other than auto and self"
         )
-    on_event(StageStarted("sampling", f"{tokens:,} tokens of the model's own text; kept for later runs", tokens))
+    what = f"the model's own text ({kind})" if kind else "the model's own text"
+    on_event(StageStarted("sampling", f"{tokens:,} tokens of {what}; kept for later runs", tokens))
     model = on_device(dense.model, device)
     try:
         texts = cached_self_texts(
@@ -57,6 +66,7 @@ def self_texts(
             settings=settings,
             min_tokens=tokens,
             cache_dir=cache_dir() / "self",
+            kind=kind,
             on_progress=lambda done: on_event(StageAdvanced("sampling", min(done, tokens))),
         )
     finally:

@@ -47,13 +47,13 @@ from nas_llm.search import (
     learn,
     normalised_hypervolume,
 )
-from nas_llm.session._build_front import build_front
 from nas_llm.session._latency import check_same_device, run_latency, write_latency
 from nas_llm.session._prepare import prepare
 from nas_llm.session._pymoo_problem import SessionCallback, SessionProblem
 from nas_llm.session._resources import Resources
 from nas_llm.session._scores import scores_of_run
 from nas_llm.session._workers import with_workers
+from nas_llm.session.front import build_front
 from nas_llm.session.subnets import ExportedSubnet, FinishedSubnet, check_form, export_subnet, finish_subnet
 from nas_llm.settings import ExportDefaults
 from nas_llm.space import CostConstraints, Evaluation, Genome

@@ -4,6 +4,9 @@ from nas_llm.settings._calibration import (
     CalibrationDefaults,
 )
 from nas_llm.settings._data import (
+    AUTO_KINDS,
+    OFF_KIND,
+    OffTextDefaults,
     SelfSampleDefaults,
     SourceDefaults,
 )
@@ -63,11 +66,13 @@ from nas_llm.settings._studies import (
 
 __all__ = [
     "ATTENTION_MODES",
+    "AUTO_KINDS",
     "CROSSOVER_NAMES",
     "FINISHING_KIND",
     "FINISHING_METHODS",
     "LEARNING_RATES",
     "MUTATION_NAMES",
+    "OFF_KIND",
     "SAMPLING_NAMES",
     "AdmmDefaults",
     "CalibrationDefaults",
@@ -84,6 +89,7 @@ __all__ = [
     "LatencyDefaults",
     "MaskDefaults",
     "ModelDefaults",
+    "OffTextDefaults",
     "PaperDefaults",
     "PosttrainDefaults",
     "PosttrainTextDefaults",

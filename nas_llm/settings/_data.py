@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+# Kinds of text of the source ``auto`` and their shares, and the kind that it leaves out, to be judged by.
+AUTO_KINDS: Mapping[str, float] = {"prose": 5, "questions": 2, "chat": 2, "code": 1, "lists": 1, "dialogue": 1}
+OFF_KIND = "letters"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,3 +25,10 @@ class SelfSampleDefaults:
     temperature: float = 1.0
     document_tokens: int = 512
     seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class OffTextDefaults:
+    """Of text of a kind that neither search nor finish see."""
+
+    tokens: int = 4096

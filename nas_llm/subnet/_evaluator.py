@@ -6,11 +6,13 @@ import copy
 import math
 import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -208,6 +210,32 @@ class PopulationEvaluator:
                         on_result(index, values[index], now - started, fidelity)
                     started = now
         return values
+
+    def window_losses(
+        self, genomes: Sequence[Genome], *, on_done: Callable[[], None] = lambda: None
+    ) -> npt.NDArray[np.float64]:
+        """Losses window by window, whose mean is what :meth:`evaluate` tells of; racing has no say.
+
+        Args:
+            genomes: The population; any order.
+            on_done: Called after each genome.
+
+        Returns:
+            ``genomes x windows`` mean token losses.
+
+        Raises:
+            ModelError: If the dense model's files were changed and its weights with them.
+        """
+        found = np.full((len(genomes), self._count), np.nan)
+        with torch.inference_mode(), fast_float32(self._device):
+            if self._metric.against_dense and self._reference is None:
+                self._reference = self._dense_distribution()
+            with closing(self._losses(genomes, None)) as evaluated:
+                for index, losses, _ in evaluated:
+                    self._check_files()
+                    found[index] = losses.mean(1).numpy()
+                    on_done()
+        return found
 
     def _losses(
         self, genomes: Sequence[Genome], bars: Sequence[float] | None

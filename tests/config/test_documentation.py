@@ -14,6 +14,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "problems.md"
 HEADINGS = {
     "": "## Top level",
     "data.fitness": "`[data.calibration]`, `[data.fitness]`",
+    "data.off_text": "`[data.off_text]` is text",
     "data.fitness.sources": "Each entry of `sources`",
 }
 
@@ -42,7 +43,7 @@ def table_below(heading: str) -> dict[str, str]:
 
 
 # The splits share one table, and all sources another.
-SHARED = ("data.calibration", "data.held_out", "reconstruction.sources")
+SHARED = ("data.calibration", "data.held_out", "data.off_text.sources", "reconstruction.sources")
 SECTIONS = {path: model for path, model in sections(Problem) if not path.startswith(SHARED)}
 
 

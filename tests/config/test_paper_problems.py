@@ -86,7 +86,7 @@ def test_the_schedule_and_the_text_are_the_papers() -> None:
     assert problem.data.calibration.tokens == 128 * 2048
     assert {source.source for source in problem.data.fitness.sources} == {"Salesforce/wikitext"}
     rehearsal = load_problem("paper/smollm2-135m-r80").problem
-    assert {source.source for source in rehearsal.data.fitness.sources} == {"self"}
+    assert {source.source for source in rehearsal.data.fitness.sources} == {"auto"}
     assert rehearsal.space.attn_ratio == problem.space.attn_ratio
     assert rehearsal.space.mlp_ratio == problem.space.mlp_ratio
     assert rehearsal.search.evaluations < problem.search.evaluations

@@ -12,10 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from nas_llm.config import DataSection, SplitSection
+from nas_llm.config import DataSection, OffTextSection, SourceSection, SplitSection
 from nas_llm.data import Splits, build_splits, token_windows
 from nas_llm.data._allocation import region_rows, share
 from nas_llm.errors import DataError
+from nas_llm.settings import AUTO_KINDS, OFF_KIND
 
 Prose = Callable[..., str]
 SPLITS = ("calibration", "fitness", "held_out")
@@ -23,11 +24,12 @@ SPLITS = ("calibration", "fitness", "held_out")
 
 def _section(window: int = 8, **splits: tuple[int, list[dict[str, Any]]]) -> DataSection:
     return DataSection.model_validate(
-        {"window": window} | {name: {"tokens": n, "sources": sources} for name, (n, sources) in splits.items()}
+        {"window": window, "off_text": {"tokens": 0}}
+        | {name: {"tokens": n, "sources": sources} for name, (n, sources) in splits.items()}
     )
 
 
-def _no_self(tokens: int) -> list[str]:
+def _no_self(tokens: int, kind: str = "") -> list[str]:
     raise AssertionError(f"nothing asks for {tokens} tokens of self")
 
 
@@ -161,7 +163,7 @@ def test_a_sample_that_is_exchanged_for_a_longer_one_gives_no_document_twice(
         asked.append(tokens)
         return short if tokens <= 31 * 8 else long
 
-    own = SplitSection.model_validate({"tokens": 1200})
+    own = SplitSection.model_validate({"tokens": 1200, "sources": [{"source": "self"}]})
     splits = build_splits(data, tokenizer=tokenizer, self_texts=self_texts, base_dir=tmp_path, reconstruction=own)
     assert asked == [31 * 8, (10 + 10 + 150 + 1) * 8]
     rows = _rows(splits)[10:] + [tuple(row) for row in splits.finish.tokens.tolist()]
@@ -282,3 +284,76 @@ def test_messages(corpus: Path, prose: Prose, tokenizer: PreTrainedTokenizerFast
         build("./b.json")
     with pytest.raises(DataError, match=r"aa\.txt does not exist; did you mean 'a\.txt'\?"):
         build("aa.txt")
+
+
+def _written(asked: dict[str, list[int]]) -> Callable[..., list[str]]:
+    """A model that writes other text of every kind."""
+
+    def self_texts(tokens: int, kind: str = "") -> list[str]:
+        asked.setdefault(kind, []).append(tokens)
+        start = 100_000 * (1 + [*AUTO_KINDS, OFF_KIND].index(kind))
+        return [" ".join(f"w{number}" for number in range(start, start + 4 * tokens))]
+
+    return self_texts
+
+
+def test_auto_is_a_mix_of_kinds_and_leaves_one_to_judge_by(
+    prose: Prose, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    data = DataSection.model_validate(
+        {"window": 8, "calibration": {"tokens": 960}, "fitness": {"tokens": 96}, "held_out": {"tokens": 480}}
+        | {"off_text": {"tokens": 64}}
+    )
+    asked: dict[str, list[int]] = {}
+    splits = build_splits(data, tokenizer=tokenizer, self_texts=_written(asked), base_dir=tmp_path)
+    assert set(asked) == {*AUTO_KINDS, OFF_KIND}
+    found = {name: len(places) for name, places in splits.calibration.kinds.items()}
+    assert found == {f"auto ({kind})": 10 * part for kind, part in AUTO_KINDS.items()}
+    assert splits.off_text is not None
+    assert {name: len(places) for name, places in splits.off_text.kinds.items()} == {f"auto ({OFF_KIND})": 8}
+    sets = [splits.calibration, splits.fitness, splits.held_out, splits.off_text]
+    rows = [tuple(row) for windows in sets for row in windows.tokens.tolist()]
+    assert len(set(rows)) == len(rows)
+    # Every kind's windows are where the description says.
+    for windows in sets:
+        assert [place for places in windows.kinds.values() for place in places] == list(range(len(windows.tokens)))
+
+
+def test_a_small_mix_has_the_largest_kinds_and_what_is_named_beside_it(
+    prose: Prose, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    (tmp_path / "own.txt").write_text(prose(2000), encoding="utf-8")
+    sources = [{"source": "own.txt", "weight": 2}, {"source": "auto", "weight": 1}]
+    data = _section(calibration=(240, sources), fitness=(24, sources), held_out=(240, sources))
+    splits = build_splits(data, tokenizer=tokenizer, self_texts=_written({}), base_dir=tmp_path)
+    assert splits.off_text is None
+    assert {name: len(places) for name, places in splits.fitness.kinds.items()} == {"own.txt": 2, "auto (prose)": 1}
+    assert len(splits.calibration.kinds["own.txt"]) == 20
+
+
+def test_text_of_another_kind_moves_no_other_window(
+    prose: Prose, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    (tmp_path / "own.txt").write_text(prose(2000), encoding="utf-8")
+    data = _section(**{name: (80, [{"source": "own.txt"}]) for name in SPLITS})
+    before = build_splits(data, tokenizer=tokenizer, self_texts=_written({}), base_dir=tmp_path)
+    judged = data.model_copy(update={"off_text": OffTextSection(tokens=64)})
+    own = SplitSection.model_validate({"tokens": 400, "sources": [{"source": "auto", "kind": OFF_KIND}]})
+    after = build_splits(judged, tokenizer=tokenizer, self_texts=_written({}), base_dir=tmp_path, reconstruction=own)
+    assert [getattr(after, name).digest() for name in SPLITS] == [getattr(before, name).digest() for name in SPLITS]
+    assert after.off_text is not None
+    seen = {tuple(row) for row in after.finish.tokens.tolist()}
+    assert not seen & {tuple(row) for row in after.off_text.tokens.tolist()}
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"source": "self", "kind": "code"}, 'kind is for source = "auto"'),
+        ({"source": "auto", "kind": "poems"}, "prose"),
+        ({"source": "auto", "template": "{a}"}, "a template needs columns"),
+    ],
+)
+def test_kinds_that_are_none_are_refused(section: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SourceSection.model_validate(section)

@@ -117,7 +117,9 @@ def test_prose_and_questions_are_mixed_by_weight(tmp_path: Path, tokenizer: Any,
         {"source": write(tmp_path, rows, "jsonl"), "template": "Question: {q}\nAnswer: {a}"},
     ]
     split = {"tokens": 8 * 16, "sources": sources}
-    data = DataSection.model_validate({"window": 16, "calibration": split, "fitness": split, "held_out": split})
+    data = DataSection.model_validate(
+        {"off_text": {"tokens": 0}, "window": 16, "calibration": split, "fitness": split, "held_out": split}
+    )
     splits = build_splits(data, tokenizer=tokenizer, self_texts=lambda tokens: [], base_dir=tmp_path)
     decoded = [tokenizer.decode(window) for window in splits.fitness.tokens]
     assert len(decoded) == 8

@@ -120,7 +120,9 @@ def test_halves_of_surrogate_pairs_become_the_replacement_character(
     long = tmp_path / "long.jsonl"
     long.write_text((json.dumps({"text": HALF}) + "\n") * 60)
     section = {"tokens": 32, "sources": [{"source": "long.jsonl"}]}
-    data = DataSection.model_validate({"window": 8, "calibration": section, "fitness": section, "held_out": section})
+    data = DataSection.model_validate(
+        {"off_text": {"tokens": 0}, "window": 8, "calibration": section, "fitness": section, "held_out": section}
+    )
     splits = build_splits(data, tokenizer=tokenizer, self_texts=lambda tokens: [], base_dir=tmp_path)
     assert splits.fitness.num_tokens == 32
     assert perplexity_windows(long, tokenizer=tokenizer, window=8).num_tokens

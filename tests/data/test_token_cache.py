@@ -89,7 +89,9 @@ def test_a_damaged_cache_or_none_changes_nothing(
 def test_splits_are_the_same_from_the_cache(counting: PreTrainedTokenizerFast, prose: Prose, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(prose(4000), encoding="utf-8")
     section = {"tokens": 64, "sources": [{"source": "a.txt"}]}
-    data = DataSection.model_validate({"window": 8, "calibration": section, "fitness": section, "held_out": section})
+    data = DataSection.model_validate(
+        {"off_text": {"tokens": 0}, "window": 8, "calibration": section, "fitness": section, "held_out": section}
+    )
 
     def digests() -> list[str]:
         splits = build_splits(data, tokenizer=counting, self_texts=lambda tokens: [], base_dir=tmp_path)

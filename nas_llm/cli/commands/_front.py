@@ -39,7 +39,7 @@ def front(
       nas-llm front runs/demo --point knee --point p03
       nas-llm front runs/demo --csv front.csv
     """
-    from nas_llm.cli.terminal import front_table
+    from nas_llm.cli.terminal import belief_table, front_table
     from nas_llm.runs import find_run, open_front
 
     limits = {"max_macs": parse_count(max_macs, "--max-macs"), "max_params": parse_count(max_params, "--max-params")}
@@ -47,6 +47,11 @@ def front(
     points = found.select(point or ["all"], **limits, min_ratio=min_ratio, max_ratio=max_ratio)
     console = output()
     console.print(front_table(found, points))
+    believed = belief_table(found, points)
+    if believed is not None:
+        console.print(believed)
+    for warning in found.warnings:
+        console.print(f"note: {warning}", markup=False, highlight=False)
     if csv is not None:
         found.to_csv(csv, force=force)
         line(console, f"written: {csv}")

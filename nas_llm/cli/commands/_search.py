@@ -148,11 +148,14 @@ def _mirror(loaded: LoadedProblem, directory: Path, study: str | None, on_event:
 
 
 def _show(summary: RunSummary) -> None:
-    from nas_llm.cli.terminal import front_table
+    from nas_llm.cli.terminal import belief_table, front_table
 
     console = output()
     if summary.front is not None:
         console.print(front_table(summary.front, summary.front.points))
+        believed = belief_table(summary.front, summary.front.points)
+        if believed is not None:
+            console.print(believed)
     line(console, f"{summary.evaluations} evaluations, {display.duration(summary.seconds)}")
     line(console, f"run directory: {summary.run_dir}")
     if summary.report is not None:

@@ -28,7 +28,14 @@ if TYPE_CHECKING:
     from nas_llm.cli.terminal._check_table import check_notes, check_table
     from nas_llm.cli.terminal._progress import progress
     from nas_llm.cli.terminal._reconstruction_tables import reconstruction_table, residual_table
-    from nas_llm.cli.terminal._tables import export_table, front_table, model_table, servable_table, study_table
+    from nas_llm.cli.terminal._tables import (
+        belief_table,
+        export_table,
+        front_table,
+        model_table,
+        servable_table,
+        study_table,
+    )
 
 __all__ = [
     "INTERRUPTED",
@@ -44,6 +51,7 @@ __all__ = [
     "RunArgument",
     "SamplesOption",
     "StopOnInterrupt",
+    "belief_table",
     "check_notes",
     "check_table",
     "export_table",
@@ -81,7 +89,7 @@ def __getattr__(name: str) -> Any:
         from nas_llm.cli.terminal import _reconstruction_tables
 
         return getattr(_reconstruction_tables, name)
-    if name in ("export_table", "front_table", "model_table", "servable_table", "study_table"):
+    if name in ("belief_table", "export_table", "front_table", "model_table", "servable_table", "study_table"):
         from nas_llm.cli.terminal import _tables
 
         return getattr(_tables, name)

@@ -54,6 +54,23 @@ def front_table(front: Front, points: Sequence[FrontPoint]) -> Table:
     return table
 
 
+def belief_table(front: Front, points: Sequence[FrontPoint]) -> Table | None:
+    """Times dense of some points on every kind of text, beside the best uniform model; None if it is not known."""
+    from nas_llm.front import texts_table
+
+    heads, rows = texts_table(front, points)
+    if not rows:
+        return None
+    table = plain_table("times dense", *(escape(head) for head in heads))
+    for row in rows:
+        table.add_row(*map(escape, row))
+    table.caption = (
+        "uniform: the best model of the same size that keeps the same share of every layer; worth: how much less "
+        "perplexity the point has, on held-out text and on the kind where that is least"
+    )
+    return table
+
+
 def export_table(front: Front, records: Sequence[ExportRecord]) -> Table:
     """The dense model and what was exported, as measured."""
     table = plain_table("point", "ratio", "MACs/token", "params", "fitness ppl", "held-out ppl", "format", "weights")

@@ -7,16 +7,23 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nas_llm.cache import keep_file
 from nas_llm.config import SelfSampleSection
 from nas_llm.data._tokens import end_of_text_id
+from nas_llm.data.self_text._prompts import PROMPTS_VERSION, openings
+from nas_llm.data.self_text._repetition import new_texts
 from nas_llm.data.self_text._sample import BATCH_SIZE, sample_batches
 from nas_llm.errors import DataError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+# Documents of a kind that are sampled side by side: a kind is asked for little at a time.
+KIND_BATCH = 16
+# Of the first token behind an opening: the same opening goes on in several ways.
+_FIRST_TEMPERATURE = 1.5
 
 _LOG = logging.getLogger(__name__)
 
@@ -29,9 +36,12 @@ def cached_self_texts(
     settings: SelfSampleSection,
     min_tokens: int,
     cache_dir: Path,
+    kind: str = "",
     on_progress: Callable[[int], None] | None = None,
 ) -> list[str]:
     """The first documents the model writes that hold ``min_tokens``, sampled at most once.
+
+    Of a kind of text, documents that say again what came before them are left out.
 
     What is returned depends on the arguments alone, not on what the cache held: a cache that is too short grows, one
     that is longer is read as far as needed.
@@ -43,16 +53,22 @@ def cached_self_texts(
         settings: How to sample.
         min_tokens: Tokens the documents hold together when they are tokenised again and joined.
         cache_dir: Folder of the cache; made if missing.
+        kind: What it writes: a kind of the source ``auto``, or ``letters``; "" = whatever comes to it.
         on_progress: Told the number of tokens drawn in this call, after every step.
 
     Raises:
         DataError: If the model writes nothing, or the cache file is damaged or cannot be written.
     """
-    path = cache_dir / f"{_cache_key(identity, settings)}.jsonl"
+    path = cache_dir / f"{_cache_key(identity, settings, kind)}.jsonl"
     batches = _read(path)
-    taken = shortest_prefix(tokenizer, [text for batch in batches for text in batch], min_tokens)
-    if taken is not None:
-        return taken
+
+    def taken() -> list[str] | None:
+        texts = [text for batch in batches for text in batch]
+        return shortest_prefix(tokenizer, new_texts(texts) if kind else texts, min_tokens)
+
+    found = taken()
+    if found is not None:
+        return found
     _LOG.info("sampling the model's own text into %s", path)
     more = sample_batches(
         model,
@@ -62,12 +78,24 @@ def cached_self_texts(
         seed=settings.seed,
         first=len(batches),
         on_progress=on_progress,
+        **_asked(tokenizer, kind),
     )
-    while taken is None:
+    while found is None:
         batches.append([text for text, _ in next(more)])
         _write(path, batches)
-        taken = shortest_prefix(tokenizer, [text for batch in batches for text in batch], min_tokens)
-    return taken
+        found = taken()
+    return found
+
+
+def _asked(tokenizer: PreTrainedTokenizerBase, kind: str) -> dict[str, Any]:
+    """What the sampler is told of a kind."""
+    if not kind:
+        return {}
+    return {
+        "batch_size": KIND_BATCH,
+        "openings": lambda batch: openings(tokenizer, kind, batch * KIND_BATCH, KIND_BATCH),
+        "first_temperature": _FIRST_TEMPERATURE,
+    }
 
 
 def shortest_prefix(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], tokens: int) -> list[str] | None:
@@ -83,8 +111,10 @@ def shortest_prefix(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], to
     return None
 
 
-def _cache_key(identity: str, settings: SelfSampleSection) -> str:
-    described = {"identity": identity, "batch_size": BATCH_SIZE} | settings.model_dump()
+def _cache_key(identity: str, settings: SelfSampleSection, kind: str) -> str:
+    described: dict[str, Any] = {"identity": identity, "batch_size": BATCH_SIZE} | settings.model_dump()
+    if kind:
+        described |= {"kind": kind, "version": PROMPTS_VERSION, "batch_size": KIND_BATCH, "first": _FIRST_TEMPERATURE}
     return hashlib.blake2b(json.dumps(described, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 

@@ -1,8 +1,8 @@
-"""Text that the dense model writes itself: pure ancestral sampling (Williams et al., NAACL 2025)."""
+"""Text that the dense model writes itself: ancestral sampling (Williams et al., NAACL 2025), from nothing or on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from nas_llm.data._tokens import END_OF_TEXT
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 BATCH_SIZE = 64
+# Tokens over which the temperature falls behind an opening.
+COOLING_TOKENS = 16
 _SEED_STRIDE = 1_000_003
 
 
@@ -75,11 +77,17 @@ def sample_batches(
     batch_size: int = BATCH_SIZE,
     first: int = 0,
     on_progress: Callable[[int], None] | None = None,
+    openings: Callable[[int], list[str]] | None = None,
+    first_temperature: float | None = None,
 ) -> Iterator[list[tuple[str, int]]]:
     """Endless batches of ``(document, tokens drawn)``; batch b depends on nothing but ``seed`` and b.
 
     Args:
         first: Batch to begin with; the rest as in :func:`sample_documents`.
+        openings: What the documents of a batch begin with, ``batch_size`` texts; they are part of the documents, whose
+            special tokens stay. None = nothing.
+        first_temperature: Temperature of the first token behind an opening; it falls to ``temperature`` over the next
+            :data:`COOLING_TOKENS`. None = ``temperature``.
     """
     for name, value in (("temperature", temperature), ("document_tokens", document_tokens), ("batch_size", batch_size)):
         if value <= 0:
@@ -89,6 +97,11 @@ def sample_batches(
     drawn, batch = 0, first
     while True:
         rows: list[list[int]] = [[] for _ in range(batch_size)]
+        given = (
+            [tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"] for text in openings(batch)]
+            if openings
+            else None
+        )
         for alive, ids in _steps(
             model,
             start=start,
@@ -97,13 +110,15 @@ def sample_batches(
             temperature=temperature,
             limit=document_tokens,
             seed=seed * _SEED_STRIDE + batch,
+            openings=given or [],
+            first_temperature=temperature if first_temperature is None else first_temperature,
         ):
             for row, token in zip(alive, ids, strict=True):
                 rows[row].append(token)
             drawn += len(alive)
             if on_progress is not None:
                 on_progress(drawn)
-        texts = tokenizer.batch_decode(rows, skip_special_tokens=True)
+        texts = tokenizer.batch_decode(rows, skip_special_tokens=openings is None)
         written = [(text, len(row)) for text, row in zip(texts, rows, strict=True) if text.strip()]
         if not written:
             raise DataError(
@@ -115,7 +130,16 @@ def sample_batches(
 
 
 def _steps(
-    model: PreTrainedModel, *, start: int, stops: list[int], rows: int, temperature: float, limit: int, seed: int
+    model: PreTrainedModel,
+    *,
+    start: int,
+    stops: list[int],
+    rows: int,
+    temperature: float,
+    limit: int,
+    seed: int,
+    openings: Sequence[Sequence[int]] = (),
+    first_temperature: float = 1.0,
 ) -> Iterator[tuple[list[int], list[int]]]:
     """One batch, step by step: the rows still being written and the token each of them got (stop tokens left out)."""
     import torch
@@ -127,14 +151,28 @@ def _steps(
     ids = torch.full((rows, 1), start, dtype=torch.long, device=model.device)
     alive = torch.arange(rows, device=model.device)
     stop = torch.tensor(stops, dtype=torch.long, device=model.device)
+    lengths = torch.tensor([len(row) for row in openings], dtype=torch.long, device=model.device)
+    # Tokens of openings, -1 where the model goes on.
+    given = torch.full((rows, limit), -1, dtype=torch.long, device=model.device)
+    for row, tokens in enumerate(openings):
+        given[row, : len(tokens)] = torch.tensor(tokens[:limit], dtype=torch.long, device=model.device)
     was_training = model.training
     model.train(False)
     try:
-        for _ in range(limit):
+        for step in range(limit):
             with torch.inference_mode():
                 logits = model(input_ids=ids, past_key_values=cache, use_cache=True).logits[:, -1].float()
-                ids = torch.multinomial(torch.softmax(logits / temperature, dim=-1), 1, generator=generator)
-                going = (~torch.isin(ids[:, 0], stop)).nonzero()[:, 0]
+                if len(openings):
+                    cooled = ((step - lengths[alive]) / COOLING_TOKENS).clamp(0.0, 1.0)
+                    logits = logits / torch.lerp(
+                        torch.full_like(cooled, first_temperature), torch.full_like(cooled, temperature), cooled
+                    ).unsqueeze(1)
+                else:
+                    logits = logits / temperature
+                ids = torch.multinomial(torch.softmax(logits, dim=-1), 1, generator=generator)
+                forced = given[alive, step, None]
+                ids = torch.where(forced >= 0, forced, ids)
+                going = (~torch.isin(ids[:, 0], stop) | (forced[:, 0] >= 0)).nonzero()[:, 0]
                 if len(going) < len(ids):
                     # Finished rows leave the batch, so that short documents cost nothing.
                     ids, alive = ids[going], alive[going]

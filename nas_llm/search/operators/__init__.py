@@ -25,6 +25,7 @@ from nas_llm.search.operators._registry import (
 from nas_llm.search.operators._sampling import ImportanceSampling
 from nas_llm.search.operators._selection import AssortativeSelection
 from nas_llm.search.operators._sensitivity import Sensitivities, SensitivityModel
+from nas_llm.search.operators._uniform import uniform_genomes
 from nas_llm.search.operators.repair import GenomeRepair, TargetRepair
 
 __all__ = [
@@ -56,4 +57,5 @@ __all__ = [
     "register_crossover",
     "register_mutation",
     "register_sampling",
+    "uniform_genomes",
 ]

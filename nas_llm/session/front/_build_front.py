@@ -6,15 +6,20 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted, ignore
-from nas_llm.front import Front, FrontPoint, knee, thin_front
+from nas_llm.events import EventHandler, Notice, StageAdvanced, StageFinished, StageStarted, ignore
+from nas_llm.front import Front, FrontPoint, UniformBaseline, knee, thin_front
 from nas_llm.search import SearchResult, search_scale
 from nas_llm.session._prepared import Prepared
+from nas_llm.session.front._texts import TextScore, score_texts
+from nas_llm.session.front._uniform import Uniform, best_uniform
 from nas_llm.space import Evaluation, FloatArray, Genome, Objective, objective
 
 
 def build_front(prepared: Prepared, result: SearchResult, *, on_event: EventHandler = ignore) -> Front:
-    """Thin the front of a search and score its points, and the dense model, on windows the search never saw.
+    """Thin the front of a search and score its points on windows the search never saw.
+
+    Beside the points the dense model is scored, and beside each of them the best uniform model of its ratio, with
+    weights of the same kind.
 
     Args:
         prepared: The problem that was searched.
@@ -25,28 +30,42 @@ def build_front(prepared: Prepared, result: SearchResult, *, on_event: EventHand
     chosen = thin_front(_scaled(result.front, names, result.dense), problem.front.size)
     kept = [result.front[index] for index in chosen]
     thinned = f" of the front's {len(result.front)}" if len(kept) < len(result.front) else ""
-    subject = f"the dense model and {len(kept)}{thinned} points"
+    subject = f"the dense model, {len(kept)}{thinned} points and as many uniform models"
     # The cheapest last, as a person reads a front: from the dense end on.
     kept.sort(key=lambda evaluation: (-evaluation.cost.macs_per_token, -evaluation.cost.block_params))
     dense_genome = Genome.dense(prepared.dense.architecture, prepared.space.layout)
     genomes = [dense_genome, *(evaluation.genome for evaluation in kept)]
-    held_out = _score(prepared, genomes, "held_out", subject, on_event)
+    uniform = best_uniform(prepared, [evaluation.cost.inheriting_ratio for evaluation in kept], on_event)
+    everyone = list(dict.fromkeys([*genomes, *(found.genome for found in uniform if found is not None)]))
+    texts = dict(zip(everyone, score_texts(prepared, everyone, subject, on_event), strict=True))
     fitness = (
         [result.dense[problem.quality], *(evaluation.objectives[problem.quality] for evaluation in kept)]
         if objective(problem.quality).reported
-        else _score(prepared, genomes, "fitness", subject, on_event)
+        else _fitness(prepared, genomes, subject, on_event)
     )
     middle = knee(_scaled(kept, names, result.dense))
     points = tuple(
-        _point(f"p{index + 1:02d}", evaluation, fitness[index + 1], held_out[index + 1], index == middle)
-        for index, evaluation in enumerate(kept)
+        FrontPoint(
+            id=f"p{index + 1:02d}",
+            genome=evaluation.genome,
+            objectives=dict(evaluation.objectives),
+            cost=evaluation.cost,
+            fitness_perplexity=fitness[index + 1],
+            held_out_perplexity=texts[evaluation.genome].held_out,
+            texts=texts[evaluation.genome].kinds,
+            uniform=None if beside is None else _baseline(prepared, beside, texts[beside.genome]),
+            generation=evaluation.generation,
+            knee=index == middle,
+        )
+        for index, (evaluation, beside) in enumerate(zip(kept, uniform, strict=True))
     )
     splits = prepared.splits
-    return Front(
+    sets = (splits.calibration, splits.fitness, splits.held_out, *filter(None, [splits.off_text]))
+    front = Front(
         problem=problem.name,
         seed=problem.seed,
         model={"source": prepared.dense.source, "revision": prepared.dense.revision},
-        data={w.name: w.describe() for w in (splits.calibration, splits.fitness, splits.held_out)},
+        data={windows.name: windows.describe() for windows in sets},
         objectives=names,
         weights=problem.fitness.weights,
         hypervolume=result.hypervolume,
@@ -56,11 +75,25 @@ def build_front(prepared: Prepared, result: SearchResult, *, on_event: EventHand
             objectives=dict(result.dense),
             cost=prepared.cost_model.dense,
             fitness_perplexity=fitness[0],
-            held_out_perplexity=held_out[0],
+            held_out_perplexity=texts[dense_genome].held_out,
+            texts=texts[dense_genome].kinds,
             generation=0,
         ),
         points=points,
         labels={name: _label(objective(name)) for name in prepared.cost_model.dense.further},
+    )
+    for warning in front.warnings:
+        on_event(Notice(warning))
+    return front
+
+
+def _baseline(prepared: Prepared, found: Uniform, scores: TextScore) -> UniformBaseline:
+    return UniformBaseline(
+        allocation=found.allocation,
+        inheriting_ratio=prepared.cost_model(found.genome).inheriting_ratio,
+        quality=found.quality,
+        held_out_perplexity=scores.held_out,
+        texts=scores.kinds,
     )
 
 
@@ -68,12 +101,10 @@ def _label(record: Objective) -> dict[str, str]:
     return {"title": record.title, "unit": record.unit}
 
 
-def _score(
-    prepared: Prepared, genomes: Sequence[Genome], split: str, subject: str, on_event: EventHandler
-) -> list[float]:
-    windows = getattr(prepared.splits, split)
-    label = split.replace("_", "-")
-    on_event(StageStarted("front", f"{subject} on {windows.num_tokens:,} {label} tokens", len(genomes)))
+def _fitness(prepared: Prepared, genomes: Sequence[Genome], subject: str, on_event: EventHandler) -> list[float]:
+    """Perplexity on the fitness text, of a search for something else."""
+    windows = prepared.splits.fitness
+    on_event(StageStarted("front", f"{subject} on {windows.num_tokens:,} fitness tokens", len(genomes)))
     done = 0
 
     def on_result(index: int, value: float, seconds: float, fidelity: float = 1.0) -> None:
@@ -82,24 +113,10 @@ def _score(
         on_event(StageAdvanced("front", done))
 
     values = prepared.evaluator(windows, metric="perplexity").evaluate(genomes, on_result=on_result)
-    on_event(StageFinished("front", f"{label} perplexity"))
+    on_event(StageFinished("front", "fitness perplexity"))
     return values
 
 
 def _scaled(evaluations: Sequence[Evaluation], names: Sequence[str], dense: Mapping[str, float]) -> FloatArray:
     """Objectives as the search saw them: perplexity on a log scale, so that distances mean the same at both ends."""
     return np.stack([search_scale(evaluation.objectives, names, dense) for evaluation in evaluations])
-
-
-def _point(point_id: str, evaluation: Evaluation, fitness: float, held_out: float, is_knee: bool) -> FrontPoint:
-    objectives: Mapping[str, float] = evaluation.objectives
-    return FrontPoint(
-        id=point_id,
-        genome=evaluation.genome,
-        objectives=dict(objectives),
-        cost=evaluation.cost,
-        fitness_perplexity=fitness,
-        held_out_perplexity=held_out,
-        generation=evaluation.generation,
-        knee=is_knee,
-    )
