@@ -21,6 +21,7 @@ from nas_llm.events import (
     StageStarted,
 )
 from nas_llm.front import Front
+from nas_llm.statistics import Interval, WindowLosses
 from nas_llm.workflow import (
     ExportRecord,
     ExportRefused,
@@ -186,7 +187,17 @@ class FakeWorkflow:
     def evaluate_models(self, models: Sequence[str], **options: Any) -> list[ModelRow]:
         self.calls.append({"models": list(models)} | options)
         self.during_others()
-        text = TextScore(text="text.txt", perplexity=29.2, window=1024, windows=8, tokens=8192, digest="d" * 32)
+        text = TextScore(
+            text="text.txt",
+            perplexity=29.2,
+            interval=Interval(low=28.5, high=30.125),
+            window=1024,
+            windows=8,
+            available=12,
+            tokens=8192,
+            digest="d" * 32,
+            losses=WindowLosses(nll=(3452.0,) * 8, tokens=(1023,) * 8),
+        )
         rows = [
             ModelRow(
                 name=name,
