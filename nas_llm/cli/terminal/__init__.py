@@ -27,6 +27,7 @@ from nas_llm.cli.terminal._run_directory import prepare_run_directory
 
 if TYPE_CHECKING:
     from nas_llm.cli.terminal._check_table import check_notes, check_table
+    from nas_llm.cli.terminal._comparison_table import comparison_notes, comparison_table
     from nas_llm.cli.terminal._progress import progress
     from nas_llm.cli.terminal._reconstruction_tables import reconstruction_table, residual_table
     from nas_llm.cli.terminal._tables import export_table, front_table, model_table, servable_table, study_table
@@ -48,6 +49,8 @@ __all__ = [
     "WindowsOption",
     "check_notes",
     "check_table",
+    "comparison_notes",
+    "comparison_table",
     "export_table",
     "fail",
     "front_table",
@@ -80,6 +83,10 @@ def __getattr__(name: str) -> Any:
         from nas_llm.cli.terminal import _check_table
 
         return getattr(_check_table, name)
+    if name in ("comparison_notes", "comparison_table"):
+        from nas_llm.cli.terminal import _comparison_table
+
+        return getattr(_comparison_table, name)
     if name in ("reconstruction_table", "residual_table"):
         from nas_llm.cli.terminal import _reconstruction_tables
 

@@ -140,18 +140,14 @@ class ModelMeasure:
             name=loaded.name,
             params=sum(parameter.numel() for parameter in model.parameters()),
             block_params=block_params,
-            inheriting_ratio=self._ratio(loaded, block_params),
+            inheriting_ratio=(
+                loaded.inheriting_ratio if self._base_params is None else block_params / self._base_params
+            ),
             macs_per_token=count_macs_per_token(model, length),
             macs_tokens=length,
             texts=texts,
             tasks=self._tasks(loaded, plan.suite),
         )
-
-    def _ratio(self, loaded: Loaded, block_params: int) -> float | None:
-        if self._base_params is not None:
-            return block_params / self._base_params
-        said = loaded.provenance or {}
-        return float(said["inheriting_ratio"]) if said.get("block_params") == block_params else None
 
     def _tasks(self, loaded: Loaded, suite: TaskSuite | None) -> tuple[TaskScore, ...]:
         if suite is None:

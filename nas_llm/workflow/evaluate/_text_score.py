@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from transformers import PreTrainedTokenizerBase
+
 from nas_llm.data import ReportingText, WindowSet, perplexity_windows
 from nas_llm.evaluation import TextScore, window_losses
 from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted
@@ -28,17 +30,33 @@ def score_text(
     Raises:
         DataError: If the text is shorter than a window, or a window longer than the model's positions.
     """
-    most = None if windows == "all" else windows or text.windows
-    found = perplexity_windows(
+    found = text_windows(loaded.tokenizer, text, window=window, windows=windows)
+    return score_windows(loaded, found, text=text.name, available=found.sources[0]["available"], on_event=on_event)
+
+
+def text_windows(
+    tokenizer: PreTrainedTokenizerBase, text: ReportingText, *, window: int, windows: WindowCount
+) -> WindowSet:
+    """Windows of a text in a model's tokens; their source says under ``available`` how many there are in all.
+
+    Args:
+        tokenizer: The model's.
+        text: The text.
+        window: Tokens of a window.
+        windows: Windows from the beginning; ``"all"``, or None for as many as the text says.
+
+    Raises:
+        DataError: If the text is shorter than a window.
+    """
+    return perplexity_windows(
         text.documents,
-        tokenizer=loaded.tokenizer,
+        tokenizer=tokenizer,
         window=window,
-        max_windows=most,
+        max_windows=None if windows == "all" else windows or text.windows,
         name="evaluation",
         special_tokens=True,
         source=text.name,
     )
-    return score_windows(loaded, found, text=text.name, available=found.sources[0]["available"], on_event=on_event)
 
 
 def score_windows(
