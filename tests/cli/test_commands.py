@@ -441,3 +441,18 @@ def test_every_command_has_examples(run: Command, command: str) -> None:
     outcome = run(command, "--help")
     assert outcome.code == 0
     assert f"  Examples:\n    nas-llm {command}" in outcome.out
+
+
+def test_compare_hands_its_options_on_and_shows_a_verdict(run: Command, fake: FakeWorkflow) -> None:
+    given = "--text ptb --window 512 --windows all --point p03,knee --method none --samples 4 --device cpu"
+    outcome = run("compare", "a[b]", "c", *given.split(), "--dtype", "bfloat16", "--ratio", "0.9,0.8", "--ratio", "0.7")
+    assert outcome.code == 0
+    (call,) = fake.calls
+    assert (call["models"], call["text"], call["window"], call["windows"]) == (["a[b]", "c"], "ptb", 512, "all")
+    assert (call["points"], call["ratios"]) == (["p03", "knee"], [0.9, 0.8, 0.7])
+    assert (call["method"], call["samples"], call["dtype"], call["device"]) == ("none", 4, torch.bfloat16, "cpu")
+    for words in ("a[b]", "29.200 [28.50, 30.12]", "1.0000 [1.0000, 1.0000]", "no difference", "the first 8 of 12"):
+        assert words in outcome.out
+    found = json.loads(run("compare", "a", "c", "--json", "-").out)
+    assert found["versions"] == {"torch": "2.0"}
+    assert found["groups"][0]["models"][1]["paired"]["ratio"] == 1.0

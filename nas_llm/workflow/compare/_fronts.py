@@ -32,12 +32,12 @@ class Target:
 
 
 def shared_targets(runs: Sequence[Run], ratios: Sequence[float] = ()) -> list[Target]:
-    """Where fronts can be compared, the largest ratio first; none at which all points are those of another one.
+    """Where fronts can be compared, the largest ratio first.
 
     Args:
         runs: The runs.
         ratios: Inheriting ratios; default: the target ratios that all runs were searched at, else five between the
-            ends of what all fronts cover.
+            ends of what all fronts cover, of which none has the points of another one.
 
     Raises:
         SelectionError: If a ratio is not usable, or fronts have none in common.
@@ -45,12 +45,12 @@ def shared_targets(runs: Sequence[Run], ratios: Sequence[float] = ()) -> list[Ta
     for ratio in ratios:
         if not 0.0 < ratio <= 1.0:
             raise SelectionError(f"inheriting ratio {ratio:g} does not lie in (0, 1]; write e.g. --ratio 0.9,0.8")
-    found: dict[tuple[str, ...], Target] = {}
-    for ratio in sorted(ratios or _default(runs), reverse=True):
-        points = tuple(_best(run, ratio) for run in runs)
-        # The smaller ratio says more of the same points.
-        found[tuple(point.id for point in points)] = Target(ratio=ratio, points=points)
-    return list(found.values())
+    wanted = sorted(set(ratios or _default(runs)), reverse=True)
+    found = [Target(ratio=ratio, points=tuple(_best(run, ratio) for run in runs)) for ratio in wanted]
+    if ratios:
+        return found
+    # The smaller ratio, which comes last, says more of the same points.
+    return list({tuple(point.id for point in target.points): target for target in found}.values())
 
 
 def _best(run: Run, ratio: float) -> FrontPoint:
