@@ -72,6 +72,8 @@ class TaskScore:
         share: Whether it is a share of documents, between 0 and 1, which tables show in percent; perplexities, bits per
             byte and the like are none.
         higher_is_better: As lm-eval says; None where it says nothing.
+        documents: Score of each document, in their order; None where they were not kept, or the value is not their
+            mean.
     """
 
     task: str
@@ -84,6 +86,7 @@ class TaskScore:
     cached: bool
     share: bool
     higher_is_better: bool | None
+    documents: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from local_tasks import write_tasks
 from typer.testing import CliRunner
 from whole_fronts import make_run
 
@@ -117,6 +118,30 @@ def test_points_of_one_run_are_compared_on_its_held_out_windows(tmp_path: Path) 
     assert row.gap is not None
     assert row.gap.held_out_interval == first.score.interval
     assert first.score.perplexity == pytest.approx(row.gap.held_out)
+
+
+def test_tasks_are_compared_document_by_document(run: Run, text: Path, tmp_path: Path) -> None:
+    tasks = write_tasks(tmp_path / "tasks")
+    names, options = ["tiny-llama", "tiny-llama"], {"text": text, "window": 64, "windows": 8}
+    found = compare_models(names, tasks=["made_up_pair"], include_path=tasks, **options)
+    first, second = found.groups[0].models
+    assert first.on_tasks == ()
+    assert [(pair.task, pair.metric) for pair in second.on_tasks] == [("made_up", "acc"), ("made_up_twin", "acc")]
+    for pair in second.on_tasks:
+        # Six documents each: too few for a verdict.
+        assert pair.first == pair.value
+        assert (pair.paired.difference, pair.paired.differing) == (0.0, 0)
+        assert pair.paired.verdict == "not comparable"
+    scores = [score for score in first.tasks if score.documents is not None]
+    assert scores
+    for score in scores:
+        assert score.documents is not None
+        assert sum(score.documents) / len(score.documents) == pytest.approx(score.value)
+    arguments = ["compare", *names, "--text", str(text), "--window", "64", "--windows", "8", "--tasks", "made_up"]
+    result = CliRunner().invoke(app, [*arguments, "--include-path", str(tasks)], catch_exceptions=False)
+    assert result.exit_code == 0, result.stderr
+    assert "too few documents" in result.stdout
+    assert "+0.00" in result.stdout
 
 
 def test_common_target_ratios_come_first(run: Run) -> None:

@@ -68,6 +68,19 @@ def compare(
     method: MethodOption = None,
     samples: SamplesOption = None,
     model: ModelOption = None,
+    tasks: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tasks",
+            metavar="TASK",
+            help="Tasks and groups of lm-eval, compared document by document; with commas or by repeating.",
+        ),
+    ] = None,
+    include_path: Annotated[
+        Path | None,
+        typer.Option("--include-path", metavar="DIR", help="Task files of one's own, e.g. of local data."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Documents of each task; default all.")] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = EvaluationDefaults.device,
     dtype: Annotated[Arithmetic, typer.Option("--dtype", help="Arithmetic and type of the weights.")] = Arithmetic[
         EvaluationDefaults.dtype
@@ -89,7 +102,7 @@ def compare(
       nas-llm compare runs/a runs/b --text my_text.txt --ratio 0.9,0.8,0.7 --method none --json fronts.json
       nas-llm compare runs/demo --point p03,p05 --text my_text.txt --windows all
     """
-    from nas_llm.cli.terminal import comparison_notes, comparison_table, progress
+    from nas_llm.cli.terminal import comparison_notes, comparison_table, progress, task_table
 
     if as_json is not None and as_json != _STANDARD_OUTPUT:
         check_place(as_json)
@@ -99,6 +112,7 @@ def compare(
             f"there is nothing to compare {models[0]} with; name two or more models or runs, or points of a run with "
             f"--point"
         )
+    suite = split_names(tasks or (), "--tasks")
     quiet_libraries()
     import torch
 
@@ -115,6 +129,9 @@ def compare(
             method=method,
             samples=samples,
             model=model,
+            tasks=suite,
+            include_path=include_path,
+            limit=limit,
             device=device,
             dtype=getattr(torch, dtype.value),
             on_event=on_event,
@@ -125,6 +142,8 @@ def compare(
         return
     console = output()
     console.print(comparison_table(found))
+    if suite:
+        console.print(task_table(found))
     for note in comparison_notes(found):
         line(console, f"  {note}", style="dim")
     if as_json is not None:

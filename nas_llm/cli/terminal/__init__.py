@@ -27,7 +27,7 @@ from nas_llm.cli.terminal._run_directory import prepare_run_directory
 
 if TYPE_CHECKING:
     from nas_llm.cli.terminal._check_table import check_notes, check_table
-    from nas_llm.cli.terminal._comparison_table import comparison_notes, comparison_table
+    from nas_llm.cli.terminal._comparison_table import comparison_notes, comparison_table, task_table
     from nas_llm.cli.terminal._progress import progress
     from nas_llm.cli.terminal._reconstruction_tables import reconstruction_table, residual_table
     from nas_llm.cli.terminal._tables import export_table, front_table, model_table, servable_table, study_table
@@ -69,6 +69,7 @@ __all__ = [
     "residual_table",
     "servable_table",
     "study_table",
+    "task_table",
     "terminate_as_interrupt",
 ]
 
@@ -83,7 +84,7 @@ def __getattr__(name: str) -> Any:
         from nas_llm.cli.terminal import _check_table
 
         return getattr(_check_table, name)
-    if name in ("comparison_notes", "comparison_table"):
+    if name in ("comparison_notes", "comparison_table", "task_table"):
         from nas_llm.cli.terminal import _comparison_table
 
         return getattr(_comparison_table, name)

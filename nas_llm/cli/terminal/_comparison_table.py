@@ -20,6 +20,10 @@ _WORDS: dict[Verdict, str] = {
     "no difference": "no difference that this text shows",
     "not comparable": "a loss is not a number",
 }
+_TASK_WORDS: dict[Verdict, str] = _WORDS | {
+    "no difference": "no difference that these documents show",
+    "not comparable": "too few documents",
+}
 
 
 def comparison_table(found: Comparison) -> Table:
@@ -48,6 +52,28 @@ def comparison_table(found: Comparison) -> Table:
         table.add_row(
             "all, mean" if place == 0 else "", escape(front.name), "", "", perplexity, *_against(front.paired)
         )
+    return table
+
+
+def task_table(found: Comparison) -> Table:
+    """One row a task of each model beside the first of its block."""
+    table = plain_table("model", "task", "metric", "first", "score", "difference", "documents that differ")
+    table.add_column("verdict", justify="left", overflow="fold")
+    for group in found.groups:
+        for model in group.models:
+            for pair in model.on_tasks:
+                factor, ends = 100.0 if pair.share else 1.0, pair.paired.interval
+                shown = "" if ends is None else f" [{factor * ends.low:+.2f}, {factor * ends.high:+.2f}]"
+                table.add_row(
+                    escape(model.name),
+                    escape(pair.task),
+                    escape(pair.metric),
+                    *(f"{factor * value:.2f}" for value in (pair.first, pair.value)),
+                    escape(f"{factor * pair.paired.difference:+.2f}{shown}"),
+                    f"{pair.paired.differing:,}",
+                    _TASK_WORDS[pair.paired.verdict],
+                )
+        table.add_section()
     return table
 
 

@@ -7,6 +7,7 @@ from nas_llm.workflow.compare._records import (
     ComparedModel,
     Comparison,
     Measured,
+    TaskPair,
     compared_group,
 )
 
@@ -16,6 +17,7 @@ __all__ = [
     "ComparedModel",
     "Comparison",
     "Measured",
+    "TaskPair",
     "compare_models",
     "compared_group",
 ]

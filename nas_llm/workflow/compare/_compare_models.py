@@ -10,7 +10,7 @@ import torch
 
 from nas_llm.data import ReportingText, WindowSet, read_reporting_text
 from nas_llm.errors import ConfigError, DataError
-from nas_llm.evaluation import TextScore
+from nas_llm.evaluation import TaskSuite, TextScore
 from nas_llm.events import EventHandler, ignore
 from nas_llm.models import resolve_device
 from nas_llm.settings import EvaluationDefaults
@@ -24,6 +24,7 @@ from nas_llm.workflow.evaluate import (
     WindowCount,
     find_subjects,
     free,
+    score_tasks,
     score_windows,
     text_windows,
 )
@@ -42,6 +43,9 @@ def compare_models(
     method: str | None = None,
     samples: int | None = None,
     model: str | None = None,
+    tasks: Sequence[str] = (),
+    include_path: Path | None = None,
+    limit: int | None = None,
     device: str = EvaluationDefaults.device,
     dtype: torch.dtype = _DTYPE,
     on_event: EventHandler = ignore,
@@ -64,12 +68,16 @@ def compare_models(
         method: How points are finished, ``none`` for inherited weights; default: as each run says.
         samples: Calibration windows of the finish; default: as each run says.
         model: Where the dense model of the runs is now, if it was moved since they were searched.
+        tasks: Tasks, groups and tags of lm-eval, and ``commonsense7``, compared document by document.
+        include_path: A folder of task files; they come before lm-eval's own.
+        limit: Documents of each task; default all.
         device: Where to run.
         dtype: Arithmetic, and type of the weights.
         on_event: Told what happens.
 
     Raises:
-        ConfigError: If there is nothing to compare with, or an argument is not usable.
+        ConfigError: If there is nothing to compare with, an argument is not usable, or lm-eval is asked for and not
+            installed.
         ModelError: If a model cannot be loaded.
         DataError: If there is no text, it has too few windows, or models read it by different tokenizers.
         RunError: If a run has no front, or its model or text changed.
@@ -103,7 +111,13 @@ def compare_models(
         # All names before anything is measured.
         if isinstance(subject, Named):
             subject.check()
-    measure = _Measure(_text(text, subjects), window=window, windows=windows, on_event=on_event)
+    measure = _Measure(
+        _text(text, subjects),
+        TaskSuite(tasks, include_path=include_path, limit=limit, keep_documents=True) if tasks else None,
+        window=window,
+        windows=windows,
+        on_event=on_event,
+    )
     found: list[list[Measured]] = []
     for subject in subjects:
         found.append([])
@@ -140,15 +154,23 @@ class _Measure:
 
     Args:
         text: The text; None = held-out windows of the runs.
+        suite: Tasks; None = none.
         window: Tokens of a window of a text.
         windows: Number of windows.
         on_event: Told what happens.
     """
 
     def __init__(
-        self, text: ReportingText | None, *, window: int, windows: WindowCount, on_event: EventHandler
+        self,
+        text: ReportingText | None,
+        suite: TaskSuite | None,
+        *,
+        window: int,
+        windows: WindowCount,
+        on_event: EventHandler,
     ) -> None:
         self._text, self._window, self._windows, self._on_event = text, window, windows, on_event
+        self._suite = suite
         self._first: TextScore | None = None
         self._name = ""
 
@@ -182,6 +204,7 @@ class _Measure:
             params=sum(parameter.numel() for parameter in loaded.model.parameters()),
             inheriting_ratio=loaded.inheriting_ratio,
             score=score,
+            tasks=score_tasks(loaded, self._suite, on_event=self._on_event),
         )
 
     def _cut(self, loaded: Loaded, subject: Named | RunPoints) -> tuple[WindowSet, str, int | None]:

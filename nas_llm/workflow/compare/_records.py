@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nas_llm.evaluation import TextScore
-from nas_llm.statistics import Interval, PairedRatio, mean_losses, paired_ratio, perplexity_interval
+from nas_llm.evaluation import TaskScore, TextScore
+from nas_llm.statistics import (
+    Interval,
+    PairedDifference,
+    PairedRatio,
+    mean_losses,
+    paired_difference,
+    paired_ratio,
+    perplexity_interval,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,12 +26,35 @@ class Measured:
         params: All parameters.
         inheriting_ratio: Of a point, or as an export says of itself; None of others.
         score: Its perplexity.
+        tasks: Its scores on tasks.
     """
 
     name: str
     params: int
     inheriting_ratio: float | None
     score: TextScore
+    tasks: tuple[TaskScore, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskPair:
+    """One task of a model beside the first of its group.
+
+    Attributes:
+        task: The task.
+        metric: Its metric.
+        first: Score of the first model.
+        value: Score of this one.
+        share: Whether both are shares of documents, which tables show in percent.
+        paired: The difference.
+    """
+
+    task: str
+    metric: str
+    first: float
+    value: float
+    share: bool
+    paired: PairedDifference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +64,12 @@ class ComparedModel(Measured):
     Attributes:
         against: Name of the first; None of the first itself.
         paired: The ratio to it; None of the first itself.
+        on_tasks: Tasks beside it; empty of the first itself.
     """
 
     against: str | None
     paired: PairedRatio | None
+    on_tasks: tuple[TaskPair, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,10 +142,35 @@ def compared_group(models: Sequence[Measured], *, target: float | None = None) -
                 **vars(model),
                 against=first.name if place else None,
                 paired=paired_ratio(model.score.losses, first.score.losses) if place else None,
+                on_tasks=_task_pairs(model.tasks, first.tasks) if place else (),
             )
             for place, model in enumerate(models)
         ),
     )
+
+
+def _task_pairs(tasks: Sequence[TaskScore], first: Sequence[TaskScore]) -> tuple[TaskPair, ...]:
+    """The metric to read of each task whose score is the mean of its documents'; members of groups by their group's."""
+    headlines = {(score.task, score.metric) for score in first if score.headline}
+    alone, metrics = {task for task, _ in headlines}, {metric for _, metric in headlines}
+    found = []
+    for base in first:
+        score = next((one for one in tasks if (one.task, one.metric) == (base.task, base.metric)), None)
+        shown = base.headline or (base.task not in alone and base.metric in metrics)
+        if score is None or not shown or score.documents is None or base.documents is None:
+            continue
+        paired = paired_difference(score.documents, base.documents, higher_is_better=base.higher_is_better is not False)
+        found.append(
+            TaskPair(
+                task=base.task,
+                metric=base.metric,
+                first=base.value,
+                value=score.value,
+                share=base.share,
+                paired=paired,
+            )
+        )
+    return tuple(found)
 
 
 def compared_fronts(names: Sequence[str], groups: Sequence[ComparedGroup]) -> tuple[ComparedFront, ...]:

@@ -3,6 +3,7 @@
 from nas_llm.workflow.evaluate._evaluate_models import evaluate_models, measured_with
 from nas_llm.workflow.evaluate._measure_model import free
 from nas_llm.workflow.evaluate._subjects import Loaded, Named, RunPoints, find_subjects
+from nas_llm.workflow.evaluate._task_scores import score_tasks
 from nas_llm.workflow.evaluate._text_score import WindowCount, score_windows, text_windows
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "find_subjects",
     "free",
     "measured_with",
+    "score_tasks",
     "score_windows",
     "text_windows",
 ]

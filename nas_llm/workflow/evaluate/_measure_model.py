@@ -14,7 +14,6 @@ from nas_llm.evaluation import (
     MemoryScore,
     ModelRow,
     SpeedScore,
-    TaskScore,
     TaskSuite,
     Times,
     Workload,
@@ -30,6 +29,7 @@ from nas_llm.evaluation import (
 from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted
 from nas_llm.workflow.evaluate._held_out_gap import SplitPerplexities, held_out_gap, split_perplexities
 from nas_llm.workflow.evaluate._subjects import Loaded
+from nas_llm.workflow.evaluate._task_scores import score_tasks
 from nas_llm.workflow.evaluate._text_score import WindowCount, score_text
 
 
@@ -146,26 +146,8 @@ class ModelMeasure:
             macs_per_token=count_macs_per_token(model, length),
             macs_tokens=length,
             texts=texts,
-            tasks=self._tasks(loaded, plan.suite),
+            tasks=score_tasks(loaded, plan.suite, on_event=plan.on_event),
         )
-
-    def _tasks(self, loaded: Loaded, suite: TaskSuite | None) -> tuple[TaskScore, ...]:
-        if suite is None:
-            return ()
-        stage, known = f"tasks {loaded.name}", 0
-
-        def on_requests(done: int, total: int) -> None:
-            nonlocal known
-            if total != known:
-                # lm-eval makes its requests in several portions.
-                known = total
-                self._plan.on_event(StageStarted(stage, total=total))
-            self._plan.on_event(StageAdvanced(stage, done))
-
-        self._plan.on_event(StageStarted(stage, "lm-eval"))
-        scores = tuple(suite.run(loaded.model, loaded.tokenizer, identity=loaded.identity, on_requests=on_requests))
-        self._plan.on_event(StageFinished(stage))
-        return scores
 
     def _times(self, *models: Loaded) -> list[Times]:
         plan = self._plan
