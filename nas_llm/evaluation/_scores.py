@@ -18,7 +18,7 @@ class TextScore:
         interval: Where the perplexity of such text lies, as far as these windows say; None for fewer windows than it
             takes.
         window: Tokens of one window.
-        windows: Windows that were scored, from the beginning of the text.
+        windows: Windows that were scored: of ``nas-llm evaluate`` the first ones, of ``nas-llm compare`` spread evenly.
         available: Windows in the whole text; None where documents behind the last window were not tokenised.
         tokens: Tokens in these windows.
         digest: Content hash of the windows.

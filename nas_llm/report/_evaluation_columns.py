@@ -59,6 +59,11 @@ def evaluation_notes(rows: Sequence[ModelRow]) -> list[str]:
         notes.append(
             f"[low, high]: where the perplexity on such text lies, {100 * intervals[0].confidence:.0f} % interval by "
             "resampling windows"
+            + (
+                ""
+                if all(score.windows == score.available for score in rows[0].texts)
+                else "; of text like the first ones"
+            )
         )
     elif rows[0].texts:
         notes.append(f"no intervals: they take {FEWEST_WINDOWS} windows")

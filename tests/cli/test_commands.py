@@ -451,7 +451,13 @@ def test_compare_hands_its_options_on_and_shows_a_verdict(run: Command, fake: Fa
     assert (call["models"], call["text"], call["window"], call["windows"]) == (["a[b]", "c"], "ptb", 512, "all")
     assert (call["points"], call["ratios"]) == (["p03", "knee"], [0.9, 0.8, 0.7])
     assert (call["method"], call["samples"], call["dtype"], call["device"]) == ("none", 4, torch.bfloat16, "cpu")
-    for words in ("a[b]", "29.200 [28.50, 30.12]", "1.0000 [1.0000, 1.0000]", "no difference", "the first 8 of 12"):
+    for words in (
+        "a[b]",
+        "29.200 [28.50, 30.12]",
+        "1.0000 [1.0000, 1.0000]",
+        "no difference",
+        "8 of 12, evenly spread",
+    ):
         assert words in outcome.out
     found = json.loads(run("compare", "a", "c", "--json", "-").out)
     assert found["versions"] == {"torch": "2.0"}

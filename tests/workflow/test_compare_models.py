@@ -61,7 +61,6 @@ def test_models_stand_beside_the_first_on_the_same_windows(run: Run, text: Path,
     (group,) = found.groups
     first, same, export = group.models
     assert (found.text, found.window, found.windows) == (str(text), 64, 12)
-    assert found.available is not None
     assert found.available > 12
     assert [model.name for model in group.models] == names
     assert (first.against, first.paired, first.inheriting_ratio) == (None, None, None)
@@ -75,14 +74,25 @@ def test_models_stand_beside_the_first_on_the_same_windows(run: Run, text: Path,
     assert export.paired.ratio == pytest.approx(export.score.perplexity / first.score.perplexity)
     assert export.inheriting_ratio == pytest.approx(record.cost.inheriting_ratio)
     assert found.fronts == ()
-    rows = evaluate_models([names[0], names[2]], text=text, window=64, windows=12)
-    assert [row.texts[0] for row in rows] == [first.score, export.score]
 
 
 def test_all_windows_are_taken_on_request(text: Path) -> None:
     found = compare_models(["tiny-llama", "tiny-llama"], text=text, window=256, windows="all")
     assert found.windows == found.available
     assert found.windows > 8
+    (row,) = evaluate_models(["tiny-llama"], text=text, window=256, windows="all")
+    assert [model.score for model in found.groups[0].models] == [row.texts[0]] * 2
+
+
+def test_some_windows_are_spread_over_all_of_the_text(text: Path) -> None:
+    names = ["tiny-llama", "tiny-llama"]
+    whole = compare_models(names, text=text, window=64).groups[0].models[0].score
+    some = compare_models(names, text=text, window=64, windows=9).groups[0].models[0].score
+    places = [round(place * (whole.windows - 1) / 8) for place in range(9)]
+    assert some.windows == 9
+    assert some.losses.nll == pytest.approx([whole.losses.nll[place] for place in places])
+    more = compare_models(names, text=text, window=64, windows=9999)
+    assert more.windows == whole.windows
 
 
 def test_fronts_meet_at_the_ratios_that_both_cover(run: Run, other: Run, text: Path) -> None:
@@ -199,7 +209,7 @@ def test_the_command_shows_a_table_and_writes_json(run: Run, other: Run, text: P
     options = ["--windows", "8", "--method", "none", "--ratio", "0.7,0.5", "--json", str(scores)]
     result = CliRunner().invoke(app, [*arguments, *options], catch_exceptions=False)
     assert result.exit_code == 0, result.stderr
-    for words in ("ratio at most", "over the first", "1.0000 [1.0000, 1.0000]", "95 % intervals", "the first 8 of"):
+    for words in ("ratio at most", "over the first", "1.0000 [1.0000, 1.0000]", "95 % intervals", "evenly spread"):
         assert words in result.stdout
     document = json.loads(scores.read_text(encoding="utf-8"))
     assert document["versions"]["torch"]

@@ -80,9 +80,10 @@ def task_table(found: Comparison) -> Table:
 def comparison_notes(found: Comparison) -> list[str]:
     """What was measured on and how it was compared, a line each."""
     intervals = "[low, high]: 95 % intervals by resampling windows, of ratios the same windows for both models"
+    part = f" of {found.available:,}, evenly spread," if found.windows < found.available else ""
+    windows = f"{found.windows}{part}"
     notes = [
-        f"text: {found.text} ({found.digest[:12]}), {display.windows_of(found.windows, found.available)} of "
-        f"{found.window} tokens",
+        f"text: {found.text} ({found.digest[:12]}), {windows} windows of {found.window} tokens",
         f"{intervals}; better or worse: the interval does not hold 1",
     ]
     if found.fronts:

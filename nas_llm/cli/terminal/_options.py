@@ -59,7 +59,8 @@ WindowsOption = Annotated[
     typer.Option(
         "--windows",
         metavar="N|all",
-        help="Windows to score, from the beginning of the text; default all, of c4 256 as the literature takes them.",
+        help="Windows to score: evaluate takes the first, as the literature does, compare spreads them evenly over the "
+        "text; default all, of c4 256.",
     ),
 ]
 MaxRatioOption = Annotated[float | None, typer.Option("--max-ratio", help="Most inheriting ratio, in (0, 1].")]

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from nas_llm.data import ReportingText, WindowSet, read_reporting_text
@@ -61,8 +63,7 @@ def compare_models(
         text: ``wikitext2``, ``ptb``, ``c4``, or a local text file; default for points of runs that have them in
             common: the held-out windows.
         window: Tokens of a window of the text; the windows do not overlap.
-        windows: Number of windows from the beginning of the text, or ``"all"``; default as the literature takes them,
-            all but for ``c4``.
+        windows: Number of windows, spread evenly over the text, or ``"all"``; default all, 256 of ``c4``.
         points: Points of each run, as :func:`nas_llm.workflow.select_points` takes them; default: fronts, or the knee.
         ratios: Inheriting ratios to compare fronts at; default: the runs' common targets, else a grid.
         method: How points are finished, ``none`` for inherited weights; default: as each run says.
@@ -138,6 +139,7 @@ def compare_models(
     else:
         groups, fronts = (compared_group([one for row in found for one in row]),), ()
     score = found[0][0].score
+    assert score.available is not None
     return Comparison(
         text=score.text,
         digest=score.digest,
@@ -207,15 +209,22 @@ class _Measure:
             tasks=score_tasks(loaded, self._suite, on_event=self._on_event),
         )
 
-    def _cut(self, loaded: Loaded, subject: Named | RunPoints) -> tuple[WindowSet, str, int | None]:
+    def _cut(self, loaded: Loaded, subject: Named | RunPoints) -> tuple[WindowSet, str, int]:
         """Windows, what they are of, and how many of them there are in all."""
         if self._text is not None:
-            cut = text_windows(loaded.tokenizer, self._text, window=self._window, windows=self._windows)
-            return cut, self._text.name, cut.sources[0]["available"]
-        assert isinstance(subject, RunPoints)
-        held_out = subject.prepared.splits.held_out
-        most = self._windows if isinstance(self._windows, int) else None
-        return replace(held_out, tokens=held_out.tokens[:most]), "held-out windows", len(held_out.tokens)
+            whole = text_windows(loaded.tokenizer, self._text, window=self._window, windows="all")
+            most, name = self._windows or self._text.windows, self._text.name
+        else:
+            assert isinstance(subject, RunPoints)
+            whole, most, name = subject.prepared.splits.held_out, self._windows, "held-out windows"
+        available = len(whole.tokens)
+        chosen = whole if most in (None, "all") else replace(whole, tokens=whole.tokens[_spread(available, int(most))])
+        return chosen, name, available
+
+
+def _spread(available: int, wanted: int) -> npt.NDArray[np.int64]:
+    """Places of some windows, evenly over all: neighbours are alike, and the beginning is not like the rest."""
+    return np.unique(np.linspace(0, available - 1, min(wanted, available)).round().astype(np.int64))
 
 
 def _text(text: str | Path | None, subjects: Sequence[Named | RunPoints]) -> ReportingText | None:

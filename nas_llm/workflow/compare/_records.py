@@ -112,8 +112,8 @@ class Comparison:
         text: What the windows are of.
         digest: Content hash of the windows.
         window: Tokens of one window.
-        windows: Windows, from the beginning of the text.
-        available: Windows in the whole text; None where that is not known.
+        windows: Windows that were measured, spread evenly over the text.
+        available: Windows in the whole text.
         groups: One for models; of fronts one a target.
         fronts: Runs over all targets; empty for models.
     """
@@ -122,7 +122,7 @@ class Comparison:
     digest: str
     window: int
     windows: int
-    available: int | None
+    available: int
     groups: tuple[ComparedGroup, ...]
     fronts: tuple[ComparedFront, ...]
 
