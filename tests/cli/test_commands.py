@@ -456,7 +456,7 @@ def test_compare_hands_its_options_on_and_shows_a_verdict(run: Command, fake: Fa
         "29.200 [28.50, 30.12]",
         "1.0000 [1.0000, 1.0000]",
         "no difference",
-        "8 of 12, evenly spread",
+        "8 of 12 windows of 1024 tokens, evenly spread",
     ):
         assert words in outcome.out
     found = json.loads(run("compare", "a", "c", "--json", "-").out)

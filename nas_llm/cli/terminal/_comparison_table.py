@@ -80,10 +80,9 @@ def task_table(found: Comparison) -> Table:
 def comparison_notes(found: Comparison) -> list[str]:
     """What was measured on and how it was compared, a line each."""
     intervals = "[low, high]: 95 % intervals by resampling windows, of ratios the same windows for both models"
-    part = f" of {found.available:,}, evenly spread," if found.windows < found.available else ""
-    windows = f"{found.windows}{part}"
+    part, spread = (f" of {found.available:,}", ", evenly spread") if found.windows < found.available else ("", "")
     notes = [
-        f"text: {found.text} ({found.digest[:12]}), {windows} windows of {found.window} tokens",
+        f"text: {found.text} ({found.digest[:12]}), {found.windows}{part} windows of {found.window} tokens{spread}",
         f"{intervals}; better or worse: the interval does not hold 1",
     ]
     if found.fronts:
