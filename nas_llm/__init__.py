@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from nas_llm.session import Session
     from nas_llm.space import Genome
     from nas_llm.workflow import (
+        compare_models,
         evaluate_models,
         export_points,
         posttrain_export,
@@ -27,6 +28,7 @@ _HOMES = {
     "Genome": "space",
     "Run": "runs",
     "Session": "session",
+    "compare_models": "workflow",
     "evaluate_models": "workflow",
     "export_points": "workflow",
     "load": "evaluation",
@@ -45,6 +47,7 @@ __all__ = [
     "Genome",
     "Run",
     "Session",
+    "compare_models",
     "evaluate_models",
     "export_points",
     "load",

@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
+
+
+class Ends(Protocol):
+    """What is shown of an interval."""
+
+    @property
+    def low(self) -> float:
+        """Its lower end."""
+
+    @property
+    def high(self) -> float:
+        """Its upper end."""
 
 
 def count(value: float) -> str:
@@ -19,6 +31,18 @@ def perplexity(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:.2f}" if value < 1000 else f"{value:.4g}"
+
+
+def interval(ends: Ends | None) -> str:
+    """`` [17.90, 19.85]``, to stand behind a perplexity; nothing where there is none."""
+    return "" if ends is None else f" [{perplexity(ends.low)}, {perplexity(ends.high)}]"
+
+
+def windows_of(count: int, available: int | None) -> str:
+    """``64 windows``, ``the first 64 of 285 windows``, or ``the first 64 windows`` of nobody knows how many."""
+    if available is None:
+        return f"the first {count} windows"
+    return f"{count} windows" if count == available else f"the first {count} of {available:,} windows"
 
 
 def quantity(value: float, unit: str) -> str:

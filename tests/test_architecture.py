@@ -57,6 +57,7 @@ def test_what_a_package_offers_is_there(name: str) -> None:
         ("nas_llm", {"torch", "transformers", "numpy", "pydantic", "pymoo"}),
         ("nas_llm.front", {"torch", "transformers", "pydantic", "pymoo", "moocore", "scipy"}),
         ("nas_llm.space", {"torch", "transformers", "pydantic", "pymoo", "moocore"}),
+        ("nas_llm.statistics", {"torch", "transformers", "scipy", "pydantic"}),
         ("nas_llm.runs", {"torch", "transformers", "pymoo", "moocore"}),
         ("nas_llm.search", {"torch", "transformers"}),
     ],

@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from nas_llm.cli.commands import (
+    compare,
     convert,
     dashboard,
     evaluate,
@@ -48,7 +49,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for command in (search, front, reconstruct, export, posttrain, convert, evaluate, problems, servable, study, dashboard):
+for command in (
+    search,
+    front,
+    reconstruct,
+    export,
+    posttrain,
+    convert,
+    evaluate,
+    compare,
+    problems,
+    servable,
+    study,
+    dashboard,
+):
     app.command()(command)
 
 

@@ -54,5 +54,12 @@ def perplexity_windows(
     if not len(windows):
         raise DataError(f"{source} is shorter than one window of {window} tokens; give a longer text")
     taken = windows[:max_windows]
-    provenance = {"source": source, "content": content_hash(texts), "windows": len(taken)}
+    # Of several documents those behind the last window are not tokenised, and how much they hold is not known.
+    whole = max_windows is None or len(texts) == 1 or len(windows) < max_windows
+    provenance = {
+        "source": source,
+        "content": content_hash(texts),
+        "windows": len(taken),
+        "available": len(windows) if whole else None,
+    }
     return WindowSet(tokens=taken, name=name, sources=(provenance,))

@@ -12,7 +12,7 @@ from nas_llm.evaluation._load import load
 from nas_llm.evaluation._measured import count_block_params, count_macs_per_token, load_any
 from nas_llm.evaluation._model_row import ModelRow
 from nas_llm.evaluation._peak_memory import cuda_memory, process_memory, saved_memory
-from nas_llm.evaluation._perplexity import model_perplexity
+from nas_llm.evaluation._perplexity import model_perplexity, window_losses
 from nas_llm.evaluation._reload import check_reload
 from nas_llm.evaluation._scores import HeldOutGap, MemoryScore, SpeedScore, TaskScore, TextScore, Workload
 from nas_llm.evaluation._speed import Times, alternating_times, speed_score
@@ -49,4 +49,5 @@ __all__ = [
     "saved_memory",
     "speed_score",
     "table_text",
+    "window_losses",
 ]

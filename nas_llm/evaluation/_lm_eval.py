@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -47,17 +48,26 @@ class TaskSuite:
         names: Tasks, groups and tags of lm-eval, and ``commonsense7``.
         include_path: A folder of task files; they come before lm-eval's own.
         limit: Documents of each task, from the beginning; None = all.
+        keep_documents: Whether scores hold those of every document.
 
     Raises:
         ConfigError: If lm-eval is not installed, a name is unknown, or a number is not usable.
         DataError: If the data of a task cannot be had.
     """
 
-    def __init__(self, names: Sequence[str], *, include_path: Path | None = None, limit: int | None = None) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        *,
+        include_path: Path | None = None,
+        limit: int | None = None,
+        keep_documents: bool = False,
+    ) -> None:
         require_lm_eval("--tasks")
         if limit is not None and limit < 1:
             raise ConfigError(f"limit = {limit} should be at least 1")
         self._asked, self._limit = tuple(dict.fromkeys(names)), limit
+        self._keep_documents = keep_documents
         self._tasks = _load(expand(self._asked), include_path)
 
     def run(
@@ -108,7 +118,7 @@ class TaskSuite:
                     # The tasks are loaded already; its own would read every task file there is.
                     task_manager=TaskManager(include_defaults=False),
                     use_cache=None if cache is None else str(cache),
-                    log_samples=False,
+                    log_samples=self._keep_documents,
                 )
                 # Asked for in here: lm-eval draws numbers even then.
                 kinds, headlines = self._kinds(), self._headlines()
@@ -225,9 +235,20 @@ def _scores(
                     cached=reused,
                     share=metric.share,
                     higher_is_better=metric.higher_is_better,
+                    documents=_documents(found.get("samples", {}).get(task, ()), name, kind, float(value)),
                 )
             )
     return scores
+
+
+def _documents(samples: Sequence[Mapping[str, Any]], metric: str, kind: str, mean: float) -> tuple[float, ...] | None:
+    """Scores of documents, where the task's score is their mean."""
+    own = sorted((sample for sample in samples if sample["filter"] == kind), key=lambda sample: int(sample["doc_id"]))
+    values = [sample.get(metric) for sample in own]
+    if not values or not all(isinstance(value, bool | int | float) for value in values):
+        return None
+    scores = tuple(float(value) for value in values if value is not None)
+    return scores if math.isclose(math.fsum(scores) / len(scores), mean, rel_tol=1e-6, abs_tol=1e-9) else None
 
 
 def _most_at_once(model: PreTrainedModel) -> int:

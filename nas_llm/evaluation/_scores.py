@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nas_llm.settings import WorkloadDefaults
+from nas_llm.statistics import Interval, WindowLosses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,18 +15,25 @@ class TextScore:
     Attributes:
         text: ``wikitext2``, ``ptb``, ``c4`` or a file.
         perplexity: exp(mean token NLL) over non-overlapping windows.
+        interval: Where the perplexity of such text lies, as far as these windows say; None for fewer windows than it
+            takes.
         window: Tokens of one window.
-        windows: Windows that were scored.
+        windows: Windows that were scored: of ``nas-llm evaluate`` the first ones, of ``nas-llm compare`` spread evenly.
+        available: Windows in the whole text; None where documents behind the last window were not tokenised.
         tokens: Tokens in these windows.
         digest: Content hash of the windows.
+        losses: Loss and predicted tokens of each window.
     """
 
     text: str
     perplexity: float
+    interval: Interval | None = None
     window: int
     windows: int
+    available: int | None = None
     tokens: int
     digest: str
+    losses: WindowLosses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +44,7 @@ class HeldOutGap:
         calibration: On the beginning of the windows that weights were refitted on, as many as there are held-out ones.
         fitness: On the windows that the search saw.
         held_out: On windows that neither saw.
+        held_out_interval: Where that lies on such text, as far as these windows say; None for fewer than it takes.
         gap: held_out / fitness over the same of the dense model, minus 1: 0 for a subnet that loses as much on unseen
             text as on the search's, positive for one that is fitted to the latter.
     """
@@ -43,6 +52,7 @@ class HeldOutGap:
     calibration: float
     fitness: float
     held_out: float
+    held_out_interval: Interval | None = None
     gap: float
 
 
@@ -62,6 +72,8 @@ class TaskScore:
         share: Whether it is a share of documents, between 0 and 1, which tables show in percent; perplexities, bits per
             byte and the like are none.
         higher_is_better: As lm-eval says; None where it says nothing.
+        documents: Score of each document, in their order; None where they were not kept, or the value is not their
+            mean.
     """
 
     task: str
@@ -74,6 +86,7 @@ class TaskScore:
     cached: bool
     share: bool
     higher_is_better: bool | None
+    documents: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

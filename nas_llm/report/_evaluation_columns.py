@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nas_llm import display
+from nas_llm.statistics import FEWEST_WINDOWS
 
 if TYPE_CHECKING:
-    from nas_llm.evaluation import HeldOutGap, MemoryScore, ModelRow, SpeedScore, TaskScore, Workload
+    from nas_llm.evaluation import HeldOutGap, MemoryScore, ModelRow, SpeedScore, TaskScore, TextScore, Workload
 
 _NONE = "-"
 
@@ -49,9 +50,23 @@ def evaluation_notes(rows: Sequence[ModelRow]) -> list[str]:
         rows: The models.
     """
     notes = [
-        f"text: {score.text} ({score.digest[:12]}), {score.windows} windows of {score.window} tokens"
+        f"text: {score.text} ({score.digest[:12]}), {display.windows_of(score.windows, score.available)} of "
+        f"{score.window} tokens"
         for score in rows[0].texts
     ]
+    intervals = [score.interval for row in rows for score in row.texts if score.interval]
+    if intervals:
+        notes.append(
+            f"[low, high]: where the perplexity on such text lies, {100 * intervals[0].confidence:.0f} % interval by "
+            "resampling windows"
+            + (
+                ""
+                if all(score.windows == score.available for score in rows[0].texts)
+                else "; of text like the first ones"
+            )
+        )
+    elif rows[0].texts:
+        notes.append(f"no intervals: they take {FEWEST_WINDOWS} windows")
     notes.append(f"MACs per token at {rows[0].macs_tokens} tokens")
     if any(row.gap for row in rows):
         notes.append(
@@ -84,11 +99,15 @@ def evaluation_notes(rows: Sequence[ModelRow]) -> list[str]:
 def _texts(rows: Sequence[ModelRow]) -> list[EvaluationColumn]:
     texts = rows[0].texts
     if len(texts) == 1:
-        return [_column(rows, "perplexity", lambda row: f"{row.texts[0].perplexity:.3f}")]
+        return [_column(rows, "perplexity", lambda row: _perplexity(row.texts[0]))]
     return [
-        EvaluationColumn(f"ppl {score.text}", tuple(f"{row.texts[index].perplexity:.3f}" for row in rows))
+        EvaluationColumn(f"ppl {score.text}", tuple(_perplexity(row.texts[index]) for row in rows))
         for index, score in enumerate(texts)
     ]
+
+
+def _perplexity(score: TextScore) -> str:
+    return f"{score.perplexity:.3f}{display.interval(score.interval)}"
 
 
 def _gaps(rows: Sequence[ModelRow]) -> list[EvaluationColumn]:
@@ -100,7 +119,9 @@ def _gaps(rows: Sequence[ModelRow]) -> list[EvaluationColumn]:
     return [
         gap("calibration ppl", lambda found: display.perplexity(found.calibration)),
         gap("fitness ppl", lambda found: display.perplexity(found.fitness)),
-        gap("held-out ppl", lambda found: display.perplexity(found.held_out)),
+        gap(
+            "held-out ppl", lambda found: display.perplexity(found.held_out) + display.interval(found.held_out_interval)
+        ),
         gap("gap", lambda found: f"{100 * found.gap:+.1f} %"),
     ]
 

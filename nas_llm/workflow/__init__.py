@@ -10,11 +10,13 @@ from nas_llm.workflow._posttrain import PosttrainRecord, PosttrainTexts, posttra
 from nas_llm.workflow._reconstruct import ReconstructionRecord, reconstruct_points
 from nas_llm.workflow._servable import what_is_servable
 from nas_llm.workflow.check import ProblemCheck, check_problem
+from nas_llm.workflow.compare import Comparison, compare_models
 from nas_llm.workflow.evaluate import evaluate_models, measured_with
 from nas_llm.workflow.export import ExportRecord, ExportRefused, export_points
 from nas_llm.workflow.search import RunSummary, build_front, run_search
 
 __all__ = [
+    "Comparison",
     "ExportRecord",
     "ExportRefused",
     "Front",
@@ -31,6 +33,7 @@ __all__ = [
     "RunSummary",
     "build_front",
     "check_problem",
+    "compare_models",
     "convert_export",
     "evaluate_models",
     "export_points",

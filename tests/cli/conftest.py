@@ -22,6 +22,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeWorkflow:
         "convert_export",
         "reconstruct_points",
         "evaluate_models",
+        "compare_models",
         "measured_with",
         "what_is_servable",
     ):

@@ -88,6 +88,8 @@ def test_search_takes_resources_and_where_to_start_from(run: Command, fake: Fake
         (("servable", "tiny-lama"), 'error: problem "tiny-lama" does not exist; did you mean the packaged'),
         (("servable", "tiny-llama", "--set", "seed=x"), "error: --set: seed"),
         (("evaluate", "m", "--text", "nix.txt"), "error: text file nix.txt does not exist"),
+        (("evaluate", "m", "--windows", "0"), "error: --windows '0' is neither a positive number nor all; write e.g."),
+        (("evaluate", "m", "--windows", "1.5"), "error: --windows '1.5' is neither a positive number nor all"),
         (("evaluate", "m", "--tasks", "piqa,"), "error: --tasks 'piqa,' has an empty name"),
         (("problems", "nix"), 'error: problem "nix" does not exist'),
     ],
@@ -338,11 +340,14 @@ def test_evaluate_gives_a_table_or_json(run: Command, fake: FakeWorkflow, workpl
     assert fake.calls[0]["models"] == ["a", "b"]
     assert fake.calls[0]["text"] == [Path("text.txt")]
     assert (fake.calls[0]["window"], fake.calls[0]["windows"], fake.calls[0]["base"]) == (1024, 8, "a")
-    for word in ("0.5000", "145.00M", "134.52M", "29.200", "text.txt (dddddddddddd), 8 windows of 1024 tokens"):
+    for word in ("0.5000", "145.00M", "134.52M", "29.200", "29.200 [28.50, 30.12]", "95 % interval"):
         assert word in table.out
+    assert "text.txt (dddddddddddd), the first 8 of 12 windows of 1024 tokens" in table.out
     found = json.loads(run("evaluate", "a", "--json", "-").out)
     assert found["versions"] == {"torch": "2.0"}
     assert found["models"][0]["texts"][0]["perplexity"] == 29.2
+    assert found["models"][0]["texts"][0]["interval"]["low"] == 28.5
+    assert found["models"][0]["texts"][0]["losses"]["tokens"] == [1023] * 8
     assert found["models"][0]["inheriting_ratio"] is None
     outcome = run("evaluate", "a", "--json", "scores.json", "--html", "pages/scores.html")
     assert outcome.code == 0
@@ -436,3 +441,24 @@ def test_every_command_has_examples(run: Command, command: str) -> None:
     outcome = run(command, "--help")
     assert outcome.code == 0
     assert f"  Examples:\n    nas-llm {command}" in outcome.out
+
+
+def test_compare_hands_its_options_on_and_shows_a_verdict(run: Command, fake: FakeWorkflow) -> None:
+    given = "--text ptb --window 512 --windows all --point p03,knee --method none --samples 4 --device cpu"
+    outcome = run("compare", "a[b]", "c", *given.split(), "--dtype", "bfloat16", "--ratio", "0.9,0.8", "--ratio", "0.7")
+    assert outcome.code == 0
+    (call,) = fake.calls
+    assert (call["models"], call["text"], call["window"], call["windows"]) == (["a[b]", "c"], "ptb", 512, "all")
+    assert (call["points"], call["ratios"]) == (["p03", "knee"], [0.9, 0.8, 0.7])
+    assert (call["method"], call["samples"], call["dtype"], call["device"]) == ("none", 4, torch.bfloat16, "cpu")
+    for words in (
+        "a[b]",
+        "29.200 [28.50, 30.12]",
+        "1.0000 [1.0000, 1.0000]",
+        "no difference",
+        "8 of 12 windows of 1024 tokens, evenly spread",
+    ):
+        assert words in outcome.out
+    found = json.loads(run("compare", "a", "c", "--json", "-").out)
+    assert found["versions"] == {"torch": "2.0"}
+    assert found["groups"][0]["models"][1]["paired"]["ratio"] == 1.0

@@ -19,6 +19,7 @@ COMMANDS = (
     ("export", "mine"),
     ("convert", "exports/p05/hf", "--format", "gguf"),
     ("evaluate", "m", "--tasks", "piqa"),
+    ("compare", "a", "b"),
     ("servable", "tiny-llama"),
     ("dashboard", "mine"),
 )

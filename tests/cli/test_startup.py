@@ -79,6 +79,7 @@ def test_a_front_is_shown_without_the_definition_and_what_reads_it(workplace: Pa
         (("export", "mine", "--point", "p77"), 2, "error: the front has no point 'p77'"),
         (("reconstruct", "nix"), 2, "error: no run 'nix'; runs here: runs/mine\n"),
         (("evaluate", "m", "--tasks", "piqa,"), 2, "error: --tasks 'piqa,' has an empty name"),
+        (("compare", "m"), 2, "error: there is nothing to compare m with; name two or more models or runs"),
         (("servable", "tiny-lama"), 2, 'error: problem "tiny-lama" does not exist; did you mean'),
         (("search", "tiny-llama", "--run", "runs/mine"), 2, "error: runs/mine holds a run; continue it with --resume"),
     ],

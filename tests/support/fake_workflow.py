@@ -21,6 +21,7 @@ from nas_llm.events import (
     StageStarted,
 )
 from nas_llm.front import Front
+from nas_llm.statistics import Interval, WindowLosses
 from nas_llm.workflow import (
     ExportRecord,
     ExportRefused,
@@ -30,6 +31,19 @@ from nas_llm.workflow import (
     Resources,
     Run,
     RunSummary,
+)
+from nas_llm.workflow.compare import Comparison, Measured, compared_group
+
+SCORE = TextScore(
+    text="text.txt",
+    perplexity=29.2,
+    interval=Interval(low=28.5, high=30.125),
+    window=1024,
+    windows=8,
+    available=12,
+    tokens=8192,
+    digest="d" * 32,
+    losses=WindowLosses(nll=(3452.0,) * 8, tokens=(1023,) * 8),
 )
 
 
@@ -175,6 +189,20 @@ class FakeWorkflow:
             for point in points
         ]
 
+    def compare_models(self, models: Sequence[str], **options: Any) -> Comparison:
+        self.calls.append({"models": list(models)} | options)
+        self.during_others()
+        measured = [Measured(name=name, params=134_515_008, inheriting_ratio=None, score=SCORE) for name in models]
+        return Comparison(
+            text="text.txt",
+            digest="d" * 32,
+            window=1024,
+            windows=8,
+            available=12,
+            groups=(compared_group(measured),),
+            fronts=(),
+        )
+
     def what_is_servable(self, problem: Problem) -> dict[str, Any]:
         self.calls.append({"problem": problem})
         self.during_others()
@@ -186,7 +214,6 @@ class FakeWorkflow:
     def evaluate_models(self, models: Sequence[str], **options: Any) -> list[ModelRow]:
         self.calls.append({"models": list(models)} | options)
         self.during_others()
-        text = TextScore(text="text.txt", perplexity=29.2, window=1024, windows=8, tokens=8192, digest="d" * 32)
         rows = [
             ModelRow(
                 name=name,
@@ -195,7 +222,7 @@ class FakeWorkflow:
                 inheriting_ratio=None if options["base"] is None else 0.5,
                 macs_per_token=145_000_000,
                 macs_tokens=1024,
-                texts=(text,),
+                texts=(SCORE,),
             )
             for name in models
         ]

@@ -1,5 +1,6 @@
 """One command a file; each imports its verb late."""
 
+from nas_llm.cli.commands._compare import compare
 from nas_llm.cli.commands._convert import convert
 from nas_llm.cli.commands._dashboard import dashboard
 from nas_llm.cli.commands._evaluate import evaluate
@@ -13,6 +14,7 @@ from nas_llm.cli.commands._servable import servable
 from nas_llm.cli.commands._study import study
 
 __all__ = [
+    "compare",
     "convert",
     "dashboard",
     "evaluate",

@@ -11,7 +11,16 @@ from typing import Annotated
 
 import typer
 
-from nas_llm.cli.terminal import MethodOption, ModelOption, SamplesOption, line, output, quiet_libraries
+from nas_llm.cli.terminal import (
+    MethodOption,
+    ModelOption,
+    SamplesOption,
+    WindowsOption,
+    line,
+    output,
+    parse_windows,
+    quiet_libraries,
+)
 from nas_llm.errors import ConfigError, DataError
 from nas_llm.files import check_place, write_atomic
 from nas_llm.settings import EvaluationDefaults, WorkloadDefaults
@@ -55,7 +64,7 @@ def evaluate(
         typer.Option("--text", metavar="FILE", help="One more text file or folder, whatever its name."),
     ] = None,
     window: Annotated[int, typer.Option(min=2, help="Tokens of one window.")] = EvaluationDefaults.window,
-    windows: Annotated[int | None, typer.Option(min=1, help="Windows to score; default all of the text.")] = None,
+    windows: WindowsOption = None,
     tasks: Annotated[
         list[str] | None,
         typer.Option(
@@ -126,6 +135,7 @@ def evaluate(
     if len({path.resolve() for path in written}) < len(written):
         raise ConfigError(f"--json and --html both name {html}; give each a file of its own")
     texts: list[str | Path] = [*split_names(perplexity or (), "--perplexity"), *([text] if text else [])]
+    count = parse_windows(windows)
     points, suite = split_names(point or (), "--point"), split_names(tasks or (), "--tasks")
     quiet_libraries()
     import torch
@@ -139,7 +149,7 @@ def evaluate(
             models,
             text=texts,
             window=window,
-            windows=windows,
+            windows=count,
             base=base,
             points=points,
             method=method,

@@ -6,7 +6,7 @@ Tables and progress load rich, and are fetched when they are asked for: ``nas-ll
 from typing import TYPE_CHECKING, Any
 
 from nas_llm.cli.terminal._console import fail, line, output, progress_output
-from nas_llm.cli.terminal._counts import parse_count
+from nas_llm.cli.terminal._counts import parse_count, parse_windows
 from nas_llm.cli.terminal._interrupt import INTERRUPTED, StopOnInterrupt, terminate_as_interrupt
 from nas_llm.cli.terminal._options import (
     FinishMemoryOption,
@@ -20,12 +20,14 @@ from nas_llm.cli.terminal._options import (
     PointOption,
     RunArgument,
     SamplesOption,
+    WindowsOption,
 )
 from nas_llm.cli.terminal._process import keep_memory, quiet_libraries, quiet_optuna
 from nas_llm.cli.terminal._run_directory import prepare_run_directory
 
 if TYPE_CHECKING:
     from nas_llm.cli.terminal._check_table import check_notes, check_table
+    from nas_llm.cli.terminal._comparison_table import comparison_notes, comparison_table, task_table
     from nas_llm.cli.terminal._progress import progress
     from nas_llm.cli.terminal._reconstruction_tables import reconstruction_table, residual_table
     from nas_llm.cli.terminal._tables import (
@@ -51,9 +53,12 @@ __all__ = [
     "RunArgument",
     "SamplesOption",
     "StopOnInterrupt",
+    "WindowsOption",
     "belief_table",
     "check_notes",
     "check_table",
+    "comparison_notes",
+    "comparison_table",
     "export_table",
     "fail",
     "front_table",
@@ -62,6 +67,7 @@ __all__ = [
     "model_table",
     "output",
     "parse_count",
+    "parse_windows",
     "prepare_run_directory",
     "progress",
     "progress_output",
@@ -71,6 +77,7 @@ __all__ = [
     "residual_table",
     "servable_table",
     "study_table",
+    "task_table",
     "terminate_as_interrupt",
 ]
 
@@ -85,6 +92,10 @@ def __getattr__(name: str) -> Any:
         from nas_llm.cli.terminal import _check_table
 
         return getattr(_check_table, name)
+    if name in ("comparison_notes", "comparison_table", "task_table"):
+        from nas_llm.cli.terminal import _comparison_table
+
+        return getattr(_comparison_table, name)
     if name in ("reconstruction_table", "residual_table"):
         from nas_llm.cli.terminal import _reconstruction_tables
 

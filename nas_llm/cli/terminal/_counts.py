@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from nas_llm.errors import ConfigError
 
 _SUFFIXES = {"k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12}
@@ -25,3 +27,19 @@ def parse_count(text: str | None, option: str) -> float | None:
     if not 0.0 < value < float("inf"):
         raise ConfigError(f"{option} {text!r} is not a positive number; write e.g. 100M, 1.5G or 134515008")
     return value
+
+
+def parse_windows(text: str | None) -> int | Literal["all"] | None:
+    """``64`` as a number, ``all`` as it is.
+
+    Raises:
+        ConfigError: If it is neither, or not positive.
+    """
+    if text is None:
+        return None
+    if text.strip() == "all":
+        return "all"
+    count = int(text) if text.strip().isdecimal() else 0
+    if count < 1:
+        raise ConfigError(f"--windows {text!r} is neither a positive number nor all; write e.g. 64")
+    return count

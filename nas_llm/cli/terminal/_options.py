@@ -54,5 +54,14 @@ FinishMemoryOption = Annotated[
         "model in float32 plus 1 GB.",
     ),
 ]
+WindowsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--windows",
+        metavar="N|all",
+        help="Windows to score: evaluate takes the first, as the literature does, compare spreads them evenly over the "
+        "text; default all, of c4 256.",
+    ),
+]
 MaxRatioOption = Annotated[float | None, typer.Option("--max-ratio", help="Most inheriting ratio, in (0, 1].")]
 MinRatioOption = Annotated[float | None, typer.Option("--min-ratio", help="Least inheriting ratio, in (0, 1].")]

@@ -97,13 +97,13 @@ def model_table(rows: Sequence[ModelRow]) -> Table:
     if len(columns) <= _MOST_COLUMNS:
         table = plain_table("model", *(column.title for column in columns))
         for index, row in enumerate(rows):
-            table.add_row(row.name, *(column.cells[index] for column in columns))
+            table.add_row(escape(row.name), *(escape(column.cells[index]) for column in columns))
     else:
         table = plain_table("")
         for row in rows:
             table.add_column(row.name, justify="right", overflow="fold")
         for column in columns:
-            table.add_row(column.title, *column.cells)
+            table.add_row(escape(column.title), *map(escape, column.cells))
     return table
 
 

@@ -19,6 +19,7 @@ from nas_llm.runs import package_versions
 from nas_llm.settings import EvaluationDefaults
 from nas_llm.workflow.evaluate._measure_model import ModelMeasure, Plan, free
 from nas_llm.workflow.evaluate._subjects import Named, RunPoints, find_subjects
+from nas_llm.workflow.evaluate._text_score import WindowCount
 
 _DTYPE: torch.dtype = getattr(torch, EvaluationDefaults.dtype)
 
@@ -28,7 +29,7 @@ def evaluate_models(
     *,
     text: str | Path | Sequence[str | Path] | None = None,
     window: int = EvaluationDefaults.window,
-    windows: int | None = None,
+    windows: WindowCount = None,
     base: str | None = None,
     points: Sequence[str] = (),
     method: str | None = None,
@@ -52,8 +53,8 @@ def evaluate_models(
         text: ``wikitext2``, ``ptb``, ``c4``, a local text file, or several; default, where neither tasks nor latency
             nor memory are asked for: the sample of its own text that ships with a packaged model.
         window: Tokens of a window; the windows do not overlap. MACs are counted at this length.
-        windows: Number of windows from the beginning of each text; default as the literature takes them, all but for
-            ``c4``.
+        windows: Number of windows from the beginning of each text, or ``"all"``; default as the literature takes them,
+            all but for ``c4``.
         base: Dense model that inheriting ratios, speed and memory are taken against. Default: the dense model of the
             first run; for latency and memory else that of the first export, else the first of ``models``.
         points: Points of each run, as :func:`nas_llm.workflow.select_points` takes them; default: its knee.

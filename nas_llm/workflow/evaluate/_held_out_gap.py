@@ -7,16 +7,17 @@ from dataclasses import dataclass, replace
 from transformers import PreTrainedModel
 
 from nas_llm.data import Splits
-from nas_llm.evaluation import HeldOutGap, model_perplexity
+from nas_llm.evaluation import HeldOutGap, model_perplexity, window_losses
+from nas_llm.statistics import WindowLosses, perplexity_interval
 
 
 @dataclass(frozen=True)
 class SplitPerplexities:
-    """Perplexities of one model on the splits of a run."""
+    """Perplexities of one model on the splits of a run, and its losses on the windows that the run never saw."""
 
     calibration: float
     fitness: float
-    held_out: float
+    held_out: WindowLosses
 
 
 def split_perplexities(model: PreTrainedModel, splits: Splits) -> SplitPerplexities:
@@ -29,7 +30,9 @@ def split_perplexities(model: PreTrainedModel, splits: Splits) -> SplitPerplexit
     finish = splits.finish
     beginning = replace(finish, tokens=finish.tokens[: len(splits.held_out.tokens)])
     return SplitPerplexities(
-        *(model_perplexity(model, windows) for windows in (beginning, splits.fitness, splits.held_out))
+        calibration=model_perplexity(model, beginning),
+        fitness=model_perplexity(model, splits.fitness),
+        held_out=window_losses(model, splits.held_out),
     )
 
 
@@ -40,9 +43,11 @@ def held_out_gap(found: SplitPerplexities, dense: SplitPerplexities) -> HeldOutG
         found: Its perplexities.
         dense: The dense model's.
     """
+    own, base = found.held_out.perplexity, dense.held_out.perplexity
     return HeldOutGap(
         calibration=found.calibration,
         fitness=found.fitness,
-        held_out=found.held_out,
-        gap=(found.held_out / found.fitness) / (dense.held_out / dense.fitness) - 1.0,
+        held_out=own,
+        held_out_interval=perplexity_interval(found.held_out),
+        gap=(own / found.fitness) / (base / dense.fitness) - 1.0,
     )

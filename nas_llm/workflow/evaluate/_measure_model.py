@@ -9,14 +9,12 @@ from functools import partial
 import numpy as np
 import torch
 
-from nas_llm.data import ReportingText, Splits, perplexity_windows
+from nas_llm.data import ReportingText, Splits
 from nas_llm.evaluation import (
     MemoryScore,
     ModelRow,
     SpeedScore,
-    TaskScore,
     TaskSuite,
-    TextScore,
     Times,
     Workload,
     alternating_times,
@@ -24,7 +22,6 @@ from nas_llm.evaluation import (
     count_block_params,
     count_macs_per_token,
     cuda_memory,
-    model_perplexity,
     process_memory,
     saved_memory,
     speed_score,
@@ -32,6 +29,8 @@ from nas_llm.evaluation import (
 from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted
 from nas_llm.workflow.evaluate._held_out_gap import SplitPerplexities, held_out_gap, split_perplexities
 from nas_llm.workflow.evaluate._subjects import Loaded
+from nas_llm.workflow.evaluate._task_scores import score_tasks
+from nas_llm.workflow.evaluate._text_score import WindowCount, score_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +40,7 @@ class Plan:
     Attributes:
         texts: Texts for perplexity.
         window: Tokens of a window.
-        windows: Windows of each text at most; None = as the text says.
+        windows: Windows of each text at most; None = as the text says, ``"all"`` = the whole text.
         suite: Tasks.
         latency: Whether models are timed.
         memory: Whether their memory is measured.
@@ -51,7 +50,7 @@ class Plan:
 
     texts: Sequence[ReportingText]
     window: int
-    windows: int | None
+    windows: WindowCount
     suite: TaskSuite | None
     latency: bool
     memory: bool
@@ -131,70 +130,24 @@ class ModelMeasure:
 
     def _alone(self, loaded: Loaded) -> ModelRow:
         model, plan = loaded.model, self._plan
-        texts = tuple(self._perplexity(loaded, text) for text in plan.texts)
+        texts = tuple(
+            score_text(loaded, text, window=plan.window, windows=plan.windows, on_event=plan.on_event)
+            for text in plan.texts
+        )
         block_params = count_block_params(model)
         length = min(plan.window, getattr(model.config, "max_position_embeddings", plan.window))
         return ModelRow(
             name=loaded.name,
             params=sum(parameter.numel() for parameter in model.parameters()),
             block_params=block_params,
-            inheriting_ratio=self._ratio(loaded, block_params),
+            inheriting_ratio=(
+                loaded.inheriting_ratio if self._base_params is None else block_params / self._base_params
+            ),
             macs_per_token=count_macs_per_token(model, length),
             macs_tokens=length,
             texts=texts,
-            tasks=self._tasks(loaded, plan.suite),
+            tasks=score_tasks(loaded, plan.suite, on_event=plan.on_event),
         )
-
-    def _ratio(self, loaded: Loaded, block_params: int) -> float | None:
-        if self._base_params is not None:
-            return block_params / self._base_params
-        said = loaded.provenance or {}
-        return float(said["inheriting_ratio"]) if said.get("block_params") == block_params else None
-
-    def _perplexity(self, loaded: Loaded, text: ReportingText) -> TextScore:
-        plan = self._plan
-        windows = perplexity_windows(
-            text.documents,
-            tokenizer=loaded.tokenizer,
-            window=plan.window,
-            max_windows=plan.windows or text.windows,
-            name="evaluation",
-            special_tokens=True,
-            source=text.name,
-        )
-        count = len(windows.tokens)
-        stage = f"evaluate {loaded.name}"
-        plan.on_event(StageStarted(stage, f"{text.name}, {count} windows of {plan.window} tokens", count))
-        perplexity = model_perplexity(
-            loaded.model, windows, on_window=lambda done: plan.on_event(StageAdvanced(stage, done))
-        )
-        plan.on_event(StageFinished(stage))
-        return TextScore(
-            text=text.name,
-            perplexity=perplexity,
-            window=plan.window,
-            windows=count,
-            tokens=windows.num_tokens,
-            digest=windows.digest(),
-        )
-
-    def _tasks(self, loaded: Loaded, suite: TaskSuite | None) -> tuple[TaskScore, ...]:
-        if suite is None:
-            return ()
-        stage, known = f"tasks {loaded.name}", 0
-
-        def on_requests(done: int, total: int) -> None:
-            nonlocal known
-            if total != known:
-                # lm-eval makes its requests in several portions.
-                known = total
-                self._plan.on_event(StageStarted(stage, total=total))
-            self._plan.on_event(StageAdvanced(stage, done))
-
-        self._plan.on_event(StageStarted(stage, "lm-eval"))
-        scores = tuple(suite.run(loaded.model, loaded.tokenizer, identity=loaded.identity, on_requests=on_requests))
-        self._plan.on_event(StageFinished(stage))
-        return scores
 
     def _times(self, *models: Loaded) -> list[Times]:
         plan = self._plan

@@ -14,7 +14,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nas_llm.errors import ConfigError
-from nas_llm.evaluation import load_any
+from nas_llm.evaluation import count_block_params, load_any
 from nas_llm.events import EventHandler
 from nas_llm.export import read_provenance
 from nas_llm.finishing import Finisher, plan_of_run, with_reconstruction
@@ -35,7 +35,7 @@ class Loaded:
         tokenizer: Its tokenizer.
         identity: What its weights are told apart by, as far as that is known.
         path: What a process of its own loads it from; None = it is only in memory.
-        provenance: What it says of itself, if it is an export.
+        inheriting_ratio: Of a point, or as an export says of itself while its size is what it says; None of others.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Loaded:
     tokenizer: PreTrainedTokenizerBase
     identity: str | None
     path: str | None
-    provenance: Mapping[str, Any] | None = None
+    inheriting_ratio: float | None
 
 
 class Subject(Protocol):
@@ -127,7 +127,7 @@ class Named:
             tokenizer=tokenizer,
             identity=identity or commit,
             path=path,
-            provenance=self.provenance,
+            inheriting_ratio=_stated_ratio(self.provenance or {}, model),
         )
 
 
@@ -178,6 +178,7 @@ class RunPoints:
                     tokenizer=prepared.dense.tokenizer,
                     identity=self._identity(point),
                     path=None,
+                    inheriting_ratio=point.cost.inheriting_ratio,
                 )
 
     def _identity(self, point: FrontPoint) -> str:
@@ -190,6 +191,10 @@ class RunPoints:
         return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
+def _stated_ratio(said: Mapping[str, Any], model: PreTrainedModel) -> float | None:
+    return float(said["inheriting_ratio"]) if said.get("block_params") == count_block_params(model) else None
+
+
 def find_subjects(
     models: Sequence[str],
     *,
@@ -197,6 +202,7 @@ def find_subjects(
     method: str | None = None,
     samples: int | None = None,
     model: str | None = None,
+    repeated: bool = False,
     on_event: EventHandler,
 ) -> list[Named | RunPoints]:
     """What some names stand for; nothing is loaded yet.
@@ -208,6 +214,7 @@ def find_subjects(
         method: How points are finished; default: the run's own.
         samples: Calibration windows of the finish; default: as the run says.
         model: Where the dense model of the runs is now, if it was moved.
+        repeated: Whether a name may stand there twice.
         on_event: Told when a run is loaded.
 
     Raises:
@@ -229,6 +236,8 @@ def find_subjects(
             if value:
                 raise ConfigError(f"{option} is for points of a run, and none of {', '.join(models)} is a run")
     names = [name for subject in found for name in subject.names]
+    if repeated:
+        return found
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise ConfigError(f"{twice} is named twice; leave one away")
