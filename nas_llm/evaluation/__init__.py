@@ -17,6 +17,7 @@ from nas_llm.evaluation._reload import check_reload
 from nas_llm.evaluation._scores import HeldOutGap, MemoryScore, SpeedScore, TaskScore, TextScore, Workload
 from nas_llm.evaluation._speed import Times, alternating_times, speed_score
 from nas_llm.evaluation._timed_pass import TimedPass, device_name, interleaved_seconds
+from nas_llm.evaluation._workload_tables import workload_tables
 from nas_llm.evaluation.tasks import COMMONSENSE7_METRICS
 
 __all__ = [
@@ -49,4 +50,5 @@ __all__ = [
     "saved_memory",
     "speed_score",
     "table_text",
+    "workload_tables",
 ]

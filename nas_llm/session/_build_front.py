@@ -10,7 +10,7 @@ from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStar
 from nas_llm.front import Front, FrontPoint, knee, thin_front
 from nas_llm.search import SearchResult, search_scale
 from nas_llm.session._prepared import Prepared
-from nas_llm.space import Evaluation, FloatArray, Genome, Objective, objective
+from nas_llm.space import Evaluation, FloatArray, Genome, Objective, objective, workload_objective
 
 
 def build_front(prepared: Prepared, result: SearchResult, *, on_event: EventHandler = ignore) -> Front:
@@ -60,7 +60,11 @@ def build_front(prepared: Prepared, result: SearchResult, *, on_event: EventHand
             generation=0,
         ),
         points=points,
-        labels={name: _label(objective(name)) for name in prepared.cost_model.dense.further},
+        labels={
+            name: _label(objective(name))
+            for name in prepared.cost_model.dense.further
+            if workload_objective(name) is None
+        },
     )
 
 
