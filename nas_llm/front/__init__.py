@@ -4,17 +4,20 @@ from nas_llm.front._front import Front
 from nas_llm.front._genomes import load_genome, read_genomes
 from nas_llm.front._json import FRONT_FILE
 from nas_llm.front._point import FrontPoint
-from nas_llm.front._select import select_points
+from nas_llm.front._select import Limit, select_points
 from nas_llm.front._thin import knee, non_dominated, thin_front
+from nas_llm.front._workload_limits import workload_limits
 
 __all__ = [
     "FRONT_FILE",
     "Front",
     "FrontPoint",
+    "Limit",
     "knee",
     "load_genome",
     "non_dominated",
     "read_genomes",
     "select_points",
     "thin_front",
+    "workload_limits",
 ]

@@ -2,6 +2,7 @@
 
 from nas_llm.workloads._costs import WorkloadMemory, WorkloadSeconds, workload_costs
 from nas_llm.workloads._memory import MemoryParts, memory_parts
+from nas_llm.workloads._predictor import WorkloadPredictor
 from nas_llm.workloads._tables import WorkloadTables
 from nas_llm.workloads._workload import Workload
 
@@ -9,6 +10,7 @@ __all__ = [
     "MemoryParts",
     "Workload",
     "WorkloadMemory",
+    "WorkloadPredictor",
     "WorkloadSeconds",
     "WorkloadTables",
     "memory_parts",

@@ -6,7 +6,7 @@ Tables and progress load rich, and are fetched when they are asked for: ``nas-ll
 from typing import TYPE_CHECKING, Any
 
 from nas_llm.cli.terminal._console import fail, line, output, progress_output
-from nas_llm.cli.terminal._counts import parse_count
+from nas_llm.cli.terminal._counts import parse_count, parse_size
 from nas_llm.cli.terminal._interrupt import INTERRUPTED, StopOnInterrupt, terminate_as_interrupt
 from nas_llm.cli.terminal._options import (
     FinishMemoryOption,
@@ -20,6 +20,7 @@ from nas_llm.cli.terminal._options import (
     PointOption,
     RunArgument,
     SamplesOption,
+    WorkloadOption,
 )
 from nas_llm.cli.terminal._process import keep_memory, quiet_libraries, quiet_optuna
 from nas_llm.cli.terminal._run_directory import prepare_run_directory
@@ -44,6 +45,7 @@ __all__ = [
     "RunArgument",
     "SamplesOption",
     "StopOnInterrupt",
+    "WorkloadOption",
     "check_notes",
     "check_table",
     "export_table",
@@ -54,6 +56,7 @@ __all__ = [
     "model_table",
     "output",
     "parse_count",
+    "parse_size",
     "prepare_run_directory",
     "progress",
     "progress_output",
