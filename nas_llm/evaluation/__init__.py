@@ -1,6 +1,6 @@
 """Measuring models: perplexity under the literature's protocol, tasks, sizes, MACs, speed, latency and memory."""
 
-from nas_llm.evaluation._generation import check_workload
+from nas_llm.evaluation._generation import Generation, check_workload
 from nas_llm.evaluation._latency_table import (
     latency_table,
     measure_latency_table,
@@ -22,6 +22,7 @@ from nas_llm.evaluation.tasks import COMMONSENSE7_METRICS
 
 __all__ = [
     "COMMONSENSE7_METRICS",
+    "Generation",
     "HeldOutGap",
     "MemoryScore",
     "ModelRow",
