@@ -14,7 +14,15 @@ from nas_llm.evaluation._model_row import ModelRow
 from nas_llm.evaluation._peak_memory import cuda_memory, process_memory, saved_memory
 from nas_llm.evaluation._perplexity import model_perplexity
 from nas_llm.evaluation._reload import check_reload
-from nas_llm.evaluation._scores import HeldOutGap, MemoryScore, SpeedScore, TaskScore, TextScore, Workload
+from nas_llm.evaluation._scores import (
+    HeldOutGap,
+    MemoryScore,
+    PredictionScore,
+    SpeedScore,
+    TaskScore,
+    TextScore,
+    Workload,
+)
 from nas_llm.evaluation._speed import Times, alternating_times, speed_score
 from nas_llm.evaluation._timed_pass import TimedPass, device_name, interleaved_seconds
 from nas_llm.evaluation._workload_tables import workload_tables
@@ -26,6 +34,7 @@ __all__ = [
     "HeldOutGap",
     "MemoryScore",
     "ModelRow",
+    "PredictionScore",
     "SpeedScore",
     "TaskScore",
     "TaskSuite",

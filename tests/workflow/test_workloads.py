@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from nas_llm.cli import app
+from nas_llm.cli.commands._evaluate import workload_of_run
 from nas_llm.config import LoadedProblem, load_problem
 from nas_llm.errors import ConfigError, RunError, SelectionError, SpaceError
+from nas_llm.evaluation import Workload
 from nas_llm.front import workload_limits
+from nas_llm.report import evaluation_columns
 from nas_llm.search import History
 from nas_llm.space import Genome
-from nas_llm.workflow import check_problem, open_run, run_search, run_workload
+from nas_llm.workflow import check_problem, evaluate_models, open_run, run_search, run_workload
 from nas_llm.workloads import WorkloadTables
 
 SMALL = (
@@ -167,3 +171,35 @@ def test_the_command_shows_both_predictions(run: Path) -> None:
     assert done.exit_code == 0
     for said in ("chat.memory", "chat.seconds", "24 prompt and 8 new tokens, batch 2, float32"):
         assert said in done.stdout
+
+
+def test_what_is_measured_stands_beside_what_was_predicted(run: Path) -> None:
+    opened, predictor = open_run(run), run_workload(run, "chat")
+    load = Workload(prompt_tokens=24, new_tokens=8, batch=2, rounds=1)
+    section = opened.problem.workload[0]
+    dense, knee = evaluate_models([str(run)], points=["knee"], latency=True, workload=load, predict=section)
+    (point,) = opened.front.select(["knee"])
+    for row, genome, cost in (
+        (dense, opened.front.dense.genome, opened.front.dense.cost),
+        (knee, point.genome, point.cost),
+    ):
+        assert row.predicted is not None
+        assert row.speed is not None
+        assert row.predicted.peak_bytes == predictor.memory(genome, cost).total
+        assert row.predicted.seconds == predictor.seconds(genome)
+        assert row.speed.seconds > row.speed.first_token_seconds > 0.0
+    (column,) = [column for column in evaluation_columns([dense, knee]) if column.title == "answer"]
+    assert all(re.fullmatch(r".* m?s, predicted .* m?s \([+-]\d+ %\)", cell) for cell in column.cells)
+    # A pass of the same kind takes as long again, up to what else the machine does.
+    assert 0.1 < dense.predicted.seconds / dense.speed.seconds < 10.0  # type: ignore[union-attr]
+
+
+def test_a_workload_is_looked_up_in_the_first_run(run: Path) -> None:
+    numbers = {"prompt_tokens": 512, "new_tokens": 32, "batch": 1}
+    assert workload_of_run("chat", ["tiny-llama", str(run)], numbers).prompt == 24
+    with pytest.raises(ConfigError, match='there is no workload "caht"; did you mean "chat"'):
+        workload_of_run("caht", [str(run)], numbers)
+    with pytest.raises(ConfigError, match="--workload is for runs, and none of tiny-llama is one; give num"):
+        workload_of_run("chat", ["tiny-llama"], numbers)
+    with pytest.raises(ConfigError, match="workload chat has its numbers from the problem; leave --new-tokens out"):
+        workload_of_run("chat", [str(run)], {**numbers, "new_tokens": 3})

@@ -13,6 +13,7 @@ from nas_llm.data import ReportingText, Splits, perplexity_windows
 from nas_llm.evaluation import (
     MemoryScore,
     ModelRow,
+    PredictionScore,
     SpeedScore,
     TaskScore,
     TaskSuite,
@@ -30,7 +31,9 @@ from nas_llm.evaluation import (
     speed_score,
 )
 from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted
+from nas_llm.space import Genome
 from nas_llm.workflow.evaluate._held_out_gap import SplitPerplexities, held_out_gap, split_perplexities
+from nas_llm.workflow.evaluate._predict import Predictions
 from nas_llm.workflow.evaluate._subjects import Loaded
 
 
@@ -46,6 +49,7 @@ class Plan:
         latency: Whether models are timed.
         memory: Whether their memory is measured.
         workload: What they are put through for these two.
+        predictions: Predicts both; None = nothing is predicted.
         on_event: Told what happens.
     """
 
@@ -56,6 +60,7 @@ class Plan:
     latency: bool
     memory: bool
     workload: Workload
+    predictions: Predictions | None
     on_event: EventHandler
 
 
@@ -99,7 +104,7 @@ class ModelMeasure:
         if splits:
             first = self._dense_splits[_key(splits[0])]
             row = replace(row, gap=held_out_gap(first, first))
-        return replace(row, memory=self._memory(loaded, self._dense_memory))
+        return replace(row, memory=self._memory(loaded, self._dense_memory), predicted=self._predicted(None))
 
     def beside(self, loaded: Loaded, splits: Splits | None = None) -> ModelRow:
         """Measure another model.
@@ -116,7 +121,9 @@ class ModelMeasure:
             dense, own = self._times(self._dense, loaded)
             self._dense_times.append(dense)
             row = replace(row, speed=self._speed(loaded, own, dense))
-        return replace(row, memory=self._memory(loaded, self._bytes(loaded) if self._plan.memory else None))
+        predicted = None if loaded.genome is None else self._predicted(loaded.genome)
+        memory = self._memory(loaded, self._bytes(loaded) if self._plan.memory else None)
+        return replace(row, memory=memory, predicted=predicted)
 
     def reference_speed(self) -> SpeedScore | None:
         """The dense model's speed over all rounds beside others, or alone where there were none."""
@@ -144,6 +151,9 @@ class ModelMeasure:
             texts=texts,
             tasks=self._tasks(loaded, plan.suite),
         )
+
+    def _predicted(self, genome: Genome | None) -> PredictionScore | None:
+        return None if self._plan.predictions is None else self._plan.predictions.of(genome)
 
     def _ratio(self, loaded: Loaded, block_params: int) -> float | None:
         if self._base_params is not None:
