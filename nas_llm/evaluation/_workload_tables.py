@@ -31,6 +31,9 @@ def workload_tables(
 ) -> WorkloadTables:
     """The tables of a model under a workload: from the cache, or measured now and kept there.
 
+    They are anchored, so that the dense model's prediction is its own time, unless its blocks stay in their files; see
+    :func:`measure_latency_table`.
+
     Args:
         dense: The model.
         workload: What it does.
@@ -64,6 +67,8 @@ def workload_tables(
             device=device,
             dtype=dtype,
             cache_dir=cache_dir,
+            # A model that stays in its files may be larger than memory.
+            anchored=dense.files is None,
             on_start=on_start,
             on_round=on_round,
         )
