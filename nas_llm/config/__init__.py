@@ -8,6 +8,7 @@ from nas_llm.config._overrides import apply_override, parse_override
 from nas_llm.config._packaged import PackagedProblem, list_problems, problems_directory
 from nas_llm.config._plugins import check_operator_names, import_plugins, load_plugins, named_operators, references
 from nas_llm.config._problem import (
+    Bounds,
     CalibrationSection,
     ConstraintSection,
     DataSection,
@@ -28,10 +29,12 @@ from nas_llm.config._problem import (
     SplitSection,
 )
 from nas_llm.config._template import template_fields
+from nas_llm.config._workload import WorkloadSection, find_workload
 
 __all__ = [
     "COST_OBJECTIVES",
     "QUALITY_OBJECTIVES",
+    "Bounds",
     "CalibrationSection",
     "ConstraintSection",
     "DataSection",
@@ -52,10 +55,12 @@ __all__ = [
     "SourceSection",
     "SpaceSection",
     "SplitSection",
+    "WorkloadSection",
     "apply_override",
     "check_operator_names",
     "dump_problem",
     "faults",
+    "find_workload",
     "import_plugins",
     "list_problems",
     "load_objectives",

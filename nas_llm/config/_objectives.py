@@ -9,7 +9,15 @@ from pydantic_core import PydanticCustomError
 
 from nas_llm.errors import ConfigError
 from nas_llm.plugins import is_reference
-from nas_llm.space.objectives import BUILT_IN, OBJECTIVES, Objective, is_quality, objective, quality_names
+from nas_llm.space.objectives import (
+    BUILT_IN,
+    OBJECTIVES,
+    Objective,
+    is_quality,
+    objective,
+    quality_names,
+    workload_objective,
+)
 
 COST_OBJECTIVES = tuple(known.name for known in BUILT_IN if not known.measured)
 QUALITY_OBJECTIVES = tuple(known.name for known in BUILT_IN if known.measured)
@@ -21,7 +29,7 @@ def known_objective(name: str) -> str:
     Raises:
         PydanticCustomError: If nobody knows the name.
     """
-    if is_reference(name) or OBJECTIVES.known(name) is not None:
+    if is_reference(name) or OBJECTIVES.known(name) is not None or workload_objective(name) is not None:
         return name
     if name in objective(name).aliases:
         return objective(name).name

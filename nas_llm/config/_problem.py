@@ -18,7 +18,9 @@ from pydantic import (
 
 from nas_llm.config._objectives import check_objectives, known_objective, load_objectives, measured_objectives
 from nas_llm.config._refit_values import Damping, Method, Target
+from nas_llm.config._section import Section
 from nas_llm.config._template import template_fields
+from nas_llm.config._workload import WorkloadSection, check_workloads
 from nas_llm.errors import SpaceError
 from nas_llm.settings import (
     FINISHING_METHODS,
@@ -49,11 +51,7 @@ Plain = bool | int | float | str
 Objective = Annotated[str, AfterValidator(known_objective)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ModelSection(_Section):
+class ModelSection(Section):
     """``[model]``: the dense model and how candidates are evaluated on the device."""
 
     source: str = Field(description="Packaged name, hub name, local directory or .gguf file.")
@@ -74,7 +72,7 @@ class ModelSection(_Section):
 AutoKind = Literal["prose", "questions", "chat", "code", "lists", "dialogue", "letters"]
 
 
-class SourceSection(_Section):
+class SourceSection(Section):
     """One source of text within a split."""
 
     source: str = Field(
@@ -127,21 +125,21 @@ class SourceSection(_Section):
         return self
 
 
-class SplitSection(_Section):
+class SplitSection(Section):
     """``[data.calibration]``, ``[data.fitness]``, ``[data.held_out]``."""
 
     tokens: PositiveInt = Field(description="Tokens in all, rounded down to whole windows.")
     sources: tuple[SourceSection, ...] = Field((SourceSection(source="auto"),), min_length=1)
 
 
-class OffTextSection(_Section):
+class OffTextSection(Section):
     """``[data.off_text]``: text of a kind that neither search nor finish see, to judge by."""
 
     tokens: int = Field(OffTextDefaults.tokens, ge=0, description="Tokens in all; 0 = none.")
     sources: tuple[SourceSection, ...] = Field((SourceSection(source="auto", kind="letters"),), min_length=1)
 
 
-class SelfSampleSection(_Section):
+class SelfSampleSection(Section):
     """``[data.self_sample]``: how the dense model writes its own text."""
 
     temperature: float = Field(SelfSampleDefaults.temperature, gt=0.0)
@@ -149,7 +147,7 @@ class SelfSampleSection(_Section):
     seed: int = SelfSampleDefaults.seed
 
 
-class DataSection(_Section):
+class DataSection(Section):
     """``[data]``: three splits that never share a window, and text of another kind."""
 
     window: PositiveInt = Field(512, description="Tokens of one window.")
@@ -177,7 +175,7 @@ class DataSection(_Section):
 AttentionMode = Literal["kv_group", "head_dim", "head_dim_split"]
 
 
-class SpaceSection(_Section):
+class SpaceSection(Section):
     """``[space]``: which genomes are allowed."""
 
     attention: AttentionMode | tuple[AttentionMode, ...] = Field(
@@ -215,7 +213,7 @@ class SpaceSection(_Section):
         return self
 
 
-class ConstraintSection(_Section):
+class ConstraintSection(Section):
     """``[constraints]``: what every reported point obeys."""
 
     min_ratio: Ratio | None = Field(None, description="Lowest inheriting ratio.")
@@ -231,7 +229,17 @@ class ConstraintSection(_Section):
         return self
 
 
-class LatencySection(_Section):
+class Bounds(ConstraintSection):
+    """``[constraints]`` and the limits of all workloads.
+
+    Attributes:
+        further: Key, cost and upper bound of each of those.
+    """
+
+    further: tuple[tuple[str, str, float], ...] = ()
+
+
+class LatencySection(Section):
     """``[latency]``: the forward pass that the objective ``latency`` predicts, and how its table is measured."""
 
     phase: Literal["prefill", "decode"] = Field(
@@ -257,7 +265,7 @@ class LatencySection(_Section):
         return self.tokens if self.phase == "prefill" else self.context
 
 
-class CalibrationSection(_Section):
+class CalibrationSection(Section):
     """``[calibration]``: how units are scored."""
 
     scorer: Literal["importance", "obs"] = CalibrationDefaults.scorer
@@ -266,7 +274,7 @@ class CalibrationSection(_Section):
     )
 
 
-class FitnessSection(_Section):
+class FitnessSection(Section):
     """``[fitness]``: which weights a candidate is evaluated with."""
 
     weights: Literal["inherited", "reconstructed"] = Field(
@@ -300,7 +308,7 @@ def _entry(value: Any) -> Any:
 Entry = Annotated[OperatorEntry, BeforeValidator(_entry)]
 
 
-class OperatorSection(_Section):
+class OperatorSection(Section):
     """``[search.operators]``: the variation operators, in the paper's symbols."""
 
     mask_probability: Probability = Field(
@@ -339,7 +347,7 @@ class OperatorSection(_Section):
     )
 
 
-class DescentSection(_Section):
+class DescentSection(Section):
     """``[search.descent]``: a first population from first-order marginals."""
 
     looks: int = Field(
@@ -354,7 +362,7 @@ class DescentSection(_Section):
     )
 
 
-class SearchSection(_Section):
+class SearchSection(Section):
     """``[search]``: the algorithm and its budget."""
 
     algorithm: str = Field(
@@ -375,7 +383,7 @@ class SearchSection(_Section):
     operators: OperatorSection = OperatorSection()
 
 
-class FrontSection(_Section):
+class FrontSection(Section):
     """``[front]``: the reported points."""
 
     size: PositiveInt = Field(
@@ -383,7 +391,7 @@ class FrontSection(_Section):
     )
 
 
-class ReconstructionSection(_Section):
+class ReconstructionSection(Section):
     """``[reconstruction]``: how chosen points are finished."""
 
     method: Method = Field(
@@ -454,7 +462,7 @@ class ReconstructionSection(_Section):
         return median_low(damping for damping in self.dampings if isfinite(damping))
 
 
-class Problem(_Section):
+class Problem(Section):
     """A resolved problem definition; see ``docs/problems.md`` for every key."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -472,6 +480,7 @@ class Problem(_Section):
     space: SpaceSection = SpaceSection()
     constraints: ConstraintSection = ConstraintSection()
     latency: LatencySection = LatencySection()
+    workload: tuple[WorkloadSection, ...] = ()
     calibration: CalibrationSection = CalibrationSection()
     fitness: FitnessSection = FitnessSection()
     search: SearchSection = Field(default_factory=lambda: SearchSection())
@@ -481,6 +490,7 @@ class Problem(_Section):
     @model_validator(mode="after")
     def _objectives(self) -> Problem:
         check_objectives(self.objectives)
+        check_workloads(self.workload, self.objectives)
         if self.search.evaluations < self.search.population:
             raise ValueError(
                 f"search.evaluations ({self.search.evaluations}) is below search.population "
@@ -503,6 +513,18 @@ class Problem(_Section):
         if (facts is not None and not facts.needs_text) or (own.tokens is None and own.sources is None):
             return None
         return SplitSection(tokens=own.tokens or calibration.tokens, sources=own.sources or calibration.sources)
+
+    @property
+    def bounds(self) -> Bounds:
+        """All that points obey: the constraints and the limits of the workloads."""
+        limits = tuple(limit for workload in self.workload for limit in workload.limits)
+        return Bounds(**self.constraints.model_dump(), further=limits)
+
+    @property
+    def timed_workloads(self) -> tuple[WorkloadSection, ...]:
+        """Workloads whose seconds are minimised or limited."""
+        wanted = {*self.objectives, *(cost for _, cost, _ in self.bounds.further)}
+        return tuple(workload for workload in self.workload if f"{workload.name}.seconds" in wanted)
 
     @property
     def objective_names(self) -> tuple[str, ...]:

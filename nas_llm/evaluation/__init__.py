@@ -1,6 +1,6 @@
 """Measuring models: perplexity under the literature's protocol, tasks, sizes, MACs, speed, latency and memory."""
 
-from nas_llm.evaluation._generation import check_workload
+from nas_llm.evaluation._generation import Generation, check_workload
 from nas_llm.evaluation._latency_table import (
     latency_table,
     measure_latency_table,
@@ -14,16 +14,27 @@ from nas_llm.evaluation._model_row import ModelRow
 from nas_llm.evaluation._peak_memory import cuda_memory, process_memory, saved_memory
 from nas_llm.evaluation._perplexity import model_perplexity, window_losses
 from nas_llm.evaluation._reload import check_reload
-from nas_llm.evaluation._scores import HeldOutGap, MemoryScore, SpeedScore, TaskScore, TextScore, Workload
+from nas_llm.evaluation._scores import (
+    HeldOutGap,
+    MemoryScore,
+    PredictionScore,
+    SpeedScore,
+    TaskScore,
+    TextScore,
+    Workload,
+)
 from nas_llm.evaluation._speed import Times, alternating_times, speed_score
 from nas_llm.evaluation._timed_pass import TimedPass, device_name, interleaved_seconds
+from nas_llm.evaluation._workload_tables import workload_tables
 from nas_llm.evaluation.tasks import COMMONSENSE7_METRICS
 
 __all__ = [
     "COMMONSENSE7_METRICS",
+    "Generation",
     "HeldOutGap",
     "MemoryScore",
     "ModelRow",
+    "PredictionScore",
     "SpeedScore",
     "TaskScore",
     "TaskSuite",
@@ -50,4 +61,5 @@ __all__ = [
     "speed_score",
     "table_text",
     "window_losses",
+    "workload_tables",
 ]

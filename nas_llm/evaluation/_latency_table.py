@@ -40,6 +40,7 @@ def latency_table(
     device: torch.device,
     dtype: torch.dtype,
     cache_dir: Path,
+    anchored: bool = False,
     on_start: Callable[[str], None] = lambda detail: None,
     on_round: Callable[[int], None] = lambda done: None,
 ) -> LatencyTable:
@@ -53,6 +54,7 @@ def latency_table(
         device: Where.
         dtype: Type of the weights.
         cache_dir: Folder of tables.
+        anchored: See :func:`measure_latency_table`.
         on_start: Called with a line about what is measured, if it is.
         on_round: Called with the number of rounds of measurement that are done.
 
@@ -61,7 +63,7 @@ def latency_table(
         RunError: If the table cannot be kept.
     """
     check_positions(settings, dense.architecture.max_positions)
-    conditions = _conditions(dense, settings, ffn_multiple, layout, device, dtype)
+    conditions = _conditions(dense, settings, ffn_multiple, layout, device, dtype, anchored)
     key = hashlib.blake2b(json.dumps(conditions, sort_keys=True).encode(), digest_size=16).hexdigest()
     path = cache_dir / f"{key}.json"
     if path.is_file():
@@ -76,7 +78,14 @@ def latency_table(
     )
     with _threads(settings.threads):
         table = measure_latency_table(
-            dense, settings, ffn_multiple=ffn_multiple, layout=layout, device=device, dtype=dtype, on_round=on_round
+            dense,
+            settings,
+            ffn_multiple=ffn_multiple,
+            layout=layout,
+            device=device,
+            dtype=dtype,
+            anchored=anchored,
+            on_round=on_round,
         )
     keep_file(path, table_text(table))
     return table
@@ -90,6 +99,7 @@ def measure_latency_table(
     layout: AttentionLayout | None = None,
     device: torch.device,
     dtype: torch.dtype,
+    anchored: bool = False,
     on_round: Callable[[int], None] = lambda done: None,
 ) -> LatencyTable:
     """Time the sublayers of a model.
@@ -105,6 +115,9 @@ def measure_latency_table(
         layout: Of attention masks; where they lie inside heads, heads of several widths are timed, too.
         device: Where.
         dtype: Type of the weights.
+        anchored: Whether the whole dense model runs in each round, too, and the times of all sublayers are scaled so
+            that their sum is its time: a few layers find more of their weights in the processor's caches than a whole
+            model does. That takes twice the time, and memory for the model.
         on_round: Called with the number of rounds that are done.
     """
     shape = dense.architecture
@@ -122,20 +135,29 @@ def measure_latency_table(
         assert inside is not None
         stacks = (_head_stack(shape, inside, layers, axis, width) for width in widths)
         trunks += [_trunk(dense, stack, device, dtype, whole) for stack in stacks]
-    passes = [TimedPass(model, settings) for model in (whole, *trunks)]
+    models = [whole, *trunks]
+    if anchored:
+        models.append(on_device(build_subnet(dense, Genome.dense(shape)), device, dtype))
+    passes = [TimedPass(model, settings) for model in models]
     constant, empty, *seconds = interleaved_seconds(passes, repeats=settings.repeats, on_round=on_round).tolist()
+    anchor = seconds.pop() if anchored else None
     each = (np.array(seconds) - empty) / layers
     ends = np.cumsum([len(groups), len(channels), *(len(widths) for _ in axes)])
-    attention, ffn, *heads = np.split(each, ends[:-1])
+    attention, ffn, *heads = map(_rising, np.split(each, ends[:-1]))
+    scale = 1.0
+    sublayers = shape.num_layers * (attention[-1] + ffn[-1])
+    if anchor is not None and anchor > constant and sublayers > 0.0:
+        scale = (anchor - constant) / sublayers
+    attention, ffn, *heads = (tuple(scale * value for value in axis) for axis in (attention, ffn, *heads))
     return LatencyTable(
         constant=constant,
         kv_groups=groups,
-        attention=_rising(attention),
+        attention=attention,
         ffn_channels=channels,
-        ffn=_rising(ffn),
-        settings=_conditions(dense, settings, ffn_multiple, layout, device, dtype),
+        ffn=ffn,
+        settings=_conditions(dense, settings, ffn_multiple, layout, device, dtype, anchored),
         head_widths=widths,
-        heads=tuple(_rising(seconds) for seconds in heads),
+        heads=tuple(heads),
     )
 
 
@@ -163,6 +185,7 @@ def _conditions(
     layout: AttentionLayout | None,
     device: torch.device,
     dtype: torch.dtype,
+    anchored: bool,
 ) -> dict[str, Any]:
     """All that times depend on."""
     inside = {"heads": layout.mode} if layout is not None and layout.axes else {}
@@ -185,6 +208,7 @@ def _conditions(
         "points": settings.points,
         "repeats": settings.repeats,
         **inside,
+        **({"anchored": True} if anchored else {}),
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nas_llm.evaluation._scores import HeldOutGap, MemoryScore, SpeedScore, TaskScore, TextScore
+from nas_llm.evaluation._scores import HeldOutGap, MemoryScore, PredictionScore, SpeedScore, TaskScore, TextScore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +23,7 @@ class ModelRow:
         tasks: Scores of lm-eval.
         speed: Speed beside the dense model.
         memory: Memory beside the dense model.
+        predicted: What was predicted of both.
     """
 
     name: str
@@ -36,6 +37,7 @@ class ModelRow:
     tasks: tuple[TaskScore, ...] = ()
     speed: SpeedScore | None = None
     memory: MemoryScore | None = None
+    predicted: PredictionScore | None = None
 
     @property
     def perplexity(self) -> float | None:

@@ -107,6 +107,23 @@ class Workload:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PredictionScore:
+    """What was predicted of a model from its genome.
+
+    Attributes:
+        workload: Name of what it does.
+        seconds: From the prompt to the last token.
+        peak_bytes: Weights, activations and cache.
+        kv_cache_bytes: What the cache holds at the end.
+    """
+
+    workload: str
+    seconds: float
+    peak_bytes: int
+    kv_cache_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class SpeedScore:
     """Speed of a model beside the dense one.
 
@@ -137,6 +154,12 @@ class SpeedScore:
     against: str
     prefill_speedup: float
     decode_speedup: float
+
+    @property
+    def seconds(self) -> float:
+        """From the prompt to the last token."""
+        load = self.workload
+        return self.first_token_seconds + load.batch * load.new_tokens / self.decode_tokens_per_second
 
 
 @dataclass(frozen=True, kw_only=True)

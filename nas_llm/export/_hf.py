@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import re
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -17,6 +16,7 @@ from nas_llm.export._staging import staged_directory
 from nas_llm.export._stock import stock_model
 from nas_llm.models import PROVENANCE_FILE, DenseModel, on_device, quiet_transformers
 from nas_llm.settings import ExportDefaults
+from nas_llm.sizes import size_in_bytes
 
 GENOME_FILE = "genome.bin"
 HfType = Literal["keep", "float32", "bfloat16", "float16"]
@@ -98,8 +98,7 @@ def parse_size(text: str) -> int:
     Raises:
         ExportError: If it is none of these, or zero.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", text.strip(), flags=re.IGNORECASE)
-    size = int(float(match[1]) * 1000 ** " KMGT".index(match[2].upper() or " ")) if match else 0
+    size = size_in_bytes(text)
     if size < 1:
         raise ExportError(f"max-shard-size '{text}' is no size; write e.g. 5GB or 200MB")
     return size

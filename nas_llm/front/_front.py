@@ -10,7 +10,7 @@ from typing import Any
 from nas_llm.front._csv import write_front_csv
 from nas_llm.front._json import front_fields, front_text
 from nas_llm.front._point import FrontPoint
-from nas_llm.front._select import select_points
+from nas_llm.front._select import Limit, select_points
 from nas_llm.front._warnings import front_warnings
 from nas_llm.space import Objective, is_quality, objective, plain_cost, the_quality
 
@@ -97,10 +97,17 @@ class Front:
         max_params: float | None = None,
         min_ratio: float | None = None,
         max_ratio: float | None = None,
+        limits: Sequence[Limit] = (),
     ) -> list[FrontPoint]:
         """Choose points by name, by bounds, or both; see :func:`nas_llm.front.select_points`."""
         return select_points(
-            self, point, max_macs=max_macs, max_params=max_params, min_ratio=min_ratio, max_ratio=max_ratio
+            self,
+            point,
+            max_macs=max_macs,
+            max_params=max_params,
+            min_ratio=min_ratio,
+            max_ratio=max_ratio,
+            limits=limits,
         )
 
     def to_json(self) -> str:

@@ -25,13 +25,25 @@ class Selectable(Protocol):
         """The points."""
 
 
-class _Bound(NamedTuple):
+class Limit(NamedTuple):
+    """What a point may cost.
+
+    Attributes:
+        option: What it is called.
+        limit: The bound.
+        value: The cost of a point.
+        upper: Whether it is the most; else it is the least.
+        show: A cost for a person.
+    """
+
     option: str
     limit: float
     value: Callable[[FrontPoint], float]
-    upper: bool
+    upper: bool = True
+    show: Callable[[float], str] = "{:.6g}".format
 
     def met(self, point: FrontPoint) -> bool:
+        """Whether a point keeps it."""
         return self.value(point) <= self.limit if self.upper else self.value(point) >= self.limit
 
 
@@ -43,6 +55,7 @@ def select_points(
     max_params: float | None = None,
     min_ratio: float | None = None,
     max_ratio: float | None = None,
+    limits: Sequence[Limit] = (),
 ) -> list[FrontPoint]:
     """Choose points of a front.
 
@@ -55,16 +68,17 @@ def select_points(
         max_params: Most parameters.
         min_ratio: Least inheriting ratio.
         max_ratio: Most inheriting ratio.
+        limits: Further bounds.
 
     Returns:
-        The chosen points in the order asked for, none twice. Without ``point``: the best one within ``max_macs``,
-        ``max_params`` and ``max_ratio``, else the smallest one within ``min_ratio``, else the knee.
+        The chosen points in the order asked for, none twice. Without ``point``: the best one within all upper bounds if
+        there are any, else the smallest one within ``min_ratio``, else the knee.
 
     Raises:
         SelectionError: If a name is unknown or nothing lies within the bounds.
     """
     bounds = [
-        _Bound(option, limit, value, upper)
+        Limit(option, limit, value, upper)
         for option, limit, value, upper in (
             ("max_macs", max_macs, lambda p: p.cost.macs_per_token, True),
             ("max_params", max_params, lambda p: p.cost.params, True),
@@ -73,6 +87,7 @@ def select_points(
         )
         if limit is not None
     ]
+    bounds += limits
     allowed = _within(front, bounds)
     if not point:
         point = ["best"] if any(bound.upper for bound in bounds) else ["smallest"] if bounds else ["knee"]
@@ -82,15 +97,15 @@ def select_points(
             for bound in bounds:
                 if not bound.met(found):
                     raise SelectionError(
-                        f"point {found.id} has {bound.value(found):.6g}, which is outside of {bound.option} "
-                        f"{bound.limit:.6g}; drop one of the two"
+                        f"point {found.id} has {bound.show(bound.value(found))}, which is outside of {bound.option} "
+                        f"{bound.show(bound.limit)}; drop one of the two"
                     )
             if found not in chosen:
                 chosen.append(found)
     return chosen
 
 
-def _within(front: Selectable, bounds: Sequence[_Bound]) -> list[FrontPoint]:
+def _within(front: Selectable, bounds: Sequence[Limit]) -> list[FrontPoint]:
     if not front.points:
         raise SelectionError(f"the front of {front.problem} has no points")
     allowed = list(front.points)
@@ -100,10 +115,16 @@ def _within(front: Selectable, bounds: Sequence[_Bound]) -> list[FrontPoint]:
             values = [bound.value(point) for point in allowed]
             word, nearest = ("smallest", min(values)) if bound.upper else ("largest", max(values))
             raise SelectionError(
-                f"no point of the front lies within {bound.option} {bound.limit:.6g}; the {word} there is {nearest:.6g}"
+                f"no point of the front lies within {bound.option} {bound.show(bound.limit)}; the {word} there is "
+                f"{bound.show(nearest)}{_beside(bounds[: bounds.index(bound)])}"
             )
         allowed = kept
     return allowed
+
+
+def _beside(met: Sequence[Limit]) -> str:
+    """Which bounds the points that are left keep, if any were asked for before."""
+    return f" among those within {', '.join(bound.option for bound in met)}" if met else ""
 
 
 def _named(

@@ -40,7 +40,7 @@ def evaluation_columns(rows: Sequence[ModelRow]) -> list[EvaluationColumn]:
         _column(rows, "params", lambda row: display.count(row.params)),
         _column(rows, "block params", lambda row: display.count(row.block_params)),
     ]
-    return [*sizes, *_texts(rows), *_gaps(rows), *_tasks(rows), *_speeds(rows), *_memories(rows)]
+    return [*sizes, *_texts(rows), *_gaps(rows), *_tasks(rows), *_speeds(rows), *_memories(rows), *_predictions(rows)]
 
 
 def evaluation_notes(rows: Sequence[ModelRow]) -> list[str]:
@@ -180,6 +180,28 @@ def _memories(rows: Sequence[ModelRow]) -> list[EvaluationColumn]:
         memory("peak memory", lambda m: f"{display.size(m.peak_bytes)} ({m.peak_ratio:.2f}x)"),
         memory("KV cache", lambda m: f"{display.size(m.kv_cache_bytes)} ({m.kv_cache_ratio:.2f}x)"),
     ]
+
+
+def _predictions(rows: Sequence[ModelRow]) -> list[EvaluationColumn]:
+    def seconds(row: ModelRow) -> str:
+        if row.predicted is None or row.speed is None:
+            return _NONE
+        return _beside(row.predicted.seconds, row.speed.seconds, display.latency)
+
+    def memory(row: ModelRow) -> str:
+        if row.predicted is None or row.memory is None:
+            return _NONE
+        return _beside(float(row.predicted.peak_bytes), float(row.memory.peak_bytes), display.size)
+
+    if not any(row.predicted for row in rows):
+        return []
+    columns = [_column(rows, "answer", seconds)] if any(row.speed for row in rows) else []
+    return columns + ([_column(rows, "memory as predicted", memory)] if any(row.memory for row in rows) else [])
+
+
+def _beside(predicted: float, measured: float, show: Callable[[float], str]) -> str:
+    """``1.2 s, predicted 1.1 s (-8 %)``."""
+    return f"{show(measured)}, predicted {show(predicted)} ({100 * (predicted / measured - 1.0):+.0f} %)"
 
 
 def _column(rows: Sequence[ModelRow], title: str, cell: Callable[[ModelRow], str]) -> EvaluationColumn:

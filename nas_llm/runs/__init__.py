@@ -22,6 +22,7 @@ from nas_llm.runs._layout import (
     RUNS_FOLDER,
     SCORES_FILE,
     START_FILE,
+    WORKLOADS_FILE,
     checkpoint_folder,
     is_run,
 )
@@ -29,6 +30,7 @@ from nas_llm.runs._lock import RunLock
 from nas_llm.runs._open_front import open_front
 from nas_llm.runs._resolved import Resolved
 from nas_llm.runs._versions import package_versions
+from nas_llm.runs._workloads import read_workloads
 
 if TYPE_CHECKING:
     from nas_llm.runs._run import Run, check_same_problem, open_run, read_problem, read_resolved, write_problem
@@ -50,6 +52,7 @@ __all__ = [
     "RUNS_FOLDER",
     "SCORES_FILE",
     "START_FILE",
+    "WORKLOADS_FILE",
     "Resolved",
     "Run",
     "RunLock",
@@ -67,6 +70,7 @@ __all__ = [
     "package_versions",
     "read_problem",
     "read_resolved",
+    "read_workloads",
     "what_changed",
     "write_problem",
 ]

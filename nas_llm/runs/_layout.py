@@ -13,6 +13,7 @@ PROBLEM_FILE = "problem.toml"
 HISTORY_FILE = "history.sqlite"
 REPORT_FILE = "report.html"
 LATENCY_FILE = "latency.json"
+WORKLOADS_FILE = "workloads.json"
 EXPORTS_FOLDER = "exports"
 RECONSTRUCTION_FOLDER = "reconstruction"
 JOURNAL_FILE = "study.journal"
@@ -44,6 +45,7 @@ __all__ = [
     "RUNS_FOLDER",
     "SCORES_FILE",
     "START_FILE",
+    "WORKLOADS_FILE",
 ]
 
 

@@ -11,6 +11,7 @@ from nas_llm.session._scores import scores_of_run
 from nas_llm.session._self_texts import self_texts
 from nas_llm.session._session import Session
 from nas_llm.session._workers import with_workers
+from nas_llm.session._workloads import measured_workload, run_workloads, write_workloads
 from nas_llm.session.front import build_front
 from nas_llm.session.subnets import ExportedSubnet, FinishedSubnet, SubnetMeasure, subnet_provenance
 
@@ -26,14 +27,17 @@ __all__ = [
     "build_front",
     "check_memory",
     "check_same_device",
+    "measured_workload",
     "prepare",
     "problem_costs",
     "reopen",
     "run_latency",
+    "run_workloads",
     "scores_of_run",
     "search_space",
     "self_texts",
     "subnet_provenance",
     "with_workers",
     "write_latency",
+    "write_workloads",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from nas_llm.models import DenseModel, resolve_device, resolve_dtype
 from nas_llm.runs import LATENCY_FILE
 from nas_llm.session._prepared import Prepared, search_space
 from nas_llm.space import Genome, LatencyTable
+from nas_llm.workloads import WorkloadTables
 
 
 def measured_latency(
@@ -76,17 +77,31 @@ def run_latency(directory: Path, problem: Problem) -> LatencyTable | None:
     return read_latency_table(directory / LATENCY_FILE) if problem.timed else None
 
 
-def check_same_device(directory: Path, problem: Problem, table: LatencyTable) -> None:
-    """Refuse to go on with a search for the latency of another device.
+def check_same_device(
+    directory: Path,
+    problem: Problem,
+    table: LatencyTable | None,
+    workloads: Mapping[str, WorkloadTables] | None = None,
+) -> None:
+    """Refuse to go on with a search for the times of another device.
+
+    Args:
+        directory: The run directory.
+        problem: The definition.
+        table: The run's latency table, if it has one.
+        workloads: The tables of its workloads, by name.
 
     Raises:
-        RunError: If ``[latency]`` names another device here than the one the run's table was measured on.
+        RunError: If ``[latency]`` or a workload names another device here than the one the times were measured on.
         ModelError: If the device is absent.
     """
-    setting = problem.model.device if problem.latency.device == "auto" else problem.latency.device
-    here = device_name(resolve_device(setting))
-    if here != table.device:
-        raise RunError(
-            f"{directory} looks for subnets that are fast on {table.device}, this device is {here}; resume it there or "
-            f"start a new run"
-        )
+    measured = [] if table is None else [(problem.latency.device, table.device)]
+    settings = {workload.name: workload.device for workload in problem.workload}
+    measured += [(settings[name], tables.device) for name, tables in (workloads or {}).items() if name in settings]
+    for setting, there in measured:
+        here = device_name(resolve_device(problem.model.device if setting == "auto" else setting))
+        if here != there:
+            raise RunError(
+                f"{directory} looks for subnets that are fast on {there}, this device is {here}; resume it there or "
+                f"start a new run"
+            )

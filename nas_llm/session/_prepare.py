@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from nas_llm.calibration import calibrate
@@ -16,8 +17,10 @@ from nas_llm.session._latency import measured_latency
 from nas_llm.session._prepared import Prepared, search_space
 from nas_llm.session._resources import Resources
 from nas_llm.session._self_texts import self_texts
+from nas_llm.session._workloads import measured_workload
 from nas_llm.space import CostConstraints, LatencyTable, check_feasible
 from nas_llm.subnet import check_family
+from nas_llm.workloads import WorkloadTables
 
 
 def prepare(
@@ -29,6 +32,7 @@ def prepare(
     resources: Resources | None = None,
     dtype: str | None = None,
     latency: LatencyTable | None = None,
+    workloads: Mapping[str, WorkloadTables] | None = None,
     to_search: bool = True,
 ) -> Prepared:
     """Load the model, cut the text into splits, calibrate.
@@ -45,6 +49,7 @@ def prepare(
         dtype: Arithmetic that an earlier run was resolved to; default: what the problem says.
         latency: Latency table that an earlier run began with; default: where an objective needs one, the one in the
             cache, or one that is measured now.
+        workloads: Measured times of workloads that an earlier run began with, by name; default likewise.
         to_search: Whether it is for a search, so that some genome must meet the constraints and a family that is not
             the package's is tried first; points that were found already do not ask.
 
@@ -66,9 +71,13 @@ def prepare(
     if to_search and family_use(dense.adapter) is not None:
         check_family(dense)
     architecture = dense.architecture
-    cost_model = problem_costs(problem, architecture, base_dir=base_dir, latency=latency)
+    resolved_dtype = resolve_dtype(dtype or problem.model.dtype, device)
+    costs = partial(
+        problem_costs, problem, architecture, base_dir=base_dir, dtype=str(resolved_dtype).removeprefix("torch.")
+    )
+    cost_model, constraints = costs(latency=latency, workloads=workloads), CostConstraints(problem.bounds)
     if to_search:
-        check_feasible(search_space(problem, architecture), cost_model, CostConstraints(problem.constraints))
+        check_feasible(search_space(problem, architecture), cost_model, constraints)
     on_event(
         StageFinished(
             "model",
@@ -77,10 +86,17 @@ def prepare(
         )
     )
     checkpoint()
-    resolved_dtype = resolve_dtype(dtype or problem.model.dtype, device)
     if timed:
-        table = measured_latency(dense, problem, timed_device, resolved_dtype, on_event, checkpoint)
-        cost_model = problem_costs(problem, architecture, base_dir=base_dir, latency=table)
+        latency = measured_latency(dense, problem, timed_device, resolved_dtype, on_event, checkpoint)
+    if workloads is None:
+        workloads = {
+            workload.name: measured_workload(dense, problem, workload, resolved_dtype, on_event, checkpoint)
+            for workload in problem.timed_workloads
+        }
+    if timed or workloads:
+        cost_model = costs(latency=latency, workloads=workloads)
+        if to_search:
+            check_feasible(search_space(problem, architecture), cost_model, constraints)
 
     on_event(StageStarted("data"))
     data = problem.data
@@ -132,4 +148,5 @@ def prepare(
         cost_model=cost_model,
         base_dir=base_dir,
         resources=resources or Resources(),
+        workloads=workloads,
     )

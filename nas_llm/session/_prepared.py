@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from nas_llm.session._ray import RayEvaluator, RayPool
 from nas_llm.session._resources import Resources
 from nas_llm.space import Architecture, CostModel, SearchSpace, UnitScores
 from nas_llm.subnet import PopulationEvaluator, Racing, TaylorMarginals
+from nas_llm.workloads import WorkloadTables
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,6 +38,7 @@ class Prepared:
         base_dir: Folder that relative paths of the definition start from.
         resources: What may be used.
         pool: The workers, where there are any.
+        workloads: Measured times of workloads whose seconds are minimised or limited, by name.
     """
 
     problem: Problem
@@ -48,6 +51,7 @@ class Prepared:
     base_dir: Path
     resources: Resources = field(default_factory=Resources)
     pool: RayPool | None = None
+    workloads: Mapping[str, WorkloadTables] = field(default_factory=dict)
 
     @cached_property
     def space(self) -> SearchSpace:

@@ -10,6 +10,7 @@ from nas_llm.runs import Run, free_plugins, read_resolved
 from nas_llm.session._latency import run_latency
 from nas_llm.session._prepare import prepare
 from nas_llm.session._prepared import Prepared
+from nas_llm.session._workloads import run_workloads
 
 
 def reopen(run: Run, *, on_event: EventHandler) -> Prepared:
@@ -36,6 +37,7 @@ def reopen(run: Run, *, on_event: EventHandler) -> Prepared:
         on_event=on_event,
         dtype=resolved.dtype,
         latency=run_latency(run.directory, run.problem),
+        workloads=run_workloads(run.directory, run.problem),
         to_search=False,
     )
     resolved.check(prepared.resolved(), run.directory, free=free_plugins(run.problem))

@@ -53,6 +53,7 @@ from nas_llm.session._pymoo_problem import SessionCallback, SessionProblem
 from nas_llm.session._resources import Resources
 from nas_llm.session._scores import scores_of_run
 from nas_llm.session._workers import with_workers
+from nas_llm.session._workloads import run_workloads, write_workloads
 from nas_llm.session.front import build_front
 from nas_llm.session.subnets import ExportedSubnet, FinishedSubnet, check_form, export_subnet, finish_subnet
 from nas_llm.settings import ExportDefaults
@@ -113,7 +114,7 @@ class Session:
                 objectives=self.definition.objective_names,
                 space=self.prepared.space,
                 cost_model=self.prepared.cost_model,
-                constraints=CostConstraints(self.definition.constraints),
+                constraints=CostConstraints(self.definition.bounds),
                 evaluator=self._evaluator,
             )
             self._operators = build_operators(
@@ -121,7 +122,7 @@ class Session:
                 space=self.prepared.space,
                 scores=self._scores,
                 cost_model=self.prepared.cost_model,
-                constraints=self.definition.constraints,
+                constraints=self.definition.bounds,
                 prices=self.definition.prices,
                 targets=self.definition.search.target_ratios,
             )
@@ -143,16 +144,16 @@ class Session:
 
     def _prepare(self, loaded: LoadedProblem, resources: Resources) -> Any:
         directory, problem, base_dir = self.directory, loaded.problem, loaded.base_dir
-        before = latency = None
+        before = latency = workloads = None
         if is_run(directory):
             check_same_problem(directory, problem)
             before, latency = read_resolved(directory), run_latency(directory, problem)
+            workloads = run_workloads(directory, problem)
             plugins = load_plugins(problem, base_dir)
             before.check_plugins(
                 {name: use.to_dict() for name, use in plugins.items()}, directory, free=free_plugins(problem)
             )
-            if latency is not None:
-                check_same_device(directory, problem, latency)
+            check_same_device(directory, problem, latency, workloads)
         elif directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
             raise RunError(f"{directory} exists and is neither a run nor an empty directory; name another one")
         prepared = prepare(
@@ -162,6 +163,7 @@ class Session:
             resources=resources,
             dtype=None if before is None else before.dtype,
             latency=latency,
+            workloads=workloads,
         )
         if before is not None:
             before.check(prepared.resolved(), directory, free=free_plugins(problem))
@@ -171,6 +173,7 @@ class Session:
         except OSError as error:
             raise RunError(f"cannot write run directory {directory}: {error.strerror or error}") from error
         write_latency(directory, prepared)
+        write_workloads(directory, prepared.workloads)
         write_problem(directory, problem, prepared.resolved())
         return prepared
 

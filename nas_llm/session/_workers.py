@@ -21,6 +21,7 @@ from nas_llm.session._ray import RayPool
 from nas_llm.session._resources import Resources
 from nas_llm.space import LatencyTable
 from nas_llm.subnet import keep_freed_memory
+from nas_llm.workloads import WorkloadTables
 
 # What a worker on this machine has to know, too.
 _WORKER_ENVIRONMENT = ("NAS_LLM_CACHE", "HF_HUB_OFFLINE", "HF_HOME", "TRANSFORMERS_VERBOSITY", "TQDM_DISABLE")
@@ -46,6 +47,7 @@ def with_workers(prepared: Prepared) -> Iterator[Prepared]:
         resources=Resources(threads=resources.worker_threads, memory_gb=resources.memory_gb),
         settings={name: os.environ[name] for name in _WORKER_ENVIRONMENT if name in os.environ},
         latency=prepared.cost_model.latency,
+        workloads=prepared.workloads,
         base_dir=prepared.base_dir,
     )
     pool = RayPool(
@@ -67,6 +69,7 @@ def _load_worker(
     resources: Resources,
     settings: Mapping[str, str],
     latency: LatencyTable | None,
+    workloads: Mapping[str, WorkloadTables],
     base_dir: Path,
 ) -> Prepared:
     """What :func:`prepare` makes, in a worker: the text comes along, calibration is found in the cache or done anew."""
@@ -94,7 +97,10 @@ def _load_worker(
         dtype=resolve_dtype(dtype, device),
         splits=splits,
         calibration=calibration,
-        cost_model=problem_costs(problem, dense.architecture, base_dir=base_dir, latency=latency),
+        cost_model=problem_costs(
+            problem, dense.architecture, base_dir=base_dir, dtype=dtype, latency=latency, workloads=workloads
+        ),
+        workloads=workloads,
         base_dir=base_dir,
         resources=resources,
     )

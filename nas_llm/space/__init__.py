@@ -3,9 +3,10 @@
 from nas_llm.space._architecture import Architecture
 from nas_llm.space._attention import AttentionLayout, BoolArray, HeadAxis, IntArray
 from nas_llm.space._constraints import CostConstraints
-from nas_llm.space._cost import COST_NAMES, Cost, CostModel
+from nas_llm.space._cost import CACHE_BYTES_PER_VALUE, COST_NAMES, Cost, CostModel
 from nas_llm.space._evaluation import Evaluation
 from nas_llm.space._feasible import FeasibleTotals, check_feasible
+from nas_llm.space._further_cost import GenomeCost, SizeCost
 from nas_llm.space._genome import GENOME_FILE, Counts, Genome
 from nas_llm.space._latency import LatencyTable
 from nas_llm.space._marginals import Marginals
@@ -23,9 +24,11 @@ from nas_llm.space.objectives import (
     quality_names,
     register_objective,
     the_quality,
+    workload_objective,
 )
 
 __all__ = [
+    "CACHE_BYTES_PER_VALUE",
     "COST_NAMES",
     "GENOME_FILE",
     "OBJECTIVES",
@@ -41,12 +44,14 @@ __all__ = [
     "FeasibleTotals",
     "FloatArray",
     "Genome",
+    "GenomeCost",
     "HeadAxis",
     "IntArray",
     "LatencyTable",
     "Marginals",
     "Objective",
     "SearchSpace",
+    "SizeCost",
     "UnitScores",
     "attention_modes",
     "check_feasible",
@@ -62,4 +67,5 @@ __all__ = [
     "resize_mask",
     "the_quality",
     "weighted_choice",
+    "workload_objective",
 ]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 
 from nas_llm.space._cost import Cost
 from nas_llm.space._scores import FloatArray
+from nas_llm.space.objectives import objective
 
 _COSTS = {
     "min_ratio": "inheriting_ratio",
@@ -42,11 +44,16 @@ class Bounds(Protocol):
         """Most KV-cache bytes per token."""
 
 
+# Key, cost and bound.
+Bound = tuple[str, str, float]
+
+
 class CostConstraints:
     """Bounds on the cost of a genome, as normalised inequalities ``G <= 0``.
 
     Args:
-        section: Bounds to begin with, e.g. ``[constraints]`` of a problem; those named beside it take precedence.
+        section: Bounds to begin with, e.g. ``problem.bounds``; those named beside it take precedence. What it has
+            under ``further`` (key, cost and upper bound each) counts, too.
         min_ratio: Lowest inheriting ratio.
         max_ratio: Highest inheriting ratio.
         max_macs_per_token: Most MACs per token.
@@ -75,7 +82,31 @@ class CostConstraints:
             "max_kv_cache_bytes": max_kv_cache_bytes,
         }
         named = {key: getattr(section, key, None) if bound is None else bound for key, bound in given.items()}
-        self.bounds = tuple((key, _COSTS[key], float(bound)) for key, bound in named.items() if bound is not None)
+        further: Sequence[Bound] = getattr(section, "further", ())
+        self.bounds: tuple[Bound, ...] = (
+            *((key, _COSTS[key], float(bound)) for key, bound in named.items() if bound is not None),
+            *((key, name, float(bound)) for key, name, bound in further),
+        )
+
+    @property
+    def linear(self) -> tuple[Bound, ...]:
+        """The bounds on costs that are sums over units."""
+        return tuple(bound for bound in self.bounds if bound[1] == "inheriting_ratio" or objective(bound[1]).additive)
+
+    @property
+    def timed(self) -> tuple[Bound, ...]:
+        """The other bounds, all upper ones: on what is predicted from measured times."""
+        return tuple(bound for bound in self.bounds if bound not in self.linear)
+
+    def tightened(self, max_block_params: float) -> CostConstraints:
+        """These bounds and an upper one on the parameters in decoder blocks.
+
+        Args:
+            max_block_params: That bound.
+        """
+        found = CostConstraints()
+        found.bounds = (*self.bounds, ("max_block_params", "block_params", max_block_params))
+        return found
 
     def violations(self, cost: Cost) -> FloatArray:
         """One number a bound: how far it is overstepped, as a fraction of it; 0 or less = kept."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from nas_llm.errors import SpaceError
 from nas_llm.settings import CostDefaults
 from nas_llm.space._architecture import Architecture
-from nas_llm.space._further_cost import FurtherCost
+from nas_llm.space._further_cost import FurtherCost, GenomeCost, SizeCost
 from nas_llm.space._genome import Genome
 from nas_llm.space._latency import LatencyTable
 from nas_llm.space.objectives import CostObjective, objective
@@ -57,6 +57,9 @@ class Cost:
         return {**({} if self.latency is None else {"latency": self.latency}), **self.further}
 
 
+CACHE_BYTES_PER_VALUE = 2
+"""Bytes of one KV-cache entry as costs state them: bf16 or fp16."""
+
 COST_NAMES = ("block_params", "params", "macs_per_token", "kv_cache_bytes", "inheriting_ratio", "latency")
 
 
@@ -72,6 +75,8 @@ class CostModel:
         cache_bytes_per_value: Bytes of one KV-cache entry, 2 for bf16/fp16.
         latency: Measured times of the architecture's sublayers.
         further: Objectives whose costs the package does not compute itself: classes, or objects made of them.
+        sized: Costs that follow from parameters and KV cache.
+        timed: Costs that are predicted from measured times.
 
     Raises:
         SpaceError: If ``sequence_length`` is not positive, the table is one of another architecture, or a further cost
@@ -83,9 +88,11 @@ class CostModel:
         architecture: Architecture,
         *,
         sequence_length: int = CostDefaults.sequence_length,
-        cache_bytes_per_value: int = 2,
+        cache_bytes_per_value: int = CACHE_BYTES_PER_VALUE,
         latency: LatencyTable | None = None,
         further: Sequence[CostObjective | type[CostObjective]] = (),
+        sized: Sequence[SizeCost] = (),
+        timed: Sequence[GenomeCost] = (),
     ) -> None:
         if sequence_length < 1:
             raise SpaceError(f"sequence_length must be positive, got {sequence_length}")
@@ -112,10 +119,12 @@ class CostModel:
         self.params_per_ffn_channel = self._channel_weights + (matrices - 1) * a.mlp_bias
         self.params_per_attention = a.hidden_size * a.o_bias
         self.params_per_ffn = a.hidden_size * a.mlp_bias
-        own = [FurtherCost(given, architecture) for given in further]
+        own: list[GenomeCost] = [*(FurtherCost(given, architecture) for given in further), *timed]
         self._further = {cost.name: cost for cost in own}
-        if len(self._further) < len(own):
-            raise SpaceError(f"further costs need different names, got {', '.join(cost.name for cost in own)}")
+        self._sized = {cost.name: cost for cost in sized}
+        names = [*(cost.name for cost in own), *(cost.name for cost in sized)]
+        if len(set(names)) < len(names):
+            raise SpaceError(f"further costs need different names, got {', '.join(names)}")
         self.dense = self(Genome.dense(architecture))
 
     def __call__(self, genome: Genome) -> Cost:
@@ -135,8 +144,17 @@ class CostModel:
         if self.latency is not None:
             cost = replace(cost, latency=self.latency(genome))
         if self._further:
-            cost = replace(cost, further={name: further(genome) for name, further in self._further.items()})
+            others = {name: further(genome) for name, further in self._further.items()}
+            cost = replace(cost, further={**cost.further, **others})
         return cost
+
+    def knows(self, name: str) -> bool:
+        """Whether this cost can be told of every genome.
+
+        Args:
+            name: Of a cost.
+        """
+        return name in self._further or name in self.dense.optional or name in COST_NAMES[:-1]
 
     def unit_costs(self, name: str) -> tuple[float, float]:
         """What one more KV group and one more FFN channel cost in a sublayer that is there.
@@ -194,7 +212,7 @@ class CostModel:
         qk_channels: int | None = None,
         vo_channels: int | None = None,
     ) -> Cost:
-        """The cost of totals over all layers: all costs but the optional ones, left out here, are linear in them.
+        """The cost of totals over all layers: all costs that are linear in them; the others are left out.
 
         Args:
             groups: KV groups.
@@ -225,12 +243,14 @@ class CostModel:
         )
         attention_products = self.sequence_length * a.heads_per_group
         macs = (qk + vo) * (self._head_weights + attention_products) + channels * self._channel_weights
+        sizes = {"params": block + outside, "kv_cache_bytes": (qk + vo) * CACHE_BYTES_PER_VALUE}
         return Cost(
             block_params=block,
             params=block + outside,
             macs_per_token=macs + head + projections,
             kv_cache_bytes=(qk + vo) * self.cache_bytes_per_value,
             inheriting_ratio=block / self._dense_block_params,
+            further={name: cost.of_size(**sizes) for name, cost in self._sized.items()},
         )
 
     @property

@@ -24,18 +24,18 @@ class Totals(NamedTuple):
 
 
 class FeasibleTotals:
-    """Finds totals that obey the constraints; every cost is linear in them, so this is exact and quick.
+    """Finds totals that obey the constraints on costs that are linear in them; so this is exact and quick.
 
     Args:
         space: Bounds of the layers.
         cost_model: Exact costs of totals.
-        constraints: Bounds on the cost.
+        constraints: Bounds on the cost; those on predicted times do not count here.
     """
 
     def __init__(self, space: SearchSpace, cost_model: CostModel, constraints: CostConstraints) -> None:
         self.space = space
         self.cost_model = cost_model
-        self._limits = [_whole(cost_model, key, name, bound) for key, name, bound in constraints.bounds]
+        self._limits = [_whole(cost_model, key, name, bound) for key, name, bound in constraints.linear]
         self._grain = int(np.gcd(space.ffn_multiple, space.architecture.intermediate_size))
 
     def nearest(self, *, attention_layers: int, ffn_layers: int, groups: int) -> Totals | None:
@@ -49,7 +49,7 @@ class FeasibleTotals:
         sublayers = {"attention_layers": attention_layers, "ffn_layers": ffn_layers}
         for name, limit, lower in self._limits:
             base, a_group, a_channel = (
-                int(getattr(self.cost_model.from_counts(groups=g, channels=c, **sublayers), name))
+                int(self.cost_model.from_counts(groups=g, channels=c, **sublayers).value(name))
                 for g, c in ((0, 0), (1, 0), (0, 1))
             )
             room = limit - base - totals * (a_group - base)
@@ -76,7 +76,7 @@ class FeasibleTotals:
         last = _present(self.space.mlp_high, self.space, ffn_layers)
         for name, limit, lower in self._limits:
             base, more = (
-                int(getattr(self.cost_model.from_counts(channels=c, ffn_layers=ffn_layers, **attention), name))
+                int(self.cost_model.from_counts(channels=c, ffn_layers=ffn_layers, **attention).value(name))
                 for c in (0, 1)
             )
             if more == base:
@@ -129,18 +129,22 @@ class FeasibleTotals:
 def check_feasible(space: SearchSpace, cost_model: CostModel, constraints: CostConstraints) -> None:
     """Refuse constraints that no genome of the space can meet.
 
+    Bounds on predicted times count where the cost model has them, each for itself.
+
     Raises:
         SpaceError: Names the constraint, its value and the range that the space reaches.
     """
     smallest = cost_model.from_counts(**space.extreme_counts(largest=False))
     largest = cost_model.from_counts(**space.extreme_counts(largest=True))
-    for key, name, bound in constraints.bounds:
-        low, high = getattr(smallest, name), getattr(largest, name)
+    for key, name, bound in constraints.linear:
+        low, high = smallest.value(name), largest.value(name)
         if bound > high if key == "min_ratio" else bound < low:
-            raise SpaceError(
-                f"constraints.{key} = {_number(bound)} cannot be met: the space reaches {name} from {_number(low)} "
-                f"to {_number(high)}; change the constraint or widen [space]"
-            )
+            raise _out_of_reach(key, name, bound, low, high)
+    for key, name, bound in constraints.timed:
+        if cost_model.knows(name):
+            low, high = (cost_model(space.extreme_genome(largest=end)).value(name) for end in (False, True))
+            if bound < low:
+                raise _out_of_reach(key, name, bound, low, high)
     layers = space.architecture.num_layers
     totals = FeasibleTotals(space, cost_model, constraints)
     if space.layout.axes:
@@ -150,10 +154,19 @@ def check_feasible(space: SearchSpace, cost_model: CostModel, constraints: CostC
     else:
         found = totals.nearest_depth(attention_layers=layers, ffn_layers=layers, groups=0) is not None
     if not found:
-        listed = ", ".join(f"{key} = {_number(bound)}" for key, _, bound in constraints.bounds)
+        listed = ", ".join(f"{key} = {_number(bound)}" for key, _, bound in constraints.linear)
         raise SpaceError(
             f"the constraints {listed} cannot be met together: no genome of the space obeys all of them; loosen one"
         )
+
+
+def _out_of_reach(key: str, name: str, bound: float, low: float, high: float) -> SpaceError:
+    # The key of a workload's limit names its table.
+    where = key if "." in key else f"constraints.{key}"
+    return SpaceError(
+        f"{where} = {_number(bound)} cannot be met: the space reaches {name} from {_number(low)} to {_number(high)}; "
+        f"change the constraint or widen [space]"
+    )
 
 
 def _whole(cost_model: CostModel, key: str, name: str, bound: float) -> tuple[str, int, bool]:

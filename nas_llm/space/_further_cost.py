@@ -1,10 +1,11 @@
-"""A stranger's cost, checked: a finite number for every genome, above 0 for the dense model."""
+"""Costs beside those that every model has: a stranger's, checked, and those that the package works out on demand."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 
@@ -16,6 +17,37 @@ from nas_llm.space.objectives import CostObjective, record_of
 
 # Costs that are remembered: a search asks for the same genome several times, and others' code may be slow.
 _MOST_KNOWN = 4096
+
+
+class SizeCost(Protocol):
+    """A cost that follows from a subnet's size alone, and rises with it linearly."""
+
+    @property
+    def name(self) -> str:
+        """The objective."""
+
+    def of_size(self, *, params: int, kv_cache_bytes: int) -> int:
+        """The cost, above 0.
+
+        Args:
+            params: All parameters.
+            kv_cache_bytes: KV-cache bytes per token at 2 bytes a value.
+        """
+
+
+class GenomeCost(Protocol):
+    """A cost that no sum over units gives; it never falls with an inherited unit."""
+
+    @property
+    def name(self) -> str:
+        """The objective."""
+
+    @property
+    def unit_costs(self) -> tuple[float, float]:
+        """What one more KV group and one more FFN channel cost, on average."""
+
+    def __call__(self, genome: Genome) -> float:
+        """The cost of a genome, above 0 for the dense model."""
 
 
 class FurtherCost:

@@ -9,7 +9,7 @@ import numpy as np
 from nas_llm.errors import SpaceError
 from nas_llm.settings import ATTENTION_MODES, SpaceDefaults
 from nas_llm.space._architecture import Architecture
-from nas_llm.space._attention import IntArray
+from nas_llm.space._attention import BoolArray, IntArray
 from nas_llm.space._genome import Genome
 
 
@@ -190,15 +190,49 @@ class SearchSpace:
             if largest:
                 totals[unit], totals[sublayer] = int(high.sum()), len(high)
                 continue
-            kept = sorted(self.protected_layers)
-            free = sorted((layer for layer in range(len(low)) if self.removable(layer)), key=lambda i: int(low[i]))
-            kept += free[: max(0, least - len(kept))]
+            kept = self._fewest_layers(low, least)
             totals[unit], totals[sublayer] = int(low[kept].sum()), len(kept)
             if unit == "groups" and self.layout.axes:
                 totals["qk_channels"] = totals["vo_channels"] = int((low[kept] * self.head_low[kept]).sum())
         if largest and self.layout.axes:
             totals["qk_channels"] = totals["vo_channels"] = int((self.attn_high * self.head_high).sum())
         return totals
+
+    def extreme_genome(self, *, largest: bool) -> Genome:
+        """The smallest or largest genome, which keeps the first units everywhere."""
+        groups, widths, channels = (
+            (self.attn_high, self.head_high, self.mlp_high) if largest else (self.attn_low, self.head_low, self.mlp_low)
+        )
+        layers = self.architecture.num_layers
+        attention, ffn = (
+            range(layers) if largest else self._fewest_layers(low, least)
+            for low, least in ((self.attn_low, self.min_attn_layers), (self.mlp_low, self.min_mlp_layers))
+        )
+        attn = np.zeros((layers, self.layout.units), dtype=bool)
+        mlp = np.zeros((layers, self.architecture.intermediate_size), dtype=bool)
+        for layer in attention:
+            attn[layer] = self._first_units(int(groups[layer]), int(widths[layer]))
+        for layer in ffn:
+            mlp[layer, : channels[layer]] = True
+        return Genome(attn, mlp, self.layout)
+
+    def _first_units(self, groups: int, width: int) -> BoolArray:
+        """A row of the attention mask with the first groups, and the first channels of their heads."""
+        if not self.layout.axes:
+            return np.arange(self.layout.units) < groups
+        units = []
+        for axis in self.layout.axes:
+            mask = np.zeros((self.architecture.num_kv_heads, axis.units), dtype=bool)
+            for span, count in zip(axis.spans, axis.counts(width), strict=True):
+                mask[:groups, span.start : span.start + count] = True
+            units.append(mask)
+        return self.layout.row(tuple(units))
+
+    def _fewest_layers(self, low: IntArray, least: int) -> list[int]:
+        """Layers of the smallest genome that have a sublayer whose floors are ``low``."""
+        kept = sorted(self.protected_layers)
+        free = sorted((layer for layer in range(len(low)) if self.removable(layer)), key=lambda i: int(low[i]))
+        return kept + free[: max(0, least - len(kept))]
 
 
 def attention_modes(attention: str | Sequence[str]) -> tuple[str, ...]:

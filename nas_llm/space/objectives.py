@@ -168,6 +168,12 @@ BUILT_IN = (
 )
 """The objectives that the package has itself."""
 
+# What a workload costs, behind its name and a point: chat.seconds.
+_WORKLOAD_COSTS = {
+    "seconds": ("predicted time", "seconds", display.latency, False),
+    "memory": ("predicted memory", "bytes", display.size, True),
+}
+
 # Names that a stranger's cost would be confused with.
 _TAKEN = {"inheriting_ratio", "further"}.union(*({known.name, *known.aliases} for known in BUILT_IN))
 
@@ -238,7 +244,22 @@ def objective(name: str) -> Objective:
     for known in reversed(list(OBJECTIVES.values())):
         if name == known.name or name in known.aliases:
             return known
-    return plain_cost(name)
+    return workload_objective(name) or plain_cost(name)
+
+
+def workload_objective(name: str) -> Objective | None:
+    """The record of ``WORKLOAD.seconds`` or ``WORKLOAD.memory``; None for any other name.
+
+    Args:
+        name: Its name.
+    """
+    workload, _, what = name.rpartition(".")
+    if not workload or what not in _WORKLOAD_COSTS:
+        return None
+    title, unit, show, additive = _WORKLOAD_COSTS[what]
+    return Objective(
+        name=name, kind="cost", title=f"{workload}: {title}", short=name, unit=unit, show=show, additive=additive
+    )
 
 
 def plain_cost(name: str, *, title: str = "", unit: str = "") -> Objective:

@@ -195,7 +195,7 @@ def _check_search(loaded: LoadedStudy) -> None:
     names = (choices.choices if choices is not None else None) or (loaded.problem.search.algorithm,)
     for name in names:
         problem = with_settings(loaded.problem, {_ALGORITHM: name})
-        check_algorithm(problem.search, CostConstraints(problem.constraints))
+        check_algorithm(problem.search, CostConstraints(problem.bounds))
         check_operators(problem.search.operators)
 
 

@@ -36,7 +36,7 @@ class Workbench:
         NasLlmError: If the problem cannot be prepared.
 
     Attributes:
-        identity: What all values of the study depend on: model, text, metric, arithmetic, latency table, code
+        identity: What all values of the study depend on: model, text, metric, arithmetic, measured times, code
             of objectives of one's own.
         dense: Objectives of the dense model.
     """
@@ -66,7 +66,10 @@ class Workbench:
         self._judge = self._prepared.evaluator(self._prepared.splits.fitness, metric=self.problem.quality)
         self._evaluators[self._kind(self.problem)] = self._judge
         table = self._prepared.cost_model.latency
-        self.identity = self._judge.identity + ("" if table is None else f"|latency={table.digest()}") + self._own()
+        measured = {f"{name}.seconds": tables.digest() for name, tables in self._prepared.workloads.items()}
+        measured |= {} if table is None else {"latency": table.digest()}
+        times = "".join(f"|{name}={digest}" for name, digest in measured.items())
+        self.identity = self._judge.identity + times + self._own()
         self._known: dict[str, float] = {}
         costs = {name: self._prepared.cost_model.dense.value(name) for name in self.problem.prices}
         quality = self.qualities([Genome.dense(self._prepared.dense.architecture, self._prepared.space.layout)])[0]

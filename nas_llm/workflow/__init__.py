@@ -9,6 +9,7 @@ from nas_llm.workflow._convert import convert_export
 from nas_llm.workflow._posttrain import PosttrainRecord, PosttrainTexts, posttrain_export
 from nas_llm.workflow._reconstruct import ReconstructionRecord, reconstruct_points
 from nas_llm.workflow._servable import what_is_servable
+from nas_llm.workflow._workload import run_workload
 from nas_llm.workflow.check import ProblemCheck, check_problem
 from nas_llm.workflow.compare import Comparison, compare_models
 from nas_llm.workflow.evaluate import evaluate_models, measured_with
@@ -45,6 +46,7 @@ __all__ = [
     "read_genomes",
     "reconstruct_points",
     "run_search",
+    "run_workload",
     "select_points",
     "what_is_servable",
 ]

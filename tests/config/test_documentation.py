@@ -13,6 +13,7 @@ from nas_llm.config import OperatorEntry, Problem
 DOCUMENT = Path(__file__).parents[2] / "docs" / "problems.md"
 HEADINGS = {
     "": "## Top level",
+    "workload": "`[[workload]]`",
     "data.fitness": "`[data.calibration]`, `[data.fitness]`",
     "data.off_text": "`[data.off_text]` is text",
     "data.fitness.sources": "Each entry of `sources`",

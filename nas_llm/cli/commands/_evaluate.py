@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,6 +24,9 @@ from nas_llm.cli.terminal import (
 from nas_llm.errors import ConfigError, DataError
 from nas_llm.files import check_place, write_atomic
 from nas_llm.settings import EvaluationDefaults, WorkloadDefaults
+
+if TYPE_CHECKING:
+    from nas_llm.config import WorkloadSection
 
 _STANDARD_OUTPUT = Path("-")
 
@@ -96,6 +99,16 @@ def evaluate(
     rounds: Annotated[
         int, typer.Option(min=1, metavar="N", help="Timed runs of each model.")
     ] = WorkloadDefaults.rounds,
+    workload: Annotated[
+        str | None,
+        typer.Option(
+            "--workload", metavar="NAME", help="Put models through a workload of the run's problem; as --predict."
+        ),
+    ] = None,
+    predict: Annotated[
+        bool,
+        typer.Option("--predict", help="--latency and --memory, beside what is predicted of points and exports."),
+    ] = False,
     base: Annotated[
         str | None, typer.Option("--base", metavar="MODEL", help="Dense model that ratios are taken against.")
     ] = None,
@@ -124,6 +137,7 @@ def evaluate(
       nas-llm evaluate runs/demo --point knee,ratio=0.8 --perplexity wikitext2,ptb
       nas-llm evaluate smollm2-135m exports/*/hf --tasks commonsense7,mmlu --json scores.json --html scores.html
       nas-llm evaluate runs/demo --point knee --latency --memory
+      nas-llm evaluate runs/demo --point all --workload chat
     """
     from nas_llm.cli.terminal import model_table, progress
 
@@ -140,10 +154,19 @@ def evaluate(
     quiet_libraries()
     import torch
 
+    from nas_llm.config import WorkloadSection
     from nas_llm.evaluation import Workload
     from nas_llm.report import evaluation_notes, write_evaluation_page
     from nas_llm.workflow import evaluate_models, measured_with
 
+    predicted = None
+    if workload is not None:
+        given = {"prompt_tokens": prompt_tokens, "new_tokens": new_tokens, "batch": batch}
+        predicted = workload_of_run(workload, models, given)
+        prompt_tokens, new_tokens, batch = predicted.prompt, predicted.new_tokens, predicted.batch
+    elif predict:
+        name = f"{prompt_tokens}x{new_tokens}"
+        predicted = WorkloadSection(name=name, prompt=prompt_tokens, new_tokens=new_tokens, batch=batch)
     with progress() as on_event:
         rows = evaluate_models(
             models,
@@ -158,9 +181,10 @@ def evaluate(
             tasks=suite,
             include_path=include_path,
             limit=limit,
-            latency=latency,
-            memory=memory,
+            latency=latency or predicted is not None,
+            memory=memory or predicted is not None,
             workload=Workload(prompt_tokens=prompt_tokens, new_tokens=new_tokens, batch=batch, rounds=rounds),
+            predict=predicted,
             device=device,
             dtype=getattr(torch, dtype.value),
             on_event=on_event,
@@ -181,6 +205,29 @@ def evaluate(
         write_evaluation_page(html, rows, versions=versions)
         if as_json != _STANDARD_OUTPUT:
             line(output(), f"written: {html}")
+
+
+def workload_of_run(name: str, models: Sequence[str], given: Mapping[str, int]) -> WorkloadSection:
+    """A workload of the first run among some models.
+
+    Args:
+        name: Its name.
+        models: What is measured.
+        given: Numbers of the other options, which have to be left away.
+
+    Raises:
+        ConfigError: If none is a run, its problem has no such workload, or numbers are given, too.
+    """
+    from nas_llm.config import find_workload
+    from nas_llm.runs import named_run, read_problem
+
+    for key, number in given.items():
+        if number != getattr(WorkloadDefaults, key):
+            raise ConfigError(f"workload {name} has its numbers from the problem; leave --{key.replace('_', '-')} out")
+    runs = [directory for directory in map(named_run, models) if directory is not None]
+    if not runs:
+        raise ConfigError(f"--workload is for runs, and none of {', '.join(models)} is one; give numbers and --predict")
+    return find_workload(name, read_problem(runs[0])[0].workload)
 
 
 def split_names(texts: Sequence[str], option: str) -> list[str]:

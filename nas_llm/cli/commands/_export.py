@@ -88,11 +88,13 @@ def export(
     from nas_llm.cli.terminal import export_table, progress
     from nas_llm.runs import find_run, open_run
 
-    limits = {"max_macs": parse_count(max_macs, "--max-macs"), "max_params": parse_count(max_params, "--max-params")}
+    most_macs, most_params = parse_count(max_macs, "--max-macs"), parse_count(max_params, "--max-params")
     wanted = parse_formats(formats or ExportDefaults.formats)
     types = parse_types(dtype or (), wanted)
     opened = open_run(find_run(run), model=model)
-    points = opened.front.select(point or (), **limits, min_ratio=min_ratio, max_ratio=max_ratio)
+    points = opened.front.select(
+        point or (), max_macs=most_macs, max_params=most_params, min_ratio=min_ratio, max_ratio=max_ratio
+    )
     quiet_libraries()
     from nas_llm.workflow import ExportRefused, export_points
 

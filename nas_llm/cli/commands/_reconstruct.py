@@ -82,10 +82,12 @@ def reconstruct(
     from nas_llm.cli.terminal import progress, reconstruction_table, residual_table
     from nas_llm.runs import find_run, open_run
 
-    limits = {"max_macs": parse_count(max_macs, "--max-macs"), "max_params": parse_count(max_params, "--max-params")}
+    most_macs, most_params = parse_count(max_macs, "--max-macs"), parse_count(max_params, "--max-params")
     dampings = parse_dampings(damping or ())
     opened = open_run(find_run(run), model=model)
-    points = opened.front.select(point or (), **limits, min_ratio=min_ratio, max_ratio=max_ratio)
+    points = opened.front.select(
+        point or (), max_macs=most_macs, max_params=most_params, min_ratio=min_ratio, max_ratio=max_ratio
+    )
     quiet_libraries()
     from nas_llm.workflow import reconstruct_points
 

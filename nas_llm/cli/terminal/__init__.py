@@ -6,7 +6,7 @@ Tables and progress load rich, and are fetched when they are asked for: ``nas-ll
 from typing import TYPE_CHECKING, Any
 
 from nas_llm.cli.terminal._console import fail, line, output, progress_output
-from nas_llm.cli.terminal._counts import parse_count, parse_windows
+from nas_llm.cli.terminal._counts import parse_count, parse_size, parse_windows
 from nas_llm.cli.terminal._interrupt import INTERRUPTED, StopOnInterrupt, terminate_as_interrupt
 from nas_llm.cli.terminal._options import (
     FinishMemoryOption,
@@ -21,6 +21,7 @@ from nas_llm.cli.terminal._options import (
     RunArgument,
     SamplesOption,
     WindowsOption,
+    WorkloadOption,
 )
 from nas_llm.cli.terminal._process import keep_memory, quiet_libraries, quiet_optuna
 from nas_llm.cli.terminal._run_directory import prepare_run_directory
@@ -54,6 +55,7 @@ __all__ = [
     "SamplesOption",
     "StopOnInterrupt",
     "WindowsOption",
+    "WorkloadOption",
     "belief_table",
     "check_notes",
     "check_table",
@@ -67,6 +69,7 @@ __all__ = [
     "model_table",
     "output",
     "parse_count",
+    "parse_size",
     "parse_windows",
     "prepare_run_directory",
     "progress",

@@ -5,8 +5,23 @@ from __future__ import annotations
 from typing import Literal
 
 from nas_llm.errors import ConfigError
+from nas_llm.sizes import size_in_bytes
 
 _SUFFIXES = {"k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12}
+
+
+def parse_size(text: str | None, option: str) -> int | None:
+    """``2GB``, ``500MB`` or ``2000000000`` as bytes.
+
+    Raises:
+        ConfigError: If it is none of these, or zero.
+    """
+    if text is None:
+        return None
+    size = size_in_bytes(text)
+    if not size:
+        raise ConfigError(f"{option} {text!r} is no size; write e.g. 2GB, 500MB or 2000000000")
+    return size
 
 
 def parse_count(text: str | None, option: str) -> float | None:

@@ -19,6 +19,9 @@ PointOption = Annotated[
 ]
 MaxMacsOption = Annotated[str | None, typer.Option("--max-macs", metavar="N", help="Most MACs per token, e.g. 100M.")]
 MaxParamsOption = Annotated[str | None, typer.Option("--max-params", metavar="N", help="Most parameters, e.g. 110M.")]
+WorkloadOption = Annotated[
+    str | None, typer.Option("--workload", metavar="NAME", help="A workload that the problem of the run defines.")
+]
 MethodOption = Annotated[
     str | None,
     typer.Option(

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from nas_llm import display
+from nas_llm.space import workload_objective
 
 if TYPE_CHECKING:
     from nas_llm.evaluation import ModelRow
@@ -18,18 +19,30 @@ if TYPE_CHECKING:
     from nas_llm.studies import StudySummary
     from nas_llm.workflow import ReconstructionRecord
     from nas_llm.workflow.export import ExportRecord
+    from nas_llm.workloads import WorkloadPredictor
 
 # Of a table whose rows are models; with more, models are the columns.
 _MOST_COLUMNS = 8
 
 
-def front_table(front: Front, points: Sequence[FrontPoint]) -> Table:
-    """The dense model and some points, with what the numbers were measured on."""
+def front_table(front: Front, points: Sequence[FrontPoint], predictor: WorkloadPredictor | None = None) -> Table:
+    """The dense model and some points, with what the numbers were measured on.
+
+    Args:
+        front: The front.
+        points: The points.
+        predictor: Of a workload whose seconds and memory are shown, too.
+    """
     costs_shown, measured = front.optional_costs, front.record(front.quality)
+    if predictor is not None:
+        # What other workloads take is not what was asked.
+        costs_shown = tuple(record for record in costs_shown if workload_objective(record.name) is None)
     # Perplexities have columns of their own.
     seen = () if measured.reported else (measured,)
     # Escaped, as titles and units of others may hold square brackets, which are markup here.
     heads = [escape(record.head) for record in (*costs_shown, *seen)]
+    predicted = () if predictor is None else predictor.names
+    heads += predicted
     table = plain_table("point", "ratio", "MACs/token", "params", "KV bytes/token", *heads)
     for name in ("fitness ppl", "held-out ppl", "attention", "FFN"):
         table.add_column(name, justify="right")
@@ -43,6 +56,7 @@ def front_table(front: Front, points: Sequence[FrontPoint]) -> Table:
             display.count(point.cost.kv_cache_bytes),
             *(escape(record.show(point.cost.value(record.name))) for record in costs_shown),
             *(escape(record.show(point.objectives[record.name])) for record in seen),
+            *(predictor.shown(name, point.genome, point.cost) for name in predicted if predictor is not None),
             display.perplexity(point.fitness_perplexity),
             display.perplexity(point.held_out_perplexity),
             f"{attention}/{len(point.layers)}",
@@ -50,7 +64,7 @@ def front_table(front: Front, points: Sequence[FrontPoint]) -> Table:
             "knee" if point.knee else "",
             style="dim" if point is front.dense else "bold" if point.knee else "",
         )
-    table.caption = measured_on(front)
+    table.caption = measured_on(front) + ("" if predictor is None else f"\n{predictor}")
     return table
 
 

@@ -63,7 +63,7 @@ class Search:
         dense: Mapping[str, float] | None = None,
         start: Sequence[Genome] = (),
     ) -> None:
-        constraints = CostConstraints(problem.constraints)
+        constraints = CostConstraints(problem.bounds)
         check_feasible(space, cost_model, constraints)
         self.problem = problem
         self.directory = directory
@@ -83,7 +83,7 @@ class Search:
             space=space,
             scores=scores,
             cost_model=cost_model,
-            constraints=problem.constraints,
+            constraints=problem.bounds,
             prices=problem.prices,
             start=start,
             targets=problem.search.target_ratios,

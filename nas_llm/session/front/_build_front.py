@@ -12,7 +12,7 @@ from nas_llm.search import SearchResult, search_scale
 from nas_llm.session._prepared import Prepared
 from nas_llm.session.front._texts import TextScore, score_texts
 from nas_llm.session.front._uniform import Uniform, best_uniform
-from nas_llm.space import Evaluation, FloatArray, Genome, Objective, objective
+from nas_llm.space import Evaluation, FloatArray, Genome, Objective, objective, workload_objective
 
 
 def build_front(prepared: Prepared, result: SearchResult, *, on_event: EventHandler = ignore) -> Front:
@@ -80,7 +80,11 @@ def build_front(prepared: Prepared, result: SearchResult, *, on_event: EventHand
             generation=0,
         ),
         points=points,
-        labels={name: _label(objective(name)) for name in prepared.cost_model.dense.further},
+        labels={
+            name: _label(objective(name))
+            for name in prepared.cost_model.dense.further
+            if workload_objective(name) is None
+        },
     )
     for warning in front.warnings:
         on_event(Notice(warning))

@@ -38,7 +38,7 @@ def mirrored_trial(row: Evaluation, problem: Problem) -> FrozenTrial:
     from optuna.trial import TrialState, create_trial
 
     values = [row.objectives[name] for name in problem.objective_names]
-    bounds = CostConstraints(problem.constraints)
+    bounds = CostConstraints(problem.bounds)
     violations = dict(zip((key for key, _, _ in bounds.bounds), bounds.violations(row.cost).tolist(), strict=True))
     genome = row.genome
     params, distributions = _shape(genome)

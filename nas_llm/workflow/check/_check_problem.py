@@ -78,7 +78,7 @@ def check_problem(loaded: LoadedProblem, *, rate: Rate = measured_rate) -> Probl
             operator or algorithm does not exist, or the windows are longer than the model's positions.
     """
     problem = loaded.problem
-    window, constraints = problem.data.window, CostConstraints(problem.constraints)
+    window, constraints = problem.data.window, CostConstraints(problem.bounds)
     check_algorithm(problem.search, constraints)
     check_operators(problem.search.operators)
     architecture = known_architecture(problem.model.source, problem.model.revision)
@@ -87,12 +87,13 @@ def check_problem(loaded: LoadedProblem, *, rate: Rate = measured_rate) -> Probl
             f"data.window ({window}) is more than the {architecture.max_positions} positions of model "
             f"'{problem.model.source}'; lower it"
         )
-    cost_model = problem_costs(problem, architecture, base_dir=loaded.base_dir)
+    device = resolve_device(problem.model.device)
+    dtype = resolve_dtype(problem.model.dtype, device)
+    named = str(dtype).removeprefix("torch.")
+    cost_model = problem_costs(problem, architecture, base_dir=loaded.base_dir, dtype=named)
     space = search_space(problem, architecture)
     check_feasible(space, cost_model, constraints)
     lowest, highest = cost_window(space, cost_model, constraints)
-    device = resolve_device(problem.model.device)
-    dtype = resolve_dtype(problem.model.dtype, device)
     effort = search_effort(problem, cost_model, lowest, highest)
     calibration = calibration_bytes(architecture, tokens=problem.data.calibration.tokens)
     evaluation = least_memory(architecture, window=window, dtype=dtype)

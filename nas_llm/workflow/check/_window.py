@@ -18,7 +18,7 @@ def cost_window(space: SearchSpace, cost_model: CostModel, constraints: CostCons
     Args:
         space: Bounds of the layers.
         cost_model: Costs of totals.
-        constraints: Bounds on the cost, which some genome of the space can meet.
+        constraints: Bounds on the cost, which some genome of the space can meet; those on predicted times do not count.
     """
     smallest, largest = space.extreme_counts(largest=False), space.extreme_counts(largest=True)
     # The total of the smallest units takes up what rounding of the others leaves.
@@ -29,7 +29,7 @@ def cost_window(space: SearchSpace, cost_model: CostModel, constraints: CostCons
 
     def obeys(totals: dict[str, int], *, floor: bool) -> bool:
         cost = cost_model.from_counts(**totals)
-        for key, name, bound in constraints.bounds:
+        for key, name, bound in constraints.linear:
             if (key == "min_ratio") == floor and (cost.value(name) < bound if floor else cost.value(name) > bound):
                 return False
         return True

@@ -10,14 +10,16 @@ from pathlib import Path
 
 import torch
 
+from nas_llm.config import LatencySection, WorkloadSection
 from nas_llm.data import ReportingText, packaged_sample, read_reporting_text
 from nas_llm.errors import DataError, ModelError
 from nas_llm.evaluation import ModelRow, TaskSuite, Workload, count_block_params
 from nas_llm.events import EventHandler, ignore
-from nas_llm.models import PACKAGED_MODELS, resolve_device
+from nas_llm.models import PACKAGED_MODELS, load_model, resolve_device
 from nas_llm.runs import package_versions
-from nas_llm.settings import EvaluationDefaults
+from nas_llm.settings import EvaluationDefaults, SpaceDefaults
 from nas_llm.workflow.evaluate._measure_model import ModelMeasure, Plan, free
+from nas_llm.workflow.evaluate._predict import Predictions
 from nas_llm.workflow.evaluate._subjects import Named, RunPoints, find_subjects
 from nas_llm.workflow.evaluate._text_score import WindowCount
 
@@ -41,6 +43,7 @@ def evaluate_models(
     latency: bool = False,
     memory: bool = False,
     workload: Workload | None = None,
+    predict: WorkloadSection | None = None,
     device: str = EvaluationDefaults.device,
     dtype: torch.dtype = _DTYPE,
     on_event: EventHandler = ignore,
@@ -67,6 +70,8 @@ def evaluate_models(
         latency: Whether to time prefill and decoding.
         memory: Whether to measure peak memory and the KV cache.
         workload: What a model is put through for these two.
+        predict: The same as a workload of a definition: what it takes is predicted, too, of the dense model, of points
+            and of exports. Times of the dense model's sublayers are measured for it, or found in the cache folder.
         device: Where to run.
         dtype: Arithmetic, and type of the weights.
         on_event: Told what happens.
@@ -97,12 +102,15 @@ def evaluate_models(
         latency=latency,
         memory=memory,
         workload=workload or Workload(),
+        predictions=None,
         on_event=on_event,
     )
     for named in (*subjects, dense):
         # All names before anything is measured.
         if isinstance(named, Named):
             named.check()
+    if predict is not None and dense is not None:
+        plan = replace(plan, predictions=_predictions(predict, dense, subjects, target, dtype, on_event))
     if dense is not None and dense not in subjects and (runs or costs):
         subjects = [dense, *subjects]
     measure, rows = ModelMeasure(plan), dict[str, ModelRow]()
@@ -147,6 +155,29 @@ def _dense(subjects: Sequence[Named | RunPoints], base: str | None, *, needed: b
         return None
     models = [subject for subject in subjects if isinstance(subject, Named)]
     return next((found for found in map(_base_of_export, models) if found is not None), models[0])
+
+
+def _predictions(
+    workload: WorkloadSection,
+    dense: Named,
+    subjects: Sequence[Named | RunPoints],
+    device: torch.device,
+    dtype: torch.dtype,
+    on_event: EventHandler,
+) -> Predictions:
+    """Predicts subnets of the dense model, as the first run measures times, where there is one."""
+    run = next((subject.run.problem for subject in subjects if isinstance(subject, RunPoints)), None)
+    genomes = [genome for subject in subjects for genome in subject.genomes]
+    return Predictions(
+        load_model(dense.source, revision=dense.revision),
+        workload,
+        latency=LatencySection() if run is None else run.latency,
+        ffn_multiple=SpaceDefaults.ffn_multiple if run is None else run.space.ffn_multiple,
+        layout=next((genome.layout for genome in genomes if genome.layout.axes), None),
+        device=device,
+        dtype=dtype,
+        on_event=on_event,
+    )
 
 
 def _base_of_export(export: Named) -> Named | None:

@@ -13,6 +13,7 @@ from nas_llm.data import ReportingText, Splits
 from nas_llm.evaluation import (
     MemoryScore,
     ModelRow,
+    PredictionScore,
     SpeedScore,
     TaskSuite,
     Times,
@@ -27,7 +28,9 @@ from nas_llm.evaluation import (
     speed_score,
 )
 from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted
+from nas_llm.space import Genome
 from nas_llm.workflow.evaluate._held_out_gap import SplitPerplexities, held_out_gap, split_perplexities
+from nas_llm.workflow.evaluate._predict import Predictions
 from nas_llm.workflow.evaluate._subjects import Loaded
 from nas_llm.workflow.evaluate._task_scores import score_tasks
 from nas_llm.workflow.evaluate._text_score import WindowCount, score_text
@@ -45,6 +48,7 @@ class Plan:
         latency: Whether models are timed.
         memory: Whether their memory is measured.
         workload: What they are put through for these two.
+        predictions: Predicts both; None = nothing is predicted.
         on_event: Told what happens.
     """
 
@@ -55,6 +59,7 @@ class Plan:
     latency: bool
     memory: bool
     workload: Workload
+    predictions: Predictions | None
     on_event: EventHandler
 
 
@@ -98,7 +103,7 @@ class ModelMeasure:
         if splits:
             first = self._dense_splits[_key(splits[0])]
             row = replace(row, gap=held_out_gap(first, first))
-        return replace(row, memory=self._memory(loaded, self._dense_memory))
+        return replace(row, memory=self._memory(loaded, self._dense_memory), predicted=self._predicted(None))
 
     def beside(self, loaded: Loaded, splits: Splits | None = None) -> ModelRow:
         """Measure another model.
@@ -115,7 +120,9 @@ class ModelMeasure:
             dense, own = self._times(self._dense, loaded)
             self._dense_times.append(dense)
             row = replace(row, speed=self._speed(loaded, own, dense))
-        return replace(row, memory=self._memory(loaded, self._bytes(loaded) if self._plan.memory else None))
+        predicted = None if loaded.genome is None else self._predicted(loaded.genome)
+        memory = self._memory(loaded, self._bytes(loaded) if self._plan.memory else None)
+        return replace(row, memory=memory, predicted=predicted)
 
     def reference_speed(self) -> SpeedScore | None:
         """The dense model's speed over all rounds beside others, or alone where there were none."""
@@ -148,6 +155,9 @@ class ModelMeasure:
             texts=texts,
             tasks=score_tasks(loaded, plan.suite, on_event=plan.on_event),
         )
+
+    def _predicted(self, genome: Genome | None) -> PredictionScore | None:
+        return None if self._plan.predictions is None else self._plan.predictions.of(genome)
 
     def _times(self, *models: Loaded) -> list[Times]:
         plan = self._plan

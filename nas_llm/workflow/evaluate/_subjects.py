@@ -18,10 +18,11 @@ from nas_llm.evaluation import count_block_params, load_any
 from nas_llm.events import EventHandler
 from nas_llm.export import read_provenance
 from nas_llm.finishing import Finisher, plan_of_run, with_reconstruction
-from nas_llm.front import FrontPoint
+from nas_llm.front import FrontPoint, load_genome
 from nas_llm.models import PACKAGED_MODELS, on_device, quiet_transformers, read_config, resolve_model
 from nas_llm.runs import Run, named_run, open_run
 from nas_llm.session import Prepared, reopen
+from nas_llm.space import GENOME_FILE, Genome
 from nas_llm.subnet import build_subnet
 
 
@@ -36,6 +37,7 @@ class Loaded:
         identity: What its weights are told apart by, as far as that is known.
         path: What a process of its own loads it from; None = it is only in memory.
         inheriting_ratio: Of a point, or as an export says of itself while its size is what it says; None of others.
+        genome: Which subnet it is, where that is known.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Loaded:
     identity: str | None
     path: str | None
     inheriting_ratio: float | None
+    genome: Genome | None = None
 
 
 class Subject(Protocol):
@@ -102,6 +105,21 @@ class Named:
         """
         return read_provenance(Path(self.source).expanduser())
 
+    @property
+    def genome(self) -> Genome | None:
+        """Which subnet it is, if it is an export.
+
+        Raises:
+            RunError: If that is damaged.
+        """
+        directory = Path(self.source).expanduser()
+        return load_genome(directory) if (directory / GENOME_FILE).is_file() else None
+
+    @property
+    def genomes(self) -> list[Genome]:
+        """Its genome, if it is an export."""
+        return [] if self.genome is None else [self.genome]
+
     def check(self) -> None:
         """Refuse a name that stands for nothing, or whose configuration or record is damaged.
 
@@ -128,6 +146,7 @@ class Named:
             identity=identity or commit,
             path=path,
             inheriting_ratio=_stated_ratio(self.provenance or {}, model),
+            genome=self.genome,
         )
 
 
@@ -148,6 +167,11 @@ class RunPoints:
     def names(self) -> list[str]:
         """``runs/demo:p03``, ..."""
         return [f"{self.run.directory}:{point.id}" for point in self.points]
+
+    @property
+    def genomes(self) -> list[Genome]:
+        """The genomes of the points."""
+        return [point.genome for point in self.points]
 
     @property
     def dense(self) -> Named:
@@ -179,6 +203,7 @@ class RunPoints:
                     identity=self._identity(point),
                     path=None,
                     inheriting_ratio=point.cost.inheriting_ratio,
+                    genome=point.genome,
                 )
 
     def _identity(self, point: FrontPoint) -> str:

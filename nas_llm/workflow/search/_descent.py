@@ -58,7 +58,7 @@ def descend(
         prepared.space,
         scores,
         prepared.cost_model,
-        problem.constraints,
+        problem.bounds,
         targets=problem.search.target_ratios,
     )
     cached = CachedEvaluator(evaluator, cache, should_stop=should_stop)

@@ -32,9 +32,11 @@ from nas_llm.session import (
     check_same_device,
     prepare,
     run_latency,
+    run_workloads,
     scores_of_run,
     with_workers,
     write_latency,
+    write_workloads,
 )
 from nas_llm.space import CostConstraints
 from nas_llm.workflow.search._descent import descend
@@ -103,18 +105,18 @@ def _search(
 ) -> Front:
     problem, base_dir = loaded.problem, loaded.base_dir
     # What needs no model is refused before one is loaded, and before anything is written.
-    check_algorithm(problem.search, CostConstraints(problem.constraints))
+    check_algorithm(problem.search, CostConstraints(problem.bounds))
     check_operators(problem.search.operators)
     plugins = load_plugins(problem, base_dir)
-    before = latency = None
+    before = latency = workloads = None
     if resume:
         check_same_problem(run_dir, problem)
         before, latency = read_resolved(run_dir), run_latency(run_dir, problem)
+        workloads = run_workloads(run_dir, problem)
         before.check_plugins(
             {name: use.to_dict() for name, use in plugins.items()}, run_dir, free=free_plugins(problem)
         )
-        if latency is not None:
-            check_same_device(run_dir, problem, latency)
+        check_same_device(run_dir, problem, latency, workloads)
         # A probe: the search takes the lock itself, but only after minutes of preparation.
         with RunLock(run_dir):
             pass
@@ -131,6 +133,7 @@ def _search(
         resources=resources,
         dtype=None if before is None else before.dtype,
         latency=latency,
+        workloads=workloads,
     )
     check_shapes(named, prepared.dense, prepared.space.layout)
     resolved = prepared.resolved()
@@ -142,6 +145,7 @@ def _search(
         except OSError as error:
             raise RunError(f"cannot write run directory {run_dir}: {error.strerror or error}") from error
         write_latency(run_dir, prepared)
+        write_workloads(run_dir, prepared.workloads)
     write_problem(run_dir, problem, resolved)
     with with_workers(prepared) as ready:
         return _run(

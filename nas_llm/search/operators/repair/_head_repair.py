@@ -18,16 +18,12 @@ class HeadRepair(GenomeRepair):
     as a last resort. See :class:`GenomeRepair` for the rest.
     """
 
-    def __call__(self, genome: Genome, *, rng: np.random.Generator) -> Genome:
-        """Repair one genome."""
-        known = self.of_layout(genome)
-        if self.accepts(known):
-            return known
-        counts = known.counts.copy()
-        self._clip(counts, known, rng)
+    def _resized(self, genome: Genome, rng: np.random.Generator) -> Genome:
+        counts = genome.counts.copy()
+        self._clip(counts, genome, rng)
         self._constrain(counts, rng)
         return resize_genome(
-            known,
+            genome,
             kv_groups=counts.groups,
             head_widths=counts.widths,
             ffn_channels=counts.channels,
@@ -100,7 +96,7 @@ class HeadRepair(GenomeRepair):
         smallest = counts.copy()
         smallest.channels[:] = np.where(counts.channels > 0, self.space.mlp_low, 0)
         cost = self.cost_model.from_counts(**smallest.totals)
-        return any(key != "min_ratio" and cost.value(name) > bound for key, name, bound in self.constraints.bounds)
+        return any(key != "min_ratio" and cost.value(name) > bound for key, name, bound in self.constraints.linear)
 
     def _change_depth(self, counts: Counts, down: bool, rng: np.random.Generator) -> bool:
         space = self.space

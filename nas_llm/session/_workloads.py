@@ -1,0 +1,85 @@
+"""The tables of a run's workloads: measured once, kept with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+
+from nas_llm import display
+from nas_llm.cache import cache_dir
+from nas_llm.config import Problem, WorkloadSection
+from nas_llm.evaluation import workload_tables
+from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted
+from nas_llm.files import write_atomic
+from nas_llm.models import DenseModel, resolve_device, resolve_dtype
+from nas_llm.runs import WORKLOADS_FILE, read_workloads
+from nas_llm.session._prepared import search_space
+from nas_llm.space import Genome
+from nas_llm.workloads import WorkloadTables
+
+
+def measured_workload(
+    dense: DenseModel,
+    problem: Problem,
+    workload: WorkloadSection,
+    dtype: torch.dtype,
+    on_event: EventHandler,
+    checkpoint: Callable[[], None] = lambda: None,
+) -> WorkloadTables:
+    """The tables that a workload's seconds are looked up in: from the cache, or measured now.
+
+    Args:
+        dense: The model.
+        problem: The definition.
+        workload: One of its workloads, or another.
+        dtype: Arithmetic of candidates.
+        on_event: Called with every event.
+        checkpoint: Called between rounds; may raise.
+
+    Raises:
+        ConfigError: If the workload is longer than the model's positions.
+        ModelError: If its device is absent.
+    """
+    device = resolve_device(problem.model.device if workload.device == "auto" else workload.device)
+    stage = f"workload {workload.name}"
+
+    def on_round(done: int) -> None:
+        on_event(StageAdvanced(stage, done))
+        checkpoint()
+
+    tables = workload_tables(
+        dense,
+        workload,
+        points=problem.latency.points,
+        repeats=problem.latency.repeats,
+        ffn_multiple=problem.space.ffn_multiple,
+        layout=search_space(problem, dense.architecture).layout,
+        device=device,
+        dtype=dtype if workload.dtype == "auto" else resolve_dtype(workload.dtype, device),
+        cache_dir=cache_dir() / "latency",
+        on_start=lambda detail: on_event(StageStarted(stage, detail, problem.latency.repeats)),
+        on_round=on_round,
+    )
+    seconds = tables(Genome.dense(dense.architecture))
+    on_event(StageFinished(stage, f"{display.latency(seconds)} for the dense model on {tables.device}, predicted"))
+    return tables
+
+
+def write_workloads(directory: Path, tables: Mapping[str, WorkloadTables]) -> None:
+    """Write ``workloads.json``, the tables of a run's workloads, where it has any."""
+    if tables:
+        text = json.dumps({name: found.to_dict() for name, found in tables.items()}, indent=1)
+        write_atomic(directory / WORKLOADS_FILE, f"{text}\n")
+
+
+def run_workloads(directory: Path, problem: Problem) -> dict[str, WorkloadTables] | None:
+    """The tables that a run began with; None where it needs none.
+
+    Raises:
+        RunError: If they are missing or damaged.
+    """
+    wanted = [workload.name for workload in problem.timed_workloads]
+    return read_workloads(directory, wanted) if wanted else None
