@@ -22,10 +22,11 @@ from nas_llm.config._problem import (
     ReconstructionSection,
     SearchSection,
     SelfSampleSection,
-    SourceSection,
     SpaceSection,
     SplitSection,
 )
+from nas_llm.config._questions import QuestionSection
+from nas_llm.config._source import SourceSection
 from nas_llm.config._template import template_fields
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "OperatorSection",
     "PackagedProblem",
     "Problem",
+    "QuestionSection",
     "ReconstructionSection",
     "SearchSection",
     "SelfSampleSection",

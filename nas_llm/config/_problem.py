@@ -17,8 +17,9 @@ from pydantic import (
 )
 
 from nas_llm.config._objectives import check_objectives, known_objective, load_objectives, measured_objectives
+from nas_llm.config._questions import QuestionSection, check_quality, checked_terms
 from nas_llm.config._refit_values import Damping, Method, Target
-from nas_llm.config._template import template_fields
+from nas_llm.config._source import Section, SourceSection
 from nas_llm.errors import SpaceError
 from nas_llm.settings import (
     FINISHING_METHODS,
@@ -37,7 +38,6 @@ from nas_llm.settings import (
     ReconstructionDefaults,
     SelfSampleDefaults,
     SequentialDefaults,
-    SourceDefaults,
     SpaceDefaults,
 )
 from nas_llm.space import attention_modes, objective
@@ -46,13 +46,11 @@ Ratio = Annotated[float, Field(gt=0.0, le=1.0)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Plain = bool | int | float | str
 Objective = Annotated[str, AfterValidator(known_objective)]
+# Qualities that are means over tokens, of which a part of the text gives an estimate.
+RACED = ("perplexity", "kl")
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ModelSection(_Section):
+class ModelSection(Section):
     """``[model]``: the dense model and how candidates are evaluated on the device."""
 
     source: str = Field(description="Packaged name, hub name, local directory or .gguf file.")
@@ -70,57 +68,14 @@ class ModelSection(_Section):
     )
 
 
-class SourceSection(_Section):
-    """One source of text within a split."""
-
-    source: str = Field(
-        description="self, a text, .jsonl or .parquet file, a folder of texts or of save_to_disk, or a hub name."
-    )
-    weight: float = Field(1.0, gt=0.0, description="Share of the split's windows.")
-    column: str = Field(SourceDefaults.column, description="Text column of jsonl, parquet and hub sources.")
-    template: str | None = Field(
-        None, description="Text of a row, {name} standing for its column; {answer} and {choices} see below."
-    )
-    choices: str | tuple[str, ...] | None = Field(
-        None, description="Column with the list of answers to choose from, or the columns with one each."
-    )
-    labels: str | tuple[str, ...] | None = Field(
-        None, description="Column with the list of their labels, or the labels; none = positions from 0, or letters."
-    )
-    answer: str | None = Field(None, description="Column that names the right choice.")
-    split: str = Field(SourceDefaults.split, description="Split of a hub dataset or of a folder.")
-    subset: str | None = Field(None, description="Configuration name of a hub dataset.")
-    revision: str | None = Field(None, description="Revision of a hub dataset.")
-
-    @model_validator(mode="after")
-    def _template(self) -> SourceSection:
-        if self.template is None:
-            for name in ("choices", "labels", "answer"):
-                if getattr(self, name) is not None:
-                    raise ValueError(
-                        f'{name} is for sources with a template, e.g. template = "{{question}} {{answer}}"'
-                    )
-            return self
-        if self.column != SourceSection.model_fields["column"].default:
-            raise ValueError("give column (the text of a row) or template (made from several columns), not both")
-        if self.source == "self":
-            raise ValueError("a template needs columns, which the model's own text has not; name a file or a data set")
-        template_fields(self.template)
-        if (self.choices is None) != (self.answer is None):
-            raise ValueError("choices (the answers) and answer (which one is right) go together; give both or none")
-        if self.choices is None and self.labels is not None:
-            raise ValueError("labels are those of choices; give choices too")
-        return self
-
-
-class SplitSection(_Section):
+class SplitSection(Section):
     """``[data.calibration]``, ``[data.fitness]``, ``[data.held_out]``."""
 
     tokens: PositiveInt = Field(description="Tokens in all, rounded down to whole windows.")
     sources: tuple[SourceSection, ...] = Field((SourceSection(source="self"),), min_length=1)
 
 
-class SelfSampleSection(_Section):
+class SelfSampleSection(Section):
     """``[data.self_sample]``: how the dense model writes its own text."""
 
     temperature: float = Field(SelfSampleDefaults.temperature, gt=0.0)
@@ -128,13 +83,14 @@ class SelfSampleSection(_Section):
     seed: int = SelfSampleDefaults.seed
 
 
-class DataSection(_Section):
+class DataSection(Section):
     """``[data]``: three splits that never share a window."""
 
     window: PositiveInt = Field(512, description="Tokens of one window.")
     calibration: SplitSection = SplitSection(tokens=32768)
     fitness: SplitSection = SplitSection(tokens=2048)
     held_out: SplitSection = SplitSection(tokens=8192)
+    questions: QuestionSection | None = Field(None, description="What margin is measured on.")
     self_sample: SelfSampleSection = SelfSampleSection()
 
     @model_validator(mode="after")
@@ -151,7 +107,7 @@ class DataSection(_Section):
 AttentionMode = Literal["kv_group", "head_dim", "head_dim_split"]
 
 
-class SpaceSection(_Section):
+class SpaceSection(Section):
     """``[space]``: which genomes are allowed."""
 
     attention: AttentionMode | tuple[AttentionMode, ...] = Field(
@@ -189,7 +145,7 @@ class SpaceSection(_Section):
         return self
 
 
-class ConstraintSection(_Section):
+class ConstraintSection(Section):
     """``[constraints]``: what every reported point obeys."""
 
     min_ratio: Ratio | None = Field(None, description="Lowest inheriting ratio.")
@@ -205,7 +161,7 @@ class ConstraintSection(_Section):
         return self
 
 
-class LatencySection(_Section):
+class LatencySection(Section):
     """``[latency]``: the forward pass that the objective ``latency`` predicts, and how its table is measured."""
 
     phase: Literal["prefill", "decode"] = Field(
@@ -231,7 +187,7 @@ class LatencySection(_Section):
         return self.tokens if self.phase == "prefill" else self.context
 
 
-class CalibrationSection(_Section):
+class CalibrationSection(Section):
     """``[calibration]``: how units are scored."""
 
     scorer: Literal["importance", "obs"] = CalibrationDefaults.scorer
@@ -240,14 +196,18 @@ class CalibrationSection(_Section):
     )
 
 
-class FitnessSection(_Section):
-    """``[fitness]``: which weights a candidate is evaluated with."""
+class FitnessSection(Section):
+    """``[fitness]``: which weights a candidate is evaluated with, and what is added up."""
 
     weights: Literal["inherited", "reconstructed"] = Field(
         "reconstructed", description="reconstructed = after the closed form; inherited = sliced dense weights."
     )
     racing: bool = Field(
         False, description="Give a candidate up when part of the fitness text shows that it is clearly dominated."
+    )
+    terms: Annotated[dict[str, float], AfterValidator(checked_terms)] = Field(
+        default_factory=dict,
+        description="Weights of the losses that the objective fitness adds up: kl or perplexity, margin.",
     )
 
 
@@ -274,7 +234,7 @@ def _entry(value: Any) -> Any:
 Entry = Annotated[OperatorEntry, BeforeValidator(_entry)]
 
 
-class OperatorSection(_Section):
+class OperatorSection(Section):
     """``[search.operators]``: the variation operators, in the paper's symbols."""
 
     mask_probability: Probability = Field(
@@ -313,7 +273,7 @@ class OperatorSection(_Section):
     )
 
 
-class DescentSection(_Section):
+class DescentSection(Section):
     """``[search.descent]``: a first population from first-order marginals."""
 
     looks: int = Field(
@@ -328,7 +288,7 @@ class DescentSection(_Section):
     )
 
 
-class SearchSection(_Section):
+class SearchSection(Section):
     """``[search]``: the algorithm and its budget."""
 
     algorithm: str = Field(
@@ -349,7 +309,7 @@ class SearchSection(_Section):
     operators: OperatorSection = OperatorSection()
 
 
-class FrontSection(_Section):
+class FrontSection(Section):
     """``[front]``: the reported points."""
 
     size: PositiveInt = Field(
@@ -357,7 +317,7 @@ class FrontSection(_Section):
     )
 
 
-class ReconstructionSection(_Section):
+class ReconstructionSection(Section):
     """``[reconstruction]``: how chosen points are finished."""
 
     method: Method = Field(
@@ -428,7 +388,7 @@ class ReconstructionSection(_Section):
         return median_low(damping for damping in self.dampings if isfinite(damping))
 
 
-class Problem(_Section):
+class Problem(Section):
     """A resolved problem definition; see ``docs/problems.md`` for every key."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -455,6 +415,12 @@ class Problem(_Section):
     @model_validator(mode="after")
     def _objectives(self) -> Problem:
         check_objectives(self.objectives)
+        check_quality(self.quality, self.fitness.terms, self.data.questions)
+        if self.fitness.racing and self.quality not in RACED:
+            raise ValueError(
+                f"fitness.racing judges by parts of the text, which works for {' and '.join(RACED)}, not for "
+                f"{self.quality}; set it to false"
+            )
         if self.search.evaluations < self.search.population:
             raise ValueError(
                 f"search.evaluations ({self.search.evaluations}) is below search.population "
@@ -485,8 +451,13 @@ class Problem(_Section):
 
     @property
     def quality(self) -> str:
-        """The measured objective, ``perplexity`` or ``kl``."""
+        """The measured objective: ``perplexity``, ``kl``, ``margin`` or ``fitness``."""
         return measured_objectives(self.objectives)[0]
+
+    @property
+    def asks_questions(self) -> bool:
+        """Whether the measured objective looks at answers."""
+        return self.quality == "margin" or "margin" in self.fitness.terms
 
     @property
     def prices(self) -> tuple[str, ...]:

@@ -98,7 +98,12 @@ def _facts(front: Front) -> str:
 
 
 def _texts(front: Front) -> str:
-    uses = {"calibration": "scores and reconstruction", "fitness": "the search", "held_out": "re-scoring only"}
+    uses = {
+        "calibration": "scores and reconstruction",
+        "fitness": "the search",
+        "held_out": "re-scoring only",
+        "questions": "the search",
+    }
     rows = []
     for name, windows in front.data.items():
         digest = str(windows.get("digest", ""))

@@ -46,7 +46,7 @@ def build_front(prepared: Prepared, result: SearchResult, *, on_event: EventHand
         problem=problem.name,
         seed=problem.seed,
         model={"source": prepared.dense.source, "revision": prepared.dense.revision},
-        data={w.name: w.describe() for w in (splits.calibration, splits.fitness, splits.held_out)},
+        data={text.name: text.describe() for text in splits.measured},
         objectives=names,
         weights=problem.fitness.weights,
         hypervolume=result.hypervolume,

@@ -4,6 +4,7 @@ from nas_llm.settings._calibration import (
     CalibrationDefaults,
 )
 from nas_llm.settings._data import (
+    QuestionDefaults,
     SelfSampleDefaults,
     SourceDefaults,
 )
@@ -87,6 +88,7 @@ __all__ = [
     "PaperDefaults",
     "PosttrainDefaults",
     "PosttrainTextDefaults",
+    "QuestionDefaults",
     "RacingDefaults",
     "RatioDefaults",
     "ReconstructionDefaults",

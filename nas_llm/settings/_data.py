@@ -20,3 +20,11 @@ class SelfSampleDefaults:
     temperature: float = 1.0
     document_tokens: int = 512
     seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuestionDefaults:
+    """Of questions with choices: how many, and how many tokens at most."""
+
+    count: int = 64
+    tokens: int = 8192
