@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-TEMPERATURE = 0.1
+TEMPERATURE = 0.2
 """Nats per character that scale the scores of choices."""
 
 
@@ -19,7 +19,9 @@ def choice_losses(scores: Tensor, right: Tensor, counts: Tensor) -> Tensor:
     more a smooth maximum over the wrong ones. It is near zero where the right choice wins by far more than
     :math:`\tau` and near the lost margin over :math:`\tau` where it loses, so that a subnet is not paid for making
     safe answers safer, and has a slope where an accuracy has none; after the margin loss of GISP. The temperature is
-    fixed, as scores per character differ by about a tenth of a nat: at 1 every question would count alike, won or not.
+    fixed, near the median distance of 0.165 nats per character between the right choice and the best wrong one (dense
+    SmolLM2-135M, training questions of ARC-easy, OpenBookQA and PIQA): at 1 every question would count alike, won or
+    not, and far below it the few questions that are lost by most would be all that counts.
 
     Args:
         scores: ``N`` scores, the choices of a question behind each other.
