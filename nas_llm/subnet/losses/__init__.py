@@ -3,7 +3,7 @@
 from nas_llm.subnet.losses._batch import Batch, WindowBatch
 from nas_llm.subnet.losses._margin import TEMPERATURE, choice_losses, choice_slopes
 from nas_llm.subnet.losses._metric import Metric, Quality, Term, quality_named
-from nas_llm.subnet.losses._questions import QuestionBatch, question_batches
+from nas_llm.subnet.losses._questions import QuestionBatch, padded_length, question_batches
 from nas_llm.subnet.losses._scored_text import ScoredText
 from nas_llm.subnet.losses._token_loss import TokenLoss
 
@@ -19,6 +19,7 @@ __all__ = [
     "WindowBatch",
     "choice_losses",
     "choice_slopes",
+    "padded_length",
     "quality_named",
     "question_batches",
 ]
