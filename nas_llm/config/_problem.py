@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from nas_llm.config._objectives import check_objectives, known_objective, load_objectives, measured_objectives
-from nas_llm.config._questions import QuestionSection, check_quality, checked_terms
+from nas_llm.config._questions import QuestionSection, asks_questions, check_quality, checked_terms, losses_of
 from nas_llm.config._refit_values import Damping, Method, Target
 from nas_llm.config._source import Section, SourceSection
 from nas_llm.errors import SpaceError
@@ -46,8 +46,6 @@ Ratio = Annotated[float, Field(gt=0.0, le=1.0)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Plain = bool | int | float | str
 Objective = Annotated[str, AfterValidator(known_objective)]
-# Qualities that are means over tokens, of which a part of the text gives an estimate.
-RACED = ("perplexity", "kl")
 
 
 class ModelSection(Section):
@@ -416,9 +414,9 @@ class Problem(Section):
     def _objectives(self) -> Problem:
         check_objectives(self.objectives)
         check_quality(self.quality, self.fitness.terms, self.data.questions)
-        if self.fitness.racing and self.quality not in RACED:
+        if self.fitness.racing and objective(self.quality).of != "tokens":
             raise ValueError(
-                f"fitness.racing judges by parts of the text, which works for {' and '.join(RACED)}, not for "
+                "fitness.racing judges by parts of the text, which works for perplexity and kl, not for "
                 f"{self.quality}; set it to false"
             )
         if self.search.evaluations < self.search.population:
@@ -457,7 +455,12 @@ class Problem(Section):
     @property
     def asks_questions(self) -> bool:
         """Whether the measured objective looks at answers."""
-        return self.quality == "margin" or "margin" in self.fitness.terms
+        return asks_questions(self.quality, self.fitness.terms)
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether it looks at the windows of ``data.fitness``."""
+        return any(objective(name).of == "tokens" for name in losses_of(self.quality, self.fitness.terms))
 
     @property
     def prices(self) -> tuple[str, ...]:

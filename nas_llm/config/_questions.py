@@ -12,8 +12,10 @@ from nas_llm.config._source import Section, SourceSection
 from nas_llm.config._template import ends_with_field
 from nas_llm.hints import did_you_mean
 from nas_llm.settings import QuestionDefaults
+from nas_llm.space import objective
+from nas_llm.space.objectives import BUILT_IN
 
-TERMS = ("kl", "perplexity", "margin")
+TERMS = tuple(known.name for known in BUILT_IN if known.measured and known.of != "terms")
 """What a weighted fitness may be made of."""
 
 
@@ -56,9 +58,20 @@ def checked_terms(terms: Mapping[str, float]) -> Mapping[str, float]:
             )
         if not (isfinite(weight) and weight > 0.0):
             raise ValueError(f"fitness.terms.{name} = {weight} is no weight; give a number above 0, or leave it out")
-    if "kl" in terms and "perplexity" in terms:
-        raise ValueError("fitness.terms has both kl and perplexity, which measure the same text; give one of them")
+    same = [name for name in terms if objective(name).of == "tokens"]
+    if len(same) > 1:
+        raise ValueError(f"fitness.terms has {' and '.join(same)}, which measure the same text; give one of them")
     return terms
+
+
+def losses_of(quality: str, terms: Mapping[str, float]) -> tuple[str, ...]:
+    """The losses that a measured objective is made of."""
+    return tuple(terms) if objective(quality).of == "terms" else (quality,)
+
+
+def asks_questions(quality: str, terms: Mapping[str, float]) -> bool:
+    """Whether a measured objective looks at answers."""
+    return any(objective(name).of == "questions" for name in losses_of(quality, terms))
 
 
 def check_quality(quality: str, terms: Mapping[str, float], questions: QuestionSection | None) -> None:
@@ -67,17 +80,18 @@ def check_quality(quality: str, terms: Mapping[str, float], questions: QuestionS
     Raises:
         ValueError: If it does; says what to add.
     """
-    if quality == "fitness" and not terms:
+    summed = objective(quality).of == "terms"
+    if summed and not terms:
         raise ValueError(
-            'the objective "fitness" is a weighted sum of terms; give them, e.g. fitness.terms = {kl = 1.0, '
+            f'the objective "{quality}" is a weighted sum of terms; give them, e.g. fitness.terms = {{kl = 1.0, '
             "margin = 0.5}"
         )
-    if quality != "fitness" and terms:
+    if terms and not summed:
         raise ValueError(
             f'fitness.terms are those of the objective "fitness", but objectives name "{quality}"; name "fitness" '
             "instead, or leave the terms out"
         )
-    if (quality == "margin" or "margin" in terms) and questions is None:
+    if asks_questions(quality, terms) and questions is None:
         raise ValueError(
             "margin is measured on questions, and there are none; give [data.questions] with sources that have "
             "template, choices and answer"

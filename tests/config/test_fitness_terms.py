@@ -54,7 +54,7 @@ def test_a_definition_that_was_written_out_is_the_same(tmp_path_factory: pytest.
         (["fitness.terms={margni=1}"], r'unknown term "margni"; did you mean "margin"\?'),
         (["fitness.terms={kl=0}"], r"fitness.terms.kl = 0.0 is no weight; give a number above 0"),
         (["fitness.terms={kl=inf}"], r"fitness.terms.kl = inf is no weight"),
-        (["fitness.terms={kl=1, perplexity=1}"], r"both kl and perplexity, which measure the same text"),
+        (["fitness.terms={kl=1, perplexity=1}"], r"has kl and perplexity, which measure the same text"),
         (
             ["objectives=['margin', 'params']", "fitness.racing=true", QUESTIONS],
             r"works for perplexity and kl, not for margin; set it to false",

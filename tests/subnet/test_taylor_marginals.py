@@ -103,7 +103,7 @@ class _Oracle:
         """Change of the loss per share of the way from one FFN mask's fc2 to the other's."""
         (weight, bias), (weight_to, bias_to) = (self.projection(layer, "mlp", m) for m in (mask, other))
         losses = []
-        # Not smaller where transformers' RMSNorm rounds to float32 even here; OPT has kinks, and its norms do not round.
+        # Not smaller where transformers' RMSNorm rounds to float32 even here; OPT, whose norms do not, has kinks.
         step = 1e-4 if self.dense.adapter.name == "opt" else 2e-3
         for part in (step, -step):
             shifted = None if bias is None or bias_to is None else bias + part * (bias_to - bias)

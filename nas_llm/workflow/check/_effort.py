@@ -73,7 +73,7 @@ def _priced_tokens(problem: Problem) -> int:
     """Tokens that a candidate is evaluated on: windows, and questions at their most."""
     questions = problem.data.questions
     asked = questions.tokens if problem.asks_questions and questions is not None else 0
-    return asked + (0 if problem.quality == "margin" else problem.data.fitness.tokens)
+    return asked + (problem.data.fitness.tokens if problem.reads_text else 0)
 
 
 def _refit(cost_model: CostModel, lowest: Cost, highest: Cost) -> int:
