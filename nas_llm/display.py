@@ -72,6 +72,7 @@ def text_of(windows: Mapping[str, Any]) -> str:
     """Where a window set came from: ``wiki.txt + self, 16 windows of 512 tokens``."""
     names = [str(source.get("source", "?")) for source in windows.get("sources", ())]
     size = f"{windows['windows']} windows of {windows['window']} tokens" if "windows" in windows else ""
+    size = f"{windows['questions']} questions" if "questions" in windows else size
     return ", ".join(part for part in (" + ".join(names), size) if part)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from dense_models import DENSE_CASES, dense_model, random_genome, random_windows
+from questions import random_questions
 from whole_fronts import SETTINGS
 
 from nas_llm.calibration import calibrate, keep_grams
@@ -25,19 +26,28 @@ pytestmark = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="no CUDA device, or hidden from the tests; make test-cuda shows it"
 )
 
+QUESTIONS = random_questions()
+TERMS = {"kl": 1.0, "margin": 0.5}
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 CASES = ("llama-gqa-tied", "llama-mha-biases", "opt", "opt-post-norm")
 
 
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("metric", ["perplexity", "kl"])
+@pytest.mark.parametrize("metric", ["perplexity", "kl", "margin", "fitness"])
 @pytest.mark.parametrize("case", DENSE_CASES)
 def test_values_are_those_of_the_cpu(case: str, metric: str, stream: bool) -> None:
     dense, windows = dense_model(case), random_windows(count=12)
     genomes = [random_genome(dense, seed) for seed in range(4)]
     cpu, cuda = (
         PopulationEvaluator(
-            dense, windows, metric=metric, device=device, dtype=torch.float32, stream=stream and device is CUDA
+            dense,
+            windows,
+            metric=metric,
+            device=device,
+            dtype=torch.float32,
+            stream=stream and device is CUDA,
+            questions=QUESTIONS,
+            terms=TERMS,
         ).evaluate(genomes)
         for device in (CPU, CUDA)
     )
@@ -111,7 +121,7 @@ def test_sequential_refits_are_those_of_the_cpu(case: str, refit_inputs: bool) -
             assert float((other[name] - value).norm() / value.norm()) < 1e-3, name
 
 
-@pytest.mark.parametrize("metric", ["perplexity", "kl"])
+@pytest.mark.parametrize("metric", ["perplexity", "kl", "margin", "fitness"])
 @pytest.mark.parametrize("case", CASES)
 def test_marginals_are_those_of_the_cpu(case: str, metric: str) -> None:
     dense, windows, rng = dense_model(case), random_windows(count=4), np.random.default_rng(3)
@@ -132,6 +142,8 @@ def test_marginals_are_those_of_the_cpu(case: str, metric: str) -> None:
             dtype=torch.float32,
             # The same Grams: they are of few tokens, so their inverse makes much of their last digits.
             reconstructor=BlockReconstructor(dense, grams, damping=1e-2, device=device),
+            questions=QUESTIONS,
+            terms=TERMS,
         )(random_genome(dense, 1), 0)
         for device in (CPU, CUDA)
     )

@@ -24,10 +24,11 @@ from nas_llm.config._problem import (
     ReconstructionSection,
     SearchSection,
     SelfSampleSection,
-    SourceSection,
     SpaceSection,
     SplitSection,
 )
+from nas_llm.config._questions import QuestionSection
+from nas_llm.config._source import SourceSection
 from nas_llm.config._template import template_fields
 from nas_llm.config._workload import WorkloadSection, find_workload
 
@@ -49,6 +50,7 @@ __all__ = [
     "OperatorSection",
     "PackagedProblem",
     "Problem",
+    "QuestionSection",
     "ReconstructionSection",
     "SearchSection",
     "SelfSampleSection",

@@ -17,9 +17,10 @@ from pydantic import (
 )
 
 from nas_llm.config._objectives import check_objectives, known_objective, load_objectives, measured_objectives
+from nas_llm.config._questions import QuestionSection, asks_questions, check_quality, checked_terms, losses_of
 from nas_llm.config._refit_values import Damping, Method, Target
 from nas_llm.config._section import Section
-from nas_llm.config._template import template_fields
+from nas_llm.config._source import SourceSection
 from nas_llm.config._workload import WorkloadSection, check_workloads
 from nas_llm.errors import SpaceError
 from nas_llm.settings import (
@@ -40,7 +41,6 @@ from nas_llm.settings import (
     ReconstructionDefaults,
     SelfSampleDefaults,
     SequentialDefaults,
-    SourceDefaults,
     SpaceDefaults,
 )
 from nas_llm.space import attention_modes, objective
@@ -67,62 +67,6 @@ class ModelSection(Section):
         description="Read the blocks' weights from disk one block at a time; auto = when they would take two thirds "
         "of the free memory.",
     )
-
-
-AutoKind = Literal["prose", "questions", "chat", "code", "lists", "dialogue", "letters"]
-
-
-class SourceSection(Section):
-    """One source of text within a split."""
-
-    source: str = Field(
-        description="auto, self, a text, .jsonl or .parquet file, a folder of texts or of save_to_disk, or a hub name."
-    )
-    kind: AutoKind | None = Field(
-        None, description="Of auto: one kind of text; default a mix of all but letters, which are left to judge by."
-    )
-    weight: float = Field(1.0, gt=0.0, description="Share of the split's windows.")
-    column: str = Field(SourceDefaults.column, description="Text column of jsonl, parquet and hub sources.")
-    template: str | None = Field(
-        None, description="Text of a row, {name} standing for its column; {answer} and {choices} see below."
-    )
-    choices: str | tuple[str, ...] | None = Field(
-        None, description="Column with the list of answers to choose from, or the columns with one each."
-    )
-    labels: str | tuple[str, ...] | None = Field(
-        None, description="Column with the list of their labels, or the labels; none = positions from 0, or letters."
-    )
-    answer: str | None = Field(None, description="Column that names the right choice.")
-    split: str = Field(SourceDefaults.split, description="Split of a hub dataset or of a folder.")
-    subset: str | None = Field(None, description="Configuration name of a hub dataset.")
-    revision: str | None = Field(None, description="Revision of a hub dataset.")
-
-    @property
-    def own(self) -> bool:
-        """Whether it is text that the dense model writes."""
-        return self.source in ("auto", "self")
-
-    @model_validator(mode="after")
-    def _template(self) -> SourceSection:
-        if self.kind is not None and self.source != "auto":
-            raise ValueError(f'kind is for source = "auto"; leave it out for {self.source!r}')
-        if self.template is None:
-            for name in ("choices", "labels", "answer"):
-                if getattr(self, name) is not None:
-                    raise ValueError(
-                        f'{name} is for sources with a template, e.g. template = "{{question}} {{answer}}"'
-                    )
-            return self
-        if self.column != SourceSection.model_fields["column"].default:
-            raise ValueError("give column (the text of a row) or template (made from several columns), not both")
-        if self.own:
-            raise ValueError("a template needs columns, which the model's own text has not; name a file or a data set")
-        template_fields(self.template)
-        if (self.choices is None) != (self.answer is None):
-            raise ValueError("choices (the answers) and answer (which one is right) go together; give both or none")
-        if self.choices is None and self.labels is not None:
-            raise ValueError("labels are those of choices; give choices too")
-        return self
 
 
 class SplitSection(Section):
@@ -155,6 +99,7 @@ class DataSection(Section):
     fitness: SplitSection = SplitSection(tokens=2048)
     held_out: SplitSection = SplitSection(tokens=8192)
     off_text: OffTextSection = OffTextSection()
+    questions: QuestionSection | None = Field(None, description="What margin is measured on.")
     self_sample: SelfSampleSection = SelfSampleSection()
 
     @model_validator(mode="after")
@@ -275,13 +220,17 @@ class CalibrationSection(Section):
 
 
 class FitnessSection(Section):
-    """``[fitness]``: which weights a candidate is evaluated with."""
+    """``[fitness]``: which weights a candidate is evaluated with, and what is added up."""
 
     weights: Literal["inherited", "reconstructed"] = Field(
         "reconstructed", description="reconstructed = after the closed form; inherited = sliced dense weights."
     )
     racing: bool = Field(
         False, description="Give a candidate up when part of the fitness text shows that it is clearly dominated."
+    )
+    terms: Annotated[dict[str, float], AfterValidator(checked_terms)] = Field(
+        default_factory=dict,
+        description="Weights of the losses that the objective fitness adds up: kl or perplexity, margin.",
     )
 
 
@@ -491,6 +440,12 @@ class Problem(Section):
     def _objectives(self) -> Problem:
         check_objectives(self.objectives)
         check_workloads(self.workload, self.objectives)
+        check_quality(self.quality, self.fitness.terms, self.data.questions)
+        if self.fitness.racing and objective(self.quality).of != "tokens":
+            raise ValueError(
+                "fitness.racing judges by parts of the text, which works for perplexity and kl, not for "
+                f"{self.quality}; set it to false"
+            )
         if self.search.evaluations < self.search.population:
             raise ValueError(
                 f"search.evaluations ({self.search.evaluations}) is below search.population "
@@ -533,8 +488,18 @@ class Problem(Section):
 
     @property
     def quality(self) -> str:
-        """The measured objective, ``perplexity`` or ``kl``."""
+        """The measured objective: ``perplexity``, ``kl``, ``margin`` or ``fitness``."""
         return measured_objectives(self.objectives)[0]
+
+    @property
+    def asks_questions(self) -> bool:
+        """Whether the measured objective looks at answers."""
+        return asks_questions(self.quality, self.fitness.terms)
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether it looks at the windows of ``data.fitness``."""
+        return any(objective(name).of == "tokens" for name in losses_of(self.quality, self.fitness.terms))
 
     @property
     def prices(self) -> tuple[str, ...]:

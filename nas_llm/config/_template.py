@@ -25,3 +25,9 @@ def template_fields(template: str) -> tuple[str, ...]:
     if not names:
         raise ValueError(f"template {template!r} names no column; write it in braces, e.g. {{question}}")
     return tuple(names)
+
+
+def ends_with_field(template: str, name: str) -> bool:
+    """Whether a template ends with a name in braces that stands nowhere else in it."""
+    parts = list(Formatter().parse(template))
+    return bool(parts) and parts[-1][1] == name and [field for _, field, _, _ in parts].count(name) == 1

@@ -8,14 +8,17 @@ from nas_llm.data._reporting import perplexity_windows
 from nas_llm.data._splits import Splits, build_splits
 from nas_llm.data._tokens import TokenArray, end_of_text_id, token_windows
 from nas_llm.data._window_set import WindowSet
+from nas_llm.data.questions import QuestionSet, build_questions
 from nas_llm.data.self_text import cached_self_texts, sample_documents
 
 __all__ = [
     "NAMED_TEXTS",
+    "QuestionSet",
     "ReportingText",
     "Splits",
     "TokenArray",
     "WindowSet",
+    "build_questions",
     "build_splits",
     "cached_self_texts",
     "end_of_text_id",

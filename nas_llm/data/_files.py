@@ -7,12 +7,15 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nas_llm.data._rows import Row, RowTemplate, missing_column
+from nas_llm.data._rows import Question, Row, RowTemplate, missing_column
 from nas_llm.errors import DataError
 from nas_llm.hints import did_you_mean
 from nas_llm.settings import SourceDefaults
+
+if TYPE_CHECKING:
+    from pyarrow.parquet import ParquetFile
 
 TEXT_SUFFIXES = (".txt", ".raw", ".md")
 FILE_SUFFIXES = (*TEXT_SUFFIXES, ".jsonl", ".parquet")
@@ -113,6 +116,24 @@ def read_utf8(path: Path) -> str:
         raise DataError(f"{path} is not UTF-8 (byte {error.start}); convert it") from error
 
 
+def file_questions(path: Path, template: RowTemplate) -> list[Question]:
+    """Questions of a local file of rows; those with a null in them are left out.
+
+    Raises:
+        DataError: If the file is missing, of another kind, malformed, or lacks a column.
+    """
+    if not path.is_file():
+        raise DataError(_missing(path))
+    if path.suffix.lower() == ".jsonl":
+        found = (template.question(row, where=where) for where, row in _jsonl_rows(path, template.names[0]))
+        return [question for question in found if question is not None]
+    if path.suffix.lower() == ".parquet":
+        with _open_parquet(path) as file:
+            columns = template.columns(list(file.schema_arrow.names), where=str(path))
+            return asked(template, file.read(columns=columns).to_pylist(), where=str(path))
+    raise DataError(f"{path} has no rows with choices; give a .jsonl or .parquet file")
+
+
 def _read_jsonl(path: Path, column: str, template: RowTemplate | None) -> list[str]:
     texts: list[str] = []
     for where, record in _jsonl_rows(path, column):
@@ -142,21 +163,27 @@ def _jsonl_rows(path: Path, column: str) -> Iterator[tuple[str, Row]]:
 
 
 def _read_parquet(path: Path, column: str, template: RowTemplate | None) -> list[str]:
+    with _open_parquet(path) as file:
+        columns = list(file.schema_arrow.names)
+        if template is not None:
+            rows = file.read(columns=template.columns(columns, where=str(path))).to_pylist()
+            return filled(template, rows, where=str(path))
+        if column not in columns:
+            raise missing_column(column=column, columns=columns, where=str(path))
+        values = file.read(columns=[column]).column(column).to_pylist()
+    return checked_column(values, column=column, where=str(path))
+
+
+@contextmanager
+def _open_parquet(path: Path) -> Iterator[ParquetFile]:
     import pyarrow
     from pyarrow import parquet
 
     try:
         with parquet.ParquetFile(path) as file, utf8(str(path)):
-            columns = list(file.schema_arrow.names)
-            if template is not None:
-                rows = file.read(columns=template.columns(columns, where=str(path))).to_pylist()
-                return filled(template, rows, where=str(path))
-            if column not in columns:
-                raise missing_column(column=column, columns=columns, where=str(path))
-            values = file.read(columns=[column]).column(column).to_pylist()
+            yield file
     except pyarrow.ArrowException as error:
         raise DataError(f"{path} is not a readable parquet file ({str(error).splitlines()[0]})") from error
-    return checked_column(values, column=column, where=str(path))
 
 
 def filled(template: RowTemplate, rows: Iterable[Row], *, where: str) -> list[str]:
@@ -168,3 +195,14 @@ def filled(template: RowTemplate, rows: Iterable[Row], *, where: str) -> list[st
     found = (template.text(row, where=f"{where}, row {number}") for number, row in enumerate(rows, start=1))
     with utf8(where):
         return [text for text in found if text is not None]
+
+
+def asked(template: RowTemplate, rows: Iterable[Row], *, where: str) -> list[Question]:
+    """The questions of rows; those with a null in them are left out.
+
+    Raises:
+        DataError: See :meth:`RowTemplate.question`.
+    """
+    found = (template.question(row, where=f"{where}, row {number}") for number, row in enumerate(rows, start=1))
+    with utf8(where):
+        return [question for question in found if question is not None]

@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nas_llm.data._files import TEXT_SUFFIXES, clean, read_file, read_utf8
-from nas_llm.data._hub import dataset_rows
-from nas_llm.data._rows import RowTemplate
+from nas_llm.data._files import TEXT_SUFFIXES, clean, file_questions, read_file, read_utf8
+from nas_llm.data._hub import dataset_questions, dataset_rows
+from nas_llm.data._rows import Question, RowTemplate
 from nas_llm.errors import DataError, first_line
 from nas_llm.settings import SourceDefaults
 
@@ -63,6 +63,19 @@ def read_texts(
     if template is not None:
         raise DataError(f"{path}: a template needs columns, which text files have not; give files of rows")
     return _read_text_files(path, split)
+
+
+def folder_questions(path: Path, template: RowTemplate, *, split: str) -> list[Question]:
+    """Questions of a file of rows, or of a folder that ``save_to_disk`` of ``datasets`` wrote.
+
+    Raises:
+        DataError: If it holds no rows, or lacks a column or split.
+    """
+    if not path.is_dir():
+        return file_questions(path, template)
+    if not _is_saved(path):
+        raise DataError(f"{path} has no rows with choices; give a file of rows or a folder of datasets' save_to_disk")
+    return dataset_questions(_load_saved(path, split), template, where=f"{path}, split {split!r}")
 
 
 def holds_texts(folder: Path) -> bool:

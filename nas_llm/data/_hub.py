@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from nas_llm.data._files import checked_column, clean, filled, origin
-from nas_llm.data._rows import RowTemplate, missing_column
+from nas_llm.data._files import asked, checked_column, clean, filled, origin
+from nas_llm.data._rows import Question, RowTemplate, missing_column
 from nas_llm.errors import DataError, first_line
 from nas_llm.settings import SourceDefaults
 
@@ -64,6 +64,26 @@ def hub_rows(
     Raises:
         DataError: See :func:`read_hub`.
     """
+    loaded, where = _loaded(name, split=split, subset=subset, revision=revision, files=files)
+    return dataset_rows(loaded, column=column, template=template, where=where)
+
+
+def hub_questions(
+    name: str, template: RowTemplate, *, split: str, subset: str | None, revision: str | None
+) -> list[Question]:
+    """Questions of a dataset that ``datasets.load_dataset`` knows; see :func:`read_hub`.
+
+    Raises:
+        DataError: If it cannot be loaded or lacks a column.
+    """
+    loaded, where = _loaded(name, split=split, subset=subset, revision=revision)
+    return dataset_questions(loaded, template, where=where)
+
+
+def _loaded(
+    name: str, *, split: str, subset: str | None, revision: str | None, files: Mapping[str, str] | None = None
+) -> tuple[Dataset, str]:
+    """A split, and what it is called in messages."""
     import datasets
 
     where = f"dataset {name!r}" + (f", subset {subset!r}" if subset else "") + f", split {split!r}"
@@ -75,7 +95,17 @@ def hub_rows(
             f"{where} cannot be loaded ({reason}); check name, subset and split and the connection, "
             "or give a local .txt, .jsonl or .parquet file"
         ) from error
-    return dataset_rows(loaded, column=column, template=template, where=where)
+    return loaded, where
+
+
+def dataset_questions(loaded: Dataset, template: RowTemplate, *, where: str) -> list[Question]:
+    """Questions of a loaded dataset.
+
+    Raises:
+        DataError: If it lacks a column, or a row is no question.
+    """
+    columns = template.columns(list(loaded.column_names), where=where)
+    return asked(template, loaded.select_columns(columns), where=where)
 
 
 def dataset_rows(loaded: Dataset, *, column: str, template: RowTemplate | None, where: str) -> list[str]:

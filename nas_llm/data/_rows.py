@@ -14,6 +14,21 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Question:
+    """A prompt and what may follow it.
+
+    Attributes:
+        prompt: What stands before the answer.
+        choices: The answers to choose from.
+        answer: Place of the right one.
+    """
+
+    prompt: str
+    choices: tuple[str, ...]
+    answer: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class RowTemplate:
     """A template whose names in braces stand for columns.
 
@@ -67,19 +82,52 @@ class RowTemplate:
         Raises:
             DataError: If the row lacks a column, a value is no text, or the answer is none of the choices.
         """
-        values = {name: _look_up(name, row, where) for name in self.names}
-        if any(value is None for value in values.values()):
+        values = self._values(row, where)
+        if values is None:
             return None
         texts: dict[str, str] = {}
         if self.choices is not None:
-            choices, labels = self._choices(values, where), self._labels(values, where)
-            shown = labels or list(ascii_uppercase)
-            texts["choices"] = "\n".join(f"{name}. {choice}" for name, choice in zip(shown, choices, strict=False))
-            texts["answer"] = choices[self._position(values[str(self.answer)], labels, len(choices), where)]
+            choices, place = self._choices(values, where), self._answer(values, where)
+            texts = {"choices": self._listed(values, where), "answer": choices[place]}
+        return self._filled(values, texts, where)
+
+    def question(self, row: Row, *, where: str) -> Question | None:
+        """The question of a row, its prompt being the text before the answer; None where a value is missing (null).
+
+        Raises:
+            DataError: As for :meth:`text`, and if there are not two choices with text, or no prompt.
+        """
+        values = self._values(row, where)
+        if values is None:
+            return None
+        choices = self._choices(values, where)
+        prompt = self._filled(values, {"choices": self._listed(values, where), "answer": ""}, where)
+        if len(choices) < 2 or not all(choice.strip() for choice in choices):
+            raise DataError(f"{where}: the choices are {choices}; a question needs two or more, none of them empty")
+        if not prompt.strip():
+            raise DataError(f"{where}: nothing stands before the answer; let the template begin with the question")
+        return Question(prompt=prompt, choices=tuple(choices), answer=self._answer(values, where))
+
+    def _values(self, row: Row, where: str) -> dict[str, Any] | None:
+        values = {name: _look_up(name, row, where) for name in self.names}
+        return None if any(value is None for value in values.values()) else values
+
+    def _filled(self, values: Mapping[str, Any], texts: Mapping[str, str], where: str) -> str:
+        """The template with ``texts`` for what is not a column."""
         names = template_fields(self.template)
-        texts |= {name: _text(values[name], name, where) for name in names if name not in texts}
+        columns = {name: _text(values[name], name, where) for name in names if name not in texts}
         # Not str.format, which would take dots for attributes.
-        return _fill(self.template, texts)
+        return _fill(self.template, {**texts, **columns})
+
+    def _listed(self, values: Mapping[str, Any], where: str) -> str:
+        """All choices, one a line behind its label."""
+        shown = self._labels(values, where) or list(ascii_uppercase)
+        pairs = zip(shown, self._choices(values, where), strict=False)
+        return "\n".join(f"{name}. {choice}" for name, choice in pairs)
+
+    def _answer(self, values: Mapping[str, Any], where: str) -> int:
+        count = len(self._choices(values, where))
+        return self._position(values[str(self.answer)], self._labels(values, where), count, where)
 
     def _choices(self, values: Mapping[str, Any], where: str) -> list[str]:
         if isinstance(self.choices, tuple):

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from nas_llm.config import SourceSection
 from nas_llm.data._files import FILE_SUFFIXES
-from nas_llm.data._folders import holds_texts, read_texts
-from nas_llm.data._hub import read_hub
-from nas_llm.data._rows import RowTemplate
+from nas_llm.data._folders import folder_questions, holds_texts, read_texts
+from nas_llm.data._hub import hub_questions, read_hub
+from nas_llm.data._rows import Question, RowTemplate
 from nas_llm.settings import AUTO_KINDS
 
 _AUTO = "auto"
@@ -66,6 +66,24 @@ def read_source(section: SourceSection, *, base_dir: Path) -> list[str]:
         subset=section.subset,
         revision=section.revision,
     )
+
+
+def read_questions(section: SourceSection, *, base_dir: Path) -> list[Question]:
+    """Questions of a source of rows.
+
+    Args:
+        section: The source, with template, choices and answer.
+        base_dir: Where relative paths are looked up first.
+
+    Raises:
+        DataError: If it cannot be read, or a row is no question.
+    """
+    path, template = _local_path(section.source, base_dir), RowTemplate.of(section)
+    assert template is not None
+    if path is not None and (not path.is_dir() or holds_texts(path)):
+        return folder_questions(path, template, split=section.split)
+    name = section.source if path is None else str(path)
+    return hub_questions(name, template, split=section.split, subset=section.subset, revision=section.revision)
 
 
 def _local_path(source: str, base_dir: Path) -> Path | None:

@@ -15,6 +15,7 @@ from nas_llm.data._sources import by_kind, identity, own_kind, read_source, sour
 from nas_llm.data._token_cache import content_hash
 from nas_llm.data._tokens import TokenArray, token_windows
 from nas_llm.data._window_set import WindowSet
+from nas_llm.data.questions import QuestionSet, build_questions
 from nas_llm.errors import DataError
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Splits:
         reconstruction: Finishes chosen subnets; None where calibration does. Shares no window with fitness and
             held-out, but may with calibration.
         off_text: Scores the front on another kind of text; None where there is none. Shares no window with the others.
+        questions: What margin is measured on; None where the problem has none.
     """
 
     calibration: WindowSet
@@ -48,6 +50,13 @@ class Splits:
     held_out: WindowSet
     reconstruction: WindowSet | None = None
     off_text: WindowSet | None = None
+    questions: QuestionSet | None = None
+
+    @property
+    def measured(self) -> tuple[WindowSet | QuestionSet, ...]:
+        """What scores, prices and re-scores: all but what chosen subnets are finished with."""
+        texts = (self.calibration, self.fitness, self.held_out, self.questions)
+        return tuple(text for text in texts if text is not None)
 
     @property
     def finish(self) -> WindowSet:
@@ -143,7 +152,8 @@ def build_splits(
             described = {"content": key, "windows": count, "windows_available": text.available[split]}
             sources.append(section.model_dump() | described)
         sets[split] = WindowSet(tokens=np.concatenate(parts), name=split, sources=tuple(sources))
-    return Splits(**sets)
+    questions = build_questions(data, tokenizer=tokenizer, base_dir=base_dir)
+    return Splits(**sets, questions=questions)
 
 
 def _quota(section: SplitSection | OffTextSection, window: int) -> Quota:

@@ -100,8 +100,13 @@ def _facts(front: Front) -> str:
 
 
 def _texts(front: Front) -> str:
-    uses = {"calibration": "scores and reconstruction", "fitness": "the search", "held_out": "re-scoring only"}
-    uses["off_text"] = "re-scoring only, another kind of text"
+    uses = {
+        "calibration": "scores and reconstruction",
+        "fitness": "the search",
+        "held_out": "re-scoring only",
+        "off_text": "re-scoring only, another kind of text",
+        "questions": "the search",
+    }
     rows = []
     for name, windows in front.data.items():
         digest = str(windows.get("digest", ""))

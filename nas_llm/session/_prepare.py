@@ -119,7 +119,8 @@ def prepare(
         for windows in (splits.calibration, splits.fitness, splits.held_out, splits.off_text, splits.reconstruction)
         if windows is not None
     )
-    on_event(StageFinished("data", f"{sizes} tokens"))
+    asked = "" if splits.questions is None else f"; {len(splits.questions)} questions, {splits.questions.num_tokens:,}"
+    on_event(StageFinished("data", f"{sizes} tokens{asked}"))
     checkpoint()
 
     def on_layer(layer: int) -> None:

@@ -65,7 +65,7 @@ class Prepared:
 
         Args:
             windows: The text.
-            metric: ``perplexity`` or ``kl``.
+            metric: ``perplexity``, ``kl``, ``margin`` or ``fitness``; questions and terms are the problem's.
             weights: ``inherited`` or ``reconstructed``; default: what the problem's fitness uses.
         """
         if self.pool is None:
@@ -78,7 +78,7 @@ class Prepared:
 
         Args:
             windows: The text.
-            metric: ``perplexity`` or ``kl``.
+            metric: ``perplexity``, ``kl``, ``margin`` or ``fitness``; questions and terms are the problem's.
             weights: ``inherited`` or ``reconstructed``; default: what the problem's fitness uses.
         """
         reconstructor = None
@@ -93,6 +93,8 @@ class Prepared:
             reconstructor=reconstructor,
             memory_bytes=self.resources.memory_bytes,
             racing=Racing() if self.problem.fitness.racing else None,
+            questions=self.splits.questions,
+            terms=self.problem.fitness.terms,
         )
 
     def resolved(self) -> Resolved:
@@ -101,7 +103,7 @@ class Prepared:
         return Resolved(
             base_dir=str(self.base_dir),
             model_revision=self.dense.revision,
-            data={w.name: w.digest() for w in (splits.calibration, splits.fitness, splits.held_out)},
+            data={text.name: text.digest() for text in splits.measured},
             device=self.device.type,
             dtype=str(self.dtype).removeprefix("torch."),
             versions=package_versions(),
@@ -114,7 +116,7 @@ class Prepared:
         return {} if use is None else {f"family {self.dense.adapter.name}": use}
 
     def marginals(self, scores: UnitScores) -> TaylorMarginals:
-        """First-order marginals on the calibration windows, of candidates as they are evaluated.
+        """First-order marginals on the calibration windows and the questions, of candidates as they are evaluated.
 
         Args:
             scores: Importance of all units.
@@ -134,6 +136,8 @@ class Prepared:
             dtype=self.dtype,
             reconstructor=self._reconstructor() if problem.fitness.weights == "reconstructed" else None,
             seed=problem.seed,
+            questions=self.splits.questions,
+            terms=problem.fitness.terms,
         )
 
     def _reconstructor(self) -> BlockReconstructor:

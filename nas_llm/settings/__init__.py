@@ -7,6 +7,7 @@ from nas_llm.settings._data import (
     AUTO_KINDS,
     OFF_KIND,
     OffTextDefaults,
+    QuestionDefaults,
     SelfSampleDefaults,
     SourceDefaults,
 )
@@ -93,6 +94,7 @@ __all__ = [
     "PaperDefaults",
     "PosttrainDefaults",
     "PosttrainTextDefaults",
+    "QuestionDefaults",
     "RacingDefaults",
     "RatioDefaults",
     "ReconstructionDefaults",

@@ -32,3 +32,11 @@ class OffTextDefaults:
     """Of text of a kind that neither search nor finish see."""
 
     tokens: int = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuestionDefaults:
+    """Of questions with choices: how many, and how many tokens at most."""
+
+    count: int = 64
+    tokens: int = 8192

@@ -35,6 +35,7 @@ class Objective:
             of the dense model's value.
         additive: Whether it is a sum over units, so that one more unit costs the same everywhere.
         dense: The dense model's value where it is known without measuring.
+        of: What a measured one is a mean loss of, or ``terms`` = a weighted sum of others.
         reported: Whether it is the perplexity that every front reports, so that its points have it already.
         timed: Whether it is predicted from a table of measured times, which has to be there first.
         aliases: Other names that definitions may use.
@@ -50,6 +51,7 @@ class Objective:
     scale: Literal["log", "linear", "share"] = "share"
     additive: bool = False
     dense: float | None = None
+    of: Literal["tokens", "questions", "terms"] = "tokens"
     reported: bool = False
     timed: bool = False
     aliases: tuple[str, ...] = ()
@@ -149,6 +151,25 @@ BUILT_IN = (
         show="{:.4f}".format,
         scale="linear",
         dense=0.0,
+    ),
+    Objective(
+        name="margin",
+        kind="quality",
+        title="loss of the right answer against the wrong ones",
+        short="margin loss",
+        unit="nats per question",
+        of="questions",
+        show="{:.4f}".format,
+        scale="linear",
+    ),
+    Objective(
+        name="fitness",
+        kind="quality",
+        title="weighted sum of losses",
+        of="terms",
+        short="fitness",
+        show="{:.4f}".format,
+        scale="linear",
     ),
     Objective(name="macs_per_token", kind="cost", title="MACs per token", additive=True),
     Objective(name="params", kind="cost", title="parameters", additive=True),

@@ -6,7 +6,7 @@ import copy
 import math
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,18 +16,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from nas_llm.data import WindowSet
-from nas_llm.errors import DataError
+from nas_llm.data import QuestionSet, WindowSet
+from nas_llm.errors import ConfigError
 from nas_llm.models import DenseModel, fast_float32, on_device
 from nas_llm.space import Genome
 from nas_llm.subnet._blocks import BlockCache, Reconstructor
 from nas_llm.subnet._lanes import in_lanes
-from nas_llm.subnet._loss import TokenLoss
 from nas_llm.subnet._memory import MemoryPlan, plan_memory
-from nas_llm.subnet._metric import metric_named
 from nas_llm.subnet._racing import Racing
 from nas_llm.subnet._states import HiddenStates, prefix_keys
 from nas_llm.subnet._walk import DepthFirstWalk, LayerMajorWalk, Walked, Windows
+from nas_llm.subnet.losses import Batch, ScoredText, TokenLoss, quality_named
 
 
 class OnResult(Protocol):
@@ -71,7 +70,7 @@ class WalkStatistics:
 
 
 class PopulationEvaluator:
-    """Evaluates genomes by ``perplexity`` or ``kl``, slicing and never masking.
+    """Evaluates genomes by ``perplexity``, ``kl``, ``margin`` or a sum of them, slicing and never masking.
 
     Where the dense blocks fit on the device, genomes are walked one by one, each from the deepest hidden state that
     is known for a prefix of its genes: its neighbour's in the sorted population, or one kept from earlier calls.
@@ -86,15 +85,18 @@ class PopulationEvaluator:
 
     Args:
         dense: The model to slice.
-        windows: The text that candidates are scored on.
+        windows: The text that candidates are scored on; ``margin`` alone does not look at it.
         metric: ``perplexity``, exp(mean token NLL), or ``kl``, mean KL divergence from the dense model's next-token
-            distribution; both over all but the first token of each window.
+            distribution; both over all but the first token of each window. ``margin``, the mean loss of the right
+            choice of a question against the wrong ones, or ``fitness``, the weighted sum of ``terms``.
         device: Where to compute.
         dtype: Arithmetic of the blocks and the LM head, accumulated in float32; the loss is float32.
         reconstructor: Refits each sliced block before it is evaluated; None evaluates inherited weights.
         memory_bytes: Budget; None takes what is of use, at most half of the free memory, or four fifths of a GPU's.
         stream: Stream the blocks' weights even if they would fit.
         racing: Give candidates up that are clearly beaten (not when blocks are streamed); None scores all on all text.
+        questions: What ``margin`` is measured on.
+        terms: Weights of the mean losses that ``fitness`` adds up; the loss of ``perplexity`` is its logarithm.
 
     Attributes:
         plan: How the budget is shared out.
@@ -102,8 +104,9 @@ class PopulationEvaluator:
         identity: What values depend on, for caches.
 
     Raises:
-        ConfigError: If the metric is unknown or the budget too small for one window.
-        DataError: If a window is longer than the model's positions.
+        ConfigError: If the metric is unknown, lacks its terms or questions or cannot be raced for, or the budget is too
+            small for one window.
+        DataError: If a window or question is longer than the model's positions.
     """
 
     def __init__(
@@ -118,21 +121,21 @@ class PopulationEvaluator:
         memory_bytes: int | None = None,
         stream: bool = False,
         racing: Racing | None = None,
+        questions: QuestionSet | None = None,
+        terms: Mapping[str, float] | None = None,
     ) -> None:
-        self._metric = metric_named(metric)
-        count, length = windows.tokens.shape
-        if length > dense.architecture.max_positions:
-            raise DataError(
-                f"windows of {length} tokens are longer than the model's {dense.architecture.max_positions} positions; "
-                f"lower data.window"
-            )
+        quality = quality_named(metric, terms)
+        self._raced = quality.raced
+        if racing is not None and self._raced is None:
+            raise ConfigError(f"racing cannot estimate {metric} from part of the text; leave it out")
+        self._text = ScoredText(quality, windows, questions, positions=dense.architecture.max_positions)
         self._adapter = dense.adapter
         self._check_files = dense.check_files
         self._device = device
         self.plan: MemoryPlan = plan_memory(
             dense,
             total=memory_bytes,
-            window=length,
+            window=self._text.least_tokens,
             device=device,
             dtype=dtype,
             refitted=reconstructor is not None,
@@ -152,24 +155,22 @@ class PopulationEvaluator:
         # Buffers of its own for each thread.
         self._local = threading.local()
         self._num_layers = dense.architecture.num_layers
-        ids = torch.from_numpy(windows.tokens.copy()).to(device)
-        batch_windows = max(1, self.plan.batch_tokens // length)
-        if racing is not None:
-            batch_windows = max(1, min(batch_windows, count // racing.parts))
         self._racing = racing
         self._dense_losses: Tensor | None = None
-        self._windows = [Windows(group, batch, self._embed) for group, batch in enumerate(ids.split(batch_windows))]
-        self._count = count
-        self._tokens = windows.num_tokens
+        parts = 1 if racing is None else racing.parts
+        self._batches = self._text.batches(tokens=self.plan.batch_tokens, device=device, parts=parts)
+        self._windows = [Windows(group, batch.ids, self._embed) for group, batch in enumerate(self._batches)]
         self._reference: list[Tensor] | None = None
         self._dense_genome = Genome.dense(dense.architecture)
         self._walk: DepthFirstWalk | LayerMajorWalk
-        if resident and windows.num_tokens >= _FEW_TOKENS.get(device.type, 0):
+        if resident and self._text.num_tokens >= _FEW_TOKENS.get(device.type, 0):
             self._walk = DepthFirstWalk(self.blocks, self.states, self._windows)
         else:
-            self._walk = LayerMajorWalk(self.blocks, self.states, self._windows, batch_windows=batch_windows)
+            together = max(1, self.plan.batch_tokens // self._text.longest)
+            self._walk = LayerMajorWalk(self.blocks, self.states, self._windows, batch_windows=together)
         weights = reconstructor.identity if reconstructor else "inherited"
-        self.identity = "|".join(("v4", dense.identity, windows.digest(), metric, str(dtype), device.type, weights))
+        text = (self._text.digest, quality.identity)
+        self.identity = "|".join(("v4", dense.identity, *text, str(dtype), device.type, weights))
 
     def evaluate(
         self,
@@ -193,11 +194,12 @@ class PopulationEvaluator:
         """
         values = [math.nan] * len(genomes)
         with torch.inference_mode(), fast_float32(self._device):
-            if self._metric.against_dense and self._reference is None:
+            if self._text.against_dense and self._reference is None:
                 self._reference = self._dense_distribution()
             if self._racing is not None and bars is not None and self._dense_losses is None:
                 # The dense model's losses are needed whole.
-                ((_, self._dense_losses, _),) = self._losses([self._dense_genome], None)
+                ((_, losses, _),) = self._losses([self._dense_genome], None)
+                self._dense_losses = torch.cat(losses)
             started = time.perf_counter()
             # Closed at once when the listener raises: threads may be at work.
             with closing(self._losses(genomes, bars)) as evaluated:
@@ -217,7 +219,7 @@ class PopulationEvaluator:
         """Losses window by window, whose mean is what :meth:`evaluate` tells of; racing has no say.
 
         Args:
-            genomes: The population; any order.
+            genomes: The population, at least one; any order. For a metric of one loss on windows of text.
             on_done: Called after each genome.
 
         Returns:
@@ -226,21 +228,21 @@ class PopulationEvaluator:
         Raises:
             ModelError: If the dense model's files were changed and its weights with them.
         """
-        found = np.full((len(genomes), self._count), np.nan)
+        rows: list[npt.NDArray[np.float64]] = [np.empty(0)] * len(genomes)
         with torch.inference_mode(), fast_float32(self._device):
-            if self._metric.against_dense and self._reference is None:
+            if self._text.against_dense and self._reference is None:
                 self._reference = self._dense_distribution()
             with closing(self._losses(genomes, None)) as evaluated:
                 for index, losses, _ in evaluated:
                     self._check_files()
-                    found[index] = losses.mean(1).numpy()
+                    rows[index] = torch.cat([part.mean(1) for part in losses]).numpy()
                     on_done()
-        return found
+        return np.stack(rows)
 
     def _losses(
         self, genomes: Sequence[Genome], bars: Sequence[float] | None
-    ) -> Generator[tuple[int, Tensor, float], None, None]:
-        """Index, ``windows x (T - 1)`` token losses and the share of windows of every genome, as soon as known."""
+    ) -> Generator[tuple[int, list[Tensor], float], None, None]:
+        """Index, losses of each batch and the share of sequences of every genome, as soon as known."""
         order = sorted(range(len(genomes)), key=lambda i: [genomes[i].layer_key(n) for n in range(self._num_layers)])
         keys = [prefix_keys(genomes[index]) for index in order]
 
@@ -248,14 +250,14 @@ class PopulationEvaluator:
             """A part of the sorted population."""
 
             def give_up(place: int, results: list[Tensor]) -> bool:
-                if bars is None or self._racing is None or self._dense_losses is None:
+                if bars is None or self._racing is None or self._raced is None or self._dense_losses is None:
                     return False
                 seen = torch.cat(results).view(-1)
-                bar = self._metric.loss(bars[order[places[place]]])
+                bar = self._raced.loss(bars[order[places[place]]])
                 return self._racing.beaten(seen, self._dense_losses.view(-1), bar)
 
             chosen = [genomes[order[place]] for place in places]
-            run = self._walk.run(chosen, [keys[place] for place in places], self._token_losses, give_up)
+            run = self._walk.run(chosen, [keys[place] for place in places], self._measured, give_up)
             for found in run:
                 yield order[places[found.index]], found
 
@@ -270,26 +272,24 @@ class PopulationEvaluator:
             evaluated = walk(everything)
         with closing(evaluated):
             for index, found in evaluated:
-                losses = torch.cat(found.results)
-                fidelity = len(losses) / self._count
+                seen = self._batches[: len(found.results)]
+                fidelity = sum(len(batch.ids) for batch in seen) / sum(len(batch.ids) for batch in self._batches)
                 self.statistics.candidates += 1
                 self.statistics.blocks += self._num_layers * fidelity
                 self.statistics.blocks_run += found.blocks_run
-                self.statistics.tokens += round(self._tokens * fidelity)
-                yield index, losses, fidelity
+                self.statistics.tokens += round(self._text.num_tokens * fidelity)
+                yield index, found.results, fidelity
 
-    def _token_losses(self, windows: Windows, hidden: Tensor) -> Tensor:
-        """``count x (T - 1)`` float64 token losses, on the CPU."""
-        states = self._predicting(hidden)
-        if self._reference is not None:
-            losses = self._loss().kl(states, self._reference[windows.group])
-        else:
-            losses = self._loss().nll(states, windows.ids[:, 1:].reshape(-1))
-        return losses.double().view(windows.count, -1).cpu()
+    def _measured(self, windows: Windows, hidden: Tensor) -> Tensor:
+        """The float64 losses of a batch, on the CPU."""
+        batch = self._batches[windows.group]
+        reference = None if self._reference is None else self._reference[windows.group]
+        return batch.measure(self._loss(), self._predicting(batch, hidden), reference)
 
     def _dense_distribution(self) -> list[Tensor]:
         def finish(windows: Windows, hidden: Tensor) -> Tensor:
-            return self._loss().log_probabilities(self._predicting(hidden))
+            batch = self._batches[windows.group]
+            return batch.reference(self._loss(), self._predicting(batch, hidden))
 
         (found,) = self._walk.run([self._dense_genome], [prefix_keys(self._dense_genome)], finish)
         return found.results
@@ -303,15 +303,16 @@ class PopulationEvaluator:
     def _embed(self, ids: Tensor) -> tuple[Tensor, dict[str, Any]]:
         return self._adapter.embed(self._outer, ids)
 
-    def _value(self, losses: Tensor) -> float:
-        if len(losses) < self._count and self._racing is not None and self._dense_losses is not None:
-            mean, _ = self._racing.estimate(losses.view(-1), self._dense_losses.view(-1))
-        else:
-            # Window by window, so that it does not matter how windows were grouped.
-            mean = float(losses.sum(1).sum()) / losses.numel()
-        return self._metric.value(mean)
+    def _value(self, losses: list[Tensor]) -> float:
+        if len(losses) < len(self._batches):
+            assert self._racing is not None
+            assert self._raced is not None
+            assert self._dense_losses is not None
+            mean, _ = self._racing.estimate(torch.cat(losses).view(-1), self._dense_losses.view(-1))
+            return self._raced.value(mean)
+        return self._text.value(losses)
 
-    def _predicting(self, hidden: Tensor) -> Tensor:
-        """``N x E`` head inputs of the positions that predict a token of their window."""
-        states = self._adapter.finish(self._outer, hidden[:, :-1])
+    def _predicting(self, batch: Batch, hidden: Tensor) -> Tensor:
+        """``N x E`` head inputs of the positions that a token of interest is predicted from."""
+        states = self._adapter.finish(self._outer, batch.predicting(hidden))
         return states.reshape(-1, states.shape[-1])

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from nas_llm.data import WindowSet
+from nas_llm.data import QuestionSet, WindowSet
+from nas_llm.data.questions import Encoded
+from nas_llm.errors import ConfigError
 from nas_llm.models import DenseModel, fast_float32, on_device
 from nas_llm.models.families import placed
 from nas_llm.settings import DescentDefaults
 from nas_llm.space import BoolArray, Genome, Marginals, UnitScores, resize_attention, resize_mask
 from nas_llm.subnet._blocks import Reconstructor
-from nas_llm.subnet._metric import metric_named
+from nas_llm.subnet.losses import Batch, WindowBatch, quality_named, question_batches
+
+T = TypeVar("T")
 
 # Tokens that run through a block together.
 _BATCH_TOKENS = 2048
-# Logits of so many tokens exist at a time.
-_CHUNK_TOKENS = 256
 # Refitted projections that are kept: the next subnet that is asked about has most of them, too.
 _KEPT_BYTES = 512_000_000
 
@@ -58,6 +59,26 @@ class _Gradients:
     q: _Gradient = field(default_factory=_Gradient)
 
 
+class _Turns(Generic[T]):
+    """What each turn takes of some items: the next ones, in an order of their own, round and round.
+
+    Args:
+        items: All of them.
+        count: How many a turn takes; at most all.
+        seed: Of the order.
+    """
+
+    def __init__(self, items: Sequence[T], count: int, seed: int) -> None:
+        self._items = items
+        self._order = np.random.default_rng(seed).permutation(len(items))
+        self._count = min(len(items), count)
+
+    def of(self, turn: int) -> list[T]:
+        """The items of a turn."""
+        places = np.arange(turn * self._count, (turn + 1) * self._count) % len(self._order)
+        return [self._items[place] for place in self._order[places]]
+
+
 class TaylorMarginals:
     """Predicts, to first order, what adding or removing a few channels of any FFN does to a subnet's loss.
 
@@ -71,7 +92,8 @@ class TaylorMarginals:
     Args:
         dense: The model to slice.
         windows: The text; each call takes the next of them, in an order of its own.
-        metric: ``perplexity`` (the loss is the token NLL) or ``kl`` (KL divergence from the dense model).
+        metric: ``perplexity`` (the loss is the token NLL), ``kl`` (KL divergence from the dense model), ``margin`` (of
+            the right choice of a question) or ``fitness``, the weighted sum of ``terms``.
         scores: Importance of all units: what leaves or enters first.
         step: FFN channels of a step.
         head_step: Channels of a head of a step, where masks lie inside heads.
@@ -79,7 +101,12 @@ class TaylorMarginals:
         device: Where to compute.
         dtype: Arithmetic of the blocks.
         reconstructor: Refits the output projections; None for inherited weights.
-        seed: Of the order of the windows.
+        seed: Of the order of the windows and questions.
+        questions: What ``margin`` is measured on; each call takes about ``tokens`` of them, the next in their order.
+        terms: Weights of the mean losses of ``fitness``.
+
+    Raises:
+        ConfigError: If the metric is unknown, or lacks its terms or questions.
     """
 
     def __init__(
@@ -96,17 +123,22 @@ class TaylorMarginals:
         dtype: torch.dtype,
         reconstructor: Reconstructor | None = None,
         seed: int = 0,
+        questions: QuestionSet | None = None,
+        terms: Mapping[str, float] | None = None,
     ) -> None:
         self._dense = dense
-        self._metric = metric_named(metric)
+        self._quality = quality_named(metric, terms)
         self._scores = scores
         self._step, self._head_step = step, head_step
         self._device = device
         self._dtype = dtype
         self._reconstructor = reconstructor
-        order = np.random.default_rng(seed).permutation(len(windows.tokens))
-        self._ids = torch.from_numpy(windows.tokens[order])
-        self._count = min(len(order), -(-tokens // windows.tokens.shape[1]))
+        self._windows = _Turns(list(windows.tokens), -(-tokens // windows.tokens.shape[1]), seed)
+        self._questions: _Turns[Encoded] | None = None
+        if self._quality.asks:
+            if questions is None:
+                raise ConfigError(f"{metric} is measured on questions, and there are none; give some")
+            self._questions = _Turns(questions.questions, -(-tokens * len(questions) // questions.num_tokens), seed)
         self._outer = on_device(copy.deepcopy(dense.adapter.outer(dense.model)), device, dtype).requires_grad_(False)
         self._kept: OrderedDict[tuple[int, str, bytes], tuple[_Projection, ...]] = OrderedDict()
         self._kept_bytes = 0
@@ -118,12 +150,12 @@ class TaylorMarginals:
             genome: The subnet.
             turn: Which windows: those after the ones of turn - 1, from the beginning again after the last.
         """
-        ids = self._ids[np.arange(turn * self._count, (turn + 1) * self._count) % len(self._ids)]
+        batches, total = self._batches(turn)
         layers = range(genome.num_layers)
         gradients = [_Gradients() for _ in layers]
         with fast_float32(self._device):
-            for window in ids.split(max(1, _BATCH_TOKENS // ids.shape[1])):
-                self._backward(genome, window.to(self._device), gradients)
+            for batch, scale in batches:
+                self._backward(genome, batch, scale, gradients)
             found = np.array(
                 [
                     [*self._changes(genome, layer, gradients[layer].fc2), *self._head_changes(genome, layer, gradients)]
@@ -131,7 +163,7 @@ class TaylorMarginals:
                 ]
             )
         # Rounded as far as the order of summation does not matter.
-        less, more, *heads = np.round(found / (ids.shape[0] * (ids.shape[1] - 1)), 9).T
+        less, more, *heads = np.round(found / total, 9).T
         return Marginals(
             mlp_less=less,
             mlp_more=more,
@@ -140,18 +172,42 @@ class TaylorMarginals:
             head_step=self._head_step,
         )
 
-    def _backward(self, genome: Genome, ids: Tensor, gradients: Sequence[_Gradients]) -> None:
-        """Add the derivatives on some windows; memory is that of the blocks' inputs and one block's activations."""
+    def _batches(self, turn: int) -> tuple[list[tuple[Batch, float]], int]:
+        """Batches of a turn with what their summed losses count, and what the sum of all is to be divided by."""
+        found: list[tuple[Batch, float]] = []
+        total = 0
+        for term in self._quality.terms:
+            own: Sequence[Batch]
+            if term.metric.asks:
+                assert self._questions is not None
+                own = question_batches(
+                    self._questions.of(turn),
+                    tokens=_BATCH_TOKENS,
+                    device=self._device,
+                    positions=self._dense.architecture.max_positions,
+                )
+            else:
+                ids = torch.from_numpy(np.stack(self._windows.of(turn))).to(self._device)
+                parts = ids.split(max(1, _BATCH_TOKENS // ids.shape[1]))
+                own = [WindowBatch(part, against_dense=term.metric.against_dense) for part in parts]
+            losses = sum(batch.losses for batch in own)
+            # The first term's sum stays as it is: small numbers suffer in half precision.
+            total = total or losses
+            found += [(batch, term.weight * total / losses) for batch in own]
+        return found, total
+
+    def _backward(self, genome: Genome, batch: Batch, scale: float, gradients: Sequence[_Gradients]) -> None:
+        """Add the derivatives on a batch; memory is that of the blocks' inputs and one block's activations."""
         adapter, config = self._dense.adapter, self._dense.model.config
         with torch.no_grad():
-            hidden, context = adapter.embed(self._outer, ids)
-            target = self._dense_states(hidden, context) if self._metric.against_dense else None
+            hidden, context = adapter.embed(self._outer, batch.ids)
+            target = self._dense_states(hidden, context) if batch.against_dense else None
             inputs = []
             for layer in range(genome.num_layers):
                 inputs.append(hidden)
                 state = self._state(genome, layer, genome.attn_mask[layer], genome.mlp_mask[layer])
                 hidden = adapter.block(config, state)(hidden, **context)
-        upstream = self._loss_gradient(hidden, target, ids)
+        upstream = self._loss_gradient(hidden, target, batch, scale)
         for layer in reversed(range(genome.num_layers)):
             upstream = self._block_backward(genome, layer, inputs.pop(), upstream, context, gradients[layer])
 
@@ -190,24 +246,16 @@ class TaylorMarginals:
             hidden = self._dense.adapter.block(self._dense.model.config, state)(hidden, **context)
         return hidden
 
-    def _loss_gradient(self, hidden: Tensor, target: Tensor | None, ids: Tensor) -> Tensor:
-        """Derivative of the summed loss by the last hidden state: ``B x T x D``."""
+    def _loss_gradient(self, hidden: Tensor, target: Tensor | None, batch: Batch, scale: float) -> Tensor:
+        """Derivative of a batch's summed losses by its last hidden state, times ``scale``: ``B x T x D``."""
         adapter = self._dense.adapter
         head = adapter.lm_head(self._outer)
         with torch.enable_grad():
             leaving = hidden.detach().requires_grad_()
-            states = adapter.finish(self._outer, leaving[:, :-1]).flatten(0, 1)
+            states = adapter.finish(self._outer, batch.predicting(leaving)).flatten(0, 1)
         with torch.no_grad():
-            flat = states.detach()
-            wanted = None if target is None else adapter.finish(self._outer, target[:, :-1]).flatten(0, 1)
-            result = torch.empty_like(flat)
-            for chunk in torch.arange(len(flat), device=flat.device).split(_CHUNK_TOKENS):
-                difference = functional.softmax(head(flat[chunk]).float(), -1)
-                if wanted is None:
-                    difference[torch.arange(len(chunk), device=chunk.device), ids[:, 1:].reshape(-1)[chunk]] -= 1.0
-                else:
-                    difference -= functional.softmax(head(wanted[chunk]).float(), -1)
-                result[chunk] = difference.to(self._dtype) @ head.weight
+            wanted = None if target is None else adapter.finish(self._outer, batch.predicting(target)).flatten(0, 1)
+            result = batch.gradient(head, states.detach(), wanted) * scale
         states.backward(result)
         assert leaving.grad is not None
         return leaving.grad

@@ -44,7 +44,13 @@ def table_below(heading: str) -> dict[str, str]:
 
 
 # The splits share one table, and all sources another.
-SHARED = ("data.calibration", "data.held_out", "data.off_text.sources", "reconstruction.sources")
+SHARED = (
+    "data.calibration",
+    "data.held_out",
+    "data.off_text.sources",
+    "data.questions.sources",
+    "reconstruction.sources",
+)
 SECTIONS = {path: model for path, model in sections(Problem) if not path.startswith(SHARED)}
 
 

@@ -54,9 +54,9 @@ def test_the_dense_model_counts_one_in_every_cost() -> None:
 
 
 def test_public_tables_of_names_stay() -> None:
-    assert QUALITY_OBJECTIVES == ("perplexity", "kl")
+    assert QUALITY_OBJECTIVES == ("perplexity", "kl", "margin", "fitness")
     assert COST_OBJECTIVES == ("macs_per_token", "params", "block_params", "kv_cache_bytes", "latency")
-    assert [is_quality(name) for name in (*QUALITY_OBJECTIVES, *COST_OBJECTIVES)] == [True] * 2 + [False] * 5
+    assert [is_quality(name) for name in (*QUALITY_OBJECTIVES, *COST_OBJECTIVES)] == [True] * 4 + [False] * 5
 
 
 @pytest.mark.parametrize(
@@ -65,6 +65,8 @@ def test_public_tables_of_names_stay() -> None:
         ("perplexity", 12.345, "12.35", "perplexity"),
         ("perplexity", 123456.0, "1.235e+05", "perplexity"),
         ("kl", 0.123456, "0.1235", "KL divergence from the dense model (nats per token)"),
+        ("margin", 1.23456, "1.2346", "loss of the right answer against the wrong ones (nats per question)"),
+        ("fitness", 1.23456, "1.2346", "weighted sum of losses"),
         ("macs_per_token", 854016.0, "854.02k", "MACs per token"),
         ("block_params", 608256.0, "608.26k", "parameters in decoder blocks"),
         ("kv_cache_bytes", 1152.0, "1.15k", "KV-cache bytes per token"),
@@ -81,7 +83,7 @@ def test_aliases_and_unknown_names() -> None:
     assert objective("kv_cache") is objective("kv_cache_bytes")
     assert (objective("unheard_of").kind, objective("unheard_of").scale) == ("cost", "share")
     assert the_quality(["params", "kl"]) == "kl"
-    with pytest.raises(ConfigError, match="exactly one of perplexity, kl, got \\['params', 'x'\\]"):
+    with pytest.raises(ConfigError, match="exactly one of perplexity, kl, margin, fitness, got \\['params', 'x'\\]"):
         the_quality(["params", "x"])
 
 
@@ -197,7 +199,10 @@ def test_classes_that_are_no_objectives_are_refused_in_one_line(tmp_path: Path, 
 @pytest.mark.parametrize(
     ("objectives", "said"),
     [
-        (["params", "mine.py:Mine"], r"exactly one of perplexity, kl, got \['params', 'mine.py:Mine'\]; a class of"),
+        (
+            ["params", "mine.py:Mine"],
+            r"exactly one of perplexity, kl, margin, fitness, got \['params', 'mine.py:Mine'\]; a class of",
+        ),
         (["mine.py:Mine", "mine.py:Mine", "kl"], "at least two different ones"),
         (["kl", "mine.py:Mine", "mine.py:Twin"], "'mine.py:Mine' and 'mine.py:Twin' both have the name 'test_twin'"),
         (["kl", "none.py:Mine"], "plugin 'none.py' cannot be used: there is no file"),

@@ -60,12 +60,12 @@ def build_front(prepared: Prepared, result: SearchResult, *, on_event: EventHand
         for index, (evaluation, beside) in enumerate(zip(kept, uniform, strict=True))
     )
     splits = prepared.splits
-    sets = (splits.calibration, splits.fitness, splits.held_out, *filter(None, [splits.off_text]))
+    texts_seen = [*splits.measured, *filter(None, [splits.off_text])]
     front = Front(
         problem=problem.name,
         seed=problem.seed,
         model={"source": prepared.dense.source, "revision": prepared.dense.revision},
-        data={windows.name: windows.describe() for windows in sets},
+        data={text.name: text.describe() for text in texts_seen},
         objectives=names,
         weights=problem.fitness.weights,
         hypervolume=result.hypervolume,

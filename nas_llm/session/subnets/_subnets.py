@@ -151,7 +151,7 @@ def export_subnet(
         finish_plan(prepared.problem),
         subnet.genome,
         point=point,
-        texts={w.name: w.describe() for w in (splits.calibration, splits.fitness, splits.held_out)},
+        texts={text.name: text.describe() for text in splits.measured},
         perplexities={"fitness": (dense[0], fitness), "held_out": (dense[1], held_out)},
         reproduce=("# found by a script around nas_llm.Session; its masks are in genome.bin",),
     )

@@ -58,7 +58,7 @@ def search_effort(problem: Problem, cost_model: CostModel, lowest: Cost, highest
     )
     candidates = search.evaluations + proposals
     macs = (lowest.macs_per_token + highest.macs_per_token) // 2
-    tokens = candidates * data.fitness.tokens + _LOOK * looks * search.descent.tokens
+    tokens = candidates * _priced_tokens(problem) + _LOOK * looks * search.descent.tokens
     tokens += problem.front.size * data.held_out.tokens
     reads = cost_model.dense.block_params + layers * gram_products(architecture)
     return SearchEffort(
@@ -67,6 +67,13 @@ def search_effort(problem: Problem, cost_model: CostModel, lowest: Cost, highest
         evaluation=tokens * macs,
         refits=candidates * _refit(cost_model, lowest, highest) if problem.fitness.weights == "reconstructed" else 0,
     )
+
+
+def _priced_tokens(problem: Problem) -> int:
+    """Tokens that a candidate is evaluated on: windows, and questions at their most."""
+    questions = problem.data.questions
+    asked = questions.tokens if problem.asks_questions and questions is not None else 0
+    return asked + (problem.data.fitness.tokens if problem.reads_text else 0)
 
 
 def _refit(cost_model: CostModel, lowest: Cost, highest: Cost) -> int:
