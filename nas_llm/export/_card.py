@@ -109,7 +109,8 @@ tokenizer = AutoTokenizer.from_pretrained(DIRECTORY{trust})
         )
     )
     measured = "\n".join(
-        f"| {name.replace('_', '-')} | {dense:.3f} | {subnet:.3f} | {_text(p.texts.get(name, {}))} |"
+        f"| {name.replace('_', '-')} | {dense:.3f} | {subnet:.3f} | {subnet / dense:.3f} "
+        f"| {_text(p.texts.get(name, {}))} |"
         for name, (dense, subnet) in p.perplexities.items()
     )
     commands = "\n".join(p.reproduce)
@@ -132,8 +133,8 @@ training: problem `{p.problem}`, seed {p.seed}, point `{p.point}`, genome `{p.ge
 
 Perplexity, exp(mean token NLL) over non-overlapping windows:
 
-| text | dense | this model | measured on |
-|---|---|---|---|
+| text | dense | this model | times dense | measured on |
+|---|---|---|---|---|
 {measured}
 
 The subnet was optimised for the fitness text above; on text of another kind it will do worse than these numbers say.

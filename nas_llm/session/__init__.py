@@ -13,7 +13,7 @@ from nas_llm.session._session import Session
 from nas_llm.session._workers import with_workers
 from nas_llm.session._workloads import measured_workload, run_workloads, write_workloads
 from nas_llm.session.front import build_front
-from nas_llm.session.subnets import ExportedSubnet, FinishedSubnet, SubnetMeasure, subnet_provenance
+from nas_llm.session.subnets import ExportedSubnet, FinishedSubnet, SubnetMeasure, SubnetScores, subnet_provenance
 
 __all__ = [
     "ExportedSubnet",
@@ -24,6 +24,7 @@ __all__ = [
     "Resources",
     "Session",
     "SubnetMeasure",
+    "SubnetScores",
     "build_front",
     "check_memory",
     "check_same_device",

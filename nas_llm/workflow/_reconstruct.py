@@ -39,6 +39,7 @@ class ReconstructionRecord:
         settings: ``method``, and for methods but ``none`` its settings, ``tokens`` and ``text``.
         fitness_perplexity: (before, after) on the windows that the search saw; before = inherited weights.
         held_out_perplexity: (before, after) on windows that the search never saw.
+        texts: (before, after) on every kind of that text and of off-text.
         seconds: Time of the reconstruction; of points that went through in one pass, each has an equal share.
         residuals: One row a refitted projection.
         path: The same as a CSV file.
@@ -48,6 +49,7 @@ class ReconstructionRecord:
     settings: Mapping[str, Any]
     fitness_perplexity: tuple[float, float]
     held_out_perplexity: tuple[float, float]
+    texts: Mapping[str, tuple[float, float]]
     seconds: float
     residuals: tuple[ResidualRow, ...]
     path: Path
@@ -144,8 +146,9 @@ def _record(
     return ReconstructionRecord(
         point=point,
         settings=plan.describe(prepared.splits.finish),
-        fitness_perplexity=(before[0], after[0]),
-        held_out_perplexity=(before[1], after[1]),
+        fitness_perplexity=(before.fitness, after.fitness),
+        held_out_perplexity=(before.held_out, after.held_out),
+        texts={kind: (value, after.texts[kind]) for kind, value in before.texts.items()},
         seconds=seconds,
         residuals=rows,
         path=path,

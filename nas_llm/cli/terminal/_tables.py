@@ -99,8 +99,19 @@ def export_table(front: Front, records: Sequence[ExportRecord]) -> Table:
         kind = record.format if record.dtype == "keep" else f"{record.format}, {record.dtype}"
         written = (kind, display.size(record.size))
         table.add_row(name, *costs(record), *scores, *written, str(record.path))
-    table.caption = measured_on(front)
+    table.caption = "; ".join(filter(None, [measured_on(front), *_by_kind(front, records)]))
     return table
+
+
+def _by_kind(front: Front, records: Sequence[ExportRecord]) -> list[str]:
+    """Times dense on each kind of text, of each point in its first format."""
+    known = front.dense.texts
+    said: dict[str, str] = {}
+    for record in records:
+        times = [f"{kind} {value / known[kind]:.2f}" for kind, value in record.texts.items() if known.get(kind)]
+        if times:
+            said.setdefault(record.point.id, f"{record.point.id} times dense: {', '.join(times)}")
+    return list(said.values())
 
 
 def model_table(rows: Sequence[ModelRow]) -> Table:

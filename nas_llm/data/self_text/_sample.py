@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 BATCH_SIZE = 64
 # Tokens over which the temperature falls behind an opening.
 COOLING_TOKENS = 16
+# Tokens that a document has behind its opening, at least.
+_LEAST_TOKENS = 8
 _SEED_STRIDE = 1_000_003
 
 
@@ -119,7 +121,13 @@ def sample_batches(
             if on_progress is not None:
                 on_progress(drawn)
         texts = tokenizer.batch_decode(rows, skip_special_tokens=openings is None)
-        written = [(text, len(row)) for text, row in zip(texts, rows, strict=True) if text.strip()]
+        # An opening that the model had nothing to add to is no text of its own.
+        least = [0] * batch_size if given is None else [len(opening) + _LEAST_TOKENS for opening in given]
+        written = [
+            (text, len(row))
+            for text, row, few in zip(texts, rows, least, strict=True)
+            if text.strip() and len(row) >= few
+        ]
         if not written:
             raise DataError(
                 f"the model wrote {batch_size} blank documents in a row from its start token {start}; "

@@ -1,6 +1,6 @@
 """Finished subnets of a problem: measured, with their provenance, in memory and on disk."""
 
-from nas_llm.session.subnets._measure import SubnetMeasure
+from nas_llm.session.subnets._measure import SubnetMeasure, SubnetScores
 from nas_llm.session.subnets._provenance import subnet_provenance
 from nas_llm.session.subnets._subnets import ExportedSubnet, FinishedSubnet, check_form, export_subnet, finish_subnet
 
@@ -8,6 +8,7 @@ __all__ = [
     "ExportedSubnet",
     "FinishedSubnet",
     "SubnetMeasure",
+    "SubnetScores",
     "check_form",
     "export_subnet",
     "finish_subnet",

@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from nas_llm.evaluation import model_perplexity
+from nas_llm.data import WindowSet
+from nas_llm.evaluation import window_losses
 from nas_llm.models import on_device
 from nas_llm.session._prepared import Prepared
+
+
+@dataclass(frozen=True)
+class SubnetScores:
+    """What a subnet scores.
+
+    Attributes:
+        fitness: Perplexity on the fitness windows.
+        held_out: Perplexity on the held-out windows.
+        texts: Perplexity of every kind of held-out text and off-text.
+    """
+
+    fitness: float
+    held_out: float
+    texts: Mapping[str, float]
 
 
 class SubnetMeasure:
@@ -21,10 +40,10 @@ class SubnetMeasure:
 
     def __init__(self, prepared: Prepared) -> None:
         self._prepared = prepared
-        self._known: dict[torch.dtype, tuple[float, float]] = {}
+        self._known: dict[torch.dtype, SubnetScores] = {}
 
-    def __call__(self, model: PreTrainedModel) -> tuple[float, float]:
-        """(fitness, held-out) perplexity."""
+    def __call__(self, model: PreTrainedModel) -> SubnetScores:
+        """Perplexities on all texts that are not for calibration."""
         weights = model.dtype
         if weights not in self._known:
             prepared = self._prepared
@@ -33,8 +52,19 @@ class SubnetMeasure:
             measured = model if same else copy.deepcopy(model)
             on_device(measured, prepared.device, prepared.dtype)
             splits = prepared.splits
-            self._known[weights] = (
-                model_perplexity(measured, splits.fitness),
-                model_perplexity(measured, splits.held_out),
-            )
+            fitness, _ = _perplexities(measured, splits.fitness)
+            held_out, texts = _perplexities(measured, splits.held_out)
+            off = {} if splits.off_text is None else _perplexities(measured, splits.off_text)[1]
+            self._known[weights] = SubnetScores(fitness, held_out, {**texts, **off})
         return self._known[weights]
+
+
+def _perplexities(model: PreTrainedModel, windows: WindowSet) -> tuple[float, dict[str, float]]:
+    """Perplexity of all windows, and of each kind of text."""
+    losses = window_losses(model, windows)
+    nll, tokens = np.array(losses.nll), np.array(losses.tokens)
+    kinds = {
+        name: float(np.exp(min(nll[places].sum() / tokens[places].sum(), 80.0)))
+        for name, places in ((name, list(found)) for name, found in windows.kinds.items())
+    }
+    return losses.perplexity, kinds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,12 +54,14 @@ class ExportedSubnet:
         cost: Its exact cost.
         fitness_perplexity: Perplexity on the windows that candidates are evaluated on.
         held_out_perplexity: Perplexity on windows that no candidate has seen.
+        texts: Perplexity of every kind of that text and of off-text.
     """
 
     path: Path
     cost: Cost
     fitness_perplexity: float
     held_out_perplexity: float
+    texts: Mapping[str, float]
 
 
 def finish_subnet(prepared: Prepared, finisher: Finisher, point: NamedGenome | Genome) -> FinishedSubnet:
@@ -144,7 +147,7 @@ def export_subnet(
     )
     # Other formats have arithmetic of their own; what is stated for them is measured before their rounding.
     written = cast_weights(subnet.model, settings.dtype) if form.name == "hf" else subnet.model
-    fitness, held_out = SubnetMeasure(prepared)(written)
+    scores = SubnetMeasure(prepared)(written)
     splits = prepared.splits
     provenance = subnet_provenance(
         prepared,
@@ -152,7 +155,7 @@ def export_subnet(
         subnet.genome,
         point=point,
         texts={text.name: text.describe() for text in splits.measured},
-        perplexities={"fitness": (dense[0], fitness), "held_out": (dense[1], held_out)},
+        perplexities={"fitness": (dense[0], scores.fitness), "held_out": (dense[1], scores.held_out)},
         reproduce=("# found by a script around nas_llm.Session; its masks are in genome.bin",),
     )
     with staged_directory(directory, force=False) as staging:
@@ -161,4 +164,10 @@ def export_subnet(
         form.write(subnet.model, prepared.dense, staging, provenance=provenance, settings=settings)
         if form.name == "hf":
             check_reload(written, staging, directory, splits.held_out)
-    return ExportedSubnet(path=directory, cost=subnet.cost, fitness_perplexity=fitness, held_out_perplexity=held_out)
+    return ExportedSubnet(
+        path=directory,
+        cost=subnet.cost,
+        fitness_perplexity=scores.fitness,
+        held_out_perplexity=scores.held_out,
+        texts=scores.texts,
+    )

@@ -134,6 +134,7 @@ def _finished(out: Path, front: Front) -> dict[str, dict[str, Any]]:
                 "weights": document["weights"],
                 "fitness_perplexity": document["fitness_perplexity"],
                 "held_out_perplexity": document["held_out_perplexity"],
+                "texts": document.get("texts", {}),
             }
     return exports
 

@@ -13,7 +13,7 @@ from nas_llm.export import Provenance, cast_weights
 from nas_llm.files import staged_folder, write_atomic
 from nas_llm.finishing import Finished, residual_csv, residual_rows
 from nas_llm.runs import Run
-from nas_llm.session import Prepared, SubnetMeasure, subnet_provenance
+from nas_llm.session import Prepared, SubnetMeasure, SubnetScores, subnet_provenance
 from nas_llm.subnet import build_subnet
 from nas_llm.workflow.export._record import ExportRecord
 from nas_llm.workflow.export._task import ExportTask, write_completion
@@ -85,9 +85,9 @@ def _write(
 ) -> ExportRecord | Refusal:
     # Other formats have arithmetic of their own; what is stated for them is measured before their rounding.
     written = cast_weights(subnet, task.settings.dtype) if task.format.name == "hf" else subnet
-    fitness, held_out = measure(written)
+    scores = measure(written)
     made_by = task.plan.describe(prepared.splits.finish)
-    provenance = _provenance(run, task, prepared, fitness, held_out)
+    provenance = _provenance(run, task, prepared, scores)
     try:
         with staged_folder(task.target, existing="replace", prefix=WORK_PREFIX, error=ExportError) as staging:
             # A writer makes the folder that it is given.
@@ -101,7 +101,7 @@ def _write(
                 raise _NoFormError(str(error)) from error
             if task.format.name == "hf":
                 check_reload(written, staging, task.target, prepared.splits.held_out)
-            record = write_completion(task, staging, fitness=fitness, held_out=held_out, reconstruction=made_by)
+            record = write_completion(task, staging, scores=scores, reconstruction=made_by)
             if residuals is not None:
                 write_atomic(task.target.parent / RESIDUALS_FILE, residuals)
     except _NoFormError as error:
@@ -109,7 +109,7 @@ def _write(
     return record
 
 
-def _provenance(run: Run, task: ExportTask, prepared: Prepared, fitness: float, held_out: float) -> Provenance:
+def _provenance(run: Run, task: ExportTask, prepared: Prepared, scores: SubnetScores) -> Provenance:
     dense, point, name = run.front.dense, task.point, run.problem.name
     padding = "--pad-heads " if "heads" in task.identity else ""
     options = f"--format {task.format.name} --dtype {task.settings.dtype} {padding}{task.plan.as_options()}"
@@ -120,8 +120,9 @@ def _provenance(run: Run, task: ExportTask, prepared: Prepared, fitness: float, 
         point=point.id,
         texts=run.front.data,
         perplexities={
-            "fitness": (dense.fitness_perplexity, fitness),
-            "held_out": (dense.held_out_perplexity, held_out),
+            "fitness": (dense.fitness_perplexity, scores.fitness),
+            "held_out": (dense.held_out_perplexity, scores.held_out),
+            **{kind: (dense.texts.get(kind), value) for kind, value in scores.texts.items()},
         },
         reproduce=(
             "# problem.toml is the file of that name in the run directory",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nas_llm.export import export_format
@@ -20,6 +21,7 @@ class ExportRecord:
         cost: Its exact cost.
         fitness_perplexity: Perplexity on the windows that the search saw.
         held_out_perplexity: Perplexity on windows that the search never saw.
+        texts: Perplexity of every kind of held-out text and off-text.
         format: Name of the format.
         dtype: Type of the weights, in the format's own words.
         size: Bytes of the weight files.
@@ -31,6 +33,7 @@ class ExportRecord:
     cost: Cost
     fitness_perplexity: float | None
     held_out_perplexity: float | None
+    texts: Mapping[str, float] = field(default_factory=dict)
     format: str = "hf"
     dtype: str = "keep"
     size: int = 0

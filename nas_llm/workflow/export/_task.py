@@ -16,6 +16,7 @@ from nas_llm.finishing import FinishPlan
 from nas_llm.front import FrontPoint
 from nas_llm.plugins import PluginUse
 from nas_llm.runs import Run
+from nas_llm.session import SubnetScores
 from nas_llm.workflow.export._record import ExportRecord
 
 COMPLETION_FILE = "export.json"
@@ -72,15 +73,14 @@ def make_task(
 
 
 def write_completion(
-    task: ExportTask, directory: Path, *, fitness: float, held_out: float, reconstruction: Mapping[str, Any]
+    task: ExportTask, directory: Path, *, scores: SubnetScores, reconstruction: Mapping[str, Any]
 ) -> ExportRecord:
     """Write the completion record into a directory that is otherwise finished.
 
     Args:
         task: What was done.
         directory: Where it lies before it is moved to the target.
-        fitness: Its perplexity on the fitness windows.
-        held_out: Its perplexity on the held-out windows.
+        scores: Its perplexities.
         reconstruction: How its weights were finished, and on which text.
     """
     document = {
@@ -90,8 +90,9 @@ def write_completion(
         "identity": dict(task.identity),
         "reconstruction": dict(reconstruction),
         "weights": weight_sizes(directory, task.format),
-        "fitness_perplexity": fitness,
-        "held_out_perplexity": held_out,
+        "fitness_perplexity": scores.fitness,
+        "held_out_perplexity": scores.held_out,
+        "texts": dict(scores.texts),
     }
     (directory / COMPLETION_FILE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     return _record(task, document, already=False)
@@ -183,6 +184,7 @@ def _record(task: ExportTask, document: Mapping[str, Any], *, already: bool) -> 
         cost=task.point.cost,
         fitness_perplexity=document["fitness_perplexity"],
         held_out_perplexity=document["held_out_perplexity"],
+        texts=document.get("texts", {}),
         format=task.format.name,
         dtype=task.settings.dtype,
         size=sum(document["weights"].values()),
