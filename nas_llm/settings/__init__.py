@@ -13,6 +13,7 @@ from nas_llm.settings._data import (
 )
 from nas_llm.settings._evaluation import (
     EvaluationDefaults,
+    PaperProtocol,
     WorkloadDefaults,
 )
 from nas_llm.settings._export import (
@@ -92,6 +93,7 @@ __all__ = [
     "ModelDefaults",
     "OffTextDefaults",
     "PaperDefaults",
+    "PaperProtocol",
     "PosttrainDefaults",
     "PosttrainTextDefaults",
     "QuestionDefaults",

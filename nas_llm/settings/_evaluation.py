@@ -16,6 +16,16 @@ class EvaluationDefaults:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PaperProtocol:
+    """What the paper reports of a model: two whole texts in windows of 2,048 tokens, seven tasks without examples."""
+
+    texts: tuple[str, ...] = ("wikitext2", "ptb")
+    window: int = 2048
+    windows: str = "all"
+    tasks: tuple[str, ...] = ("commonsense7",)
+
+
+@dataclass(frozen=True, kw_only=True)
 class WorkloadDefaults:
     """What a model is put through for latency and memory."""
 

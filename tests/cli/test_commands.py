@@ -91,6 +91,14 @@ def test_search_takes_resources_and_where_to_start_from(run: Command, fake: Fake
         (("evaluate", "m", "--windows", "0"), "error: --windows '0' is neither a positive number nor all; write e.g."),
         (("evaluate", "m", "--windows", "1.5"), "error: --windows '1.5' is neither a positive number nor all"),
         (("evaluate", "m", "--tasks", "piqa,"), "error: --tasks 'piqa,' has an empty name"),
+        (
+            ("evaluate", "m", "--protocol", "paper", "--limit", "3"),
+            "error: --protocol paper says what is measured; leave --limit out",
+        ),
+        (
+            ("evaluate", "m", "--protocol", "paper", "--window", "512"),
+            "error: --protocol paper says what is measured; leave --window out",
+        ),
         (("problems", "nix"), 'error: problem "nix" does not exist'),
     ],
 )
@@ -367,6 +375,13 @@ def test_evaluate_hands_its_options_on(run: Command, fake: FakeWorkflow) -> None
     assert call["workload"] == Workload(prompt_tokens=64, new_tokens=8, batch=2, rounds=3)
     assert (call["latency"], call["memory"], call["dtype"], call["device"]) == (True, True, torch.bfloat16, "cpu")
     assert call["method"] == "none"
+
+
+def test_the_papers_protocol_says_what_is_measured(run: Command, fake: FakeWorkflow) -> None:
+    assert run("evaluate", "a", "--protocol", "paper").code == 0
+    call = fake.calls[0]
+    assert (call["text"], call["window"], call["windows"]) == (["wikitext2", "ptb"], 2048, "all")
+    assert (call["tasks"], call["limit"]) == (["commonsense7"], None)
 
 
 def test_many_numbers_become_rows(run: Command, fake: FakeWorkflow) -> None:

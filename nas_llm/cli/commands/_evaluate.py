@@ -23,12 +23,18 @@ from nas_llm.cli.terminal import (
 )
 from nas_llm.errors import ConfigError, DataError
 from nas_llm.files import check_place, write_atomic
-from nas_llm.settings import EvaluationDefaults, WorkloadDefaults
+from nas_llm.settings import EvaluationDefaults, PaperProtocol, WorkloadDefaults
 
 if TYPE_CHECKING:
     from nas_llm.config import WorkloadSection
 
 _STANDARD_OUTPUT = Path("-")
+
+
+class Protocol(StrEnum):
+    """What is measured, as somebody else reports it."""
+
+    paper = "paper"
 
 
 class Arithmetic(StrEnum):
@@ -74,6 +80,13 @@ def evaluate(
             "--tasks",
             metavar="TASK",
             help="Tasks and groups of lm-eval, e.g. arc_easy,mmlu,commonsense7; with commas or by repeating.",
+        ),
+    ] = None,
+    protocol: Annotated[
+        Protocol | None,
+        typer.Option(
+            "--protocol",
+            help="paper = all of WikiText-2 and PTB in windows of 2,048 tokens, and the seven tasks of the paper.",
         ),
     ] = None,
     include_path: Annotated[
@@ -136,6 +149,7 @@ def evaluate(
       nas-llm evaluate smollm2-135m exports/p05/hf --text my_text.txt --windows 64
       nas-llm evaluate runs/demo --point knee,ratio=0.8 --perplexity wikitext2,ptb
       nas-llm evaluate smollm2-135m exports/*/hf --tasks commonsense7,mmlu --json scores.json --html scores.html
+      nas-llm evaluate exports/p05/hf --base smollm2-135m --protocol paper
       nas-llm evaluate runs/demo --point knee --latency --memory
       nas-llm evaluate runs/demo --point all --workload chat
     """
@@ -148,6 +162,14 @@ def evaluate(
         check_place(path)
     if len({path.resolve() for path in written}) < len(written):
         raise ConfigError(f"--json and --html both name {html}; give each a file of its own")
+    if protocol is not None:
+        given = {"--perplexity": perplexity, "--text": text, "--windows": windows, "--tasks": tasks, "--limit": limit}
+        given["--window"] = None if window == EvaluationDefaults.window else window
+        stray = next((name for name, value in given.items() if value is not None), None)
+        if stray is not None:
+            raise ConfigError(f"--protocol {protocol.value} says what is measured; leave {stray} out")
+        fixed = PaperProtocol()
+        perplexity, tasks, window, windows = list(fixed.texts), list(fixed.tasks), fixed.window, fixed.windows
     texts: list[str | Path] = [*split_names(perplexity or (), "--perplexity"), *([text] if text else [])]
     count = parse_windows(windows)
     points, suite = split_names(point or (), "--point"), split_names(tasks or (), "--tasks")
@@ -161,8 +183,8 @@ def evaluate(
 
     predicted = None
     if workload is not None:
-        given = {"prompt_tokens": prompt_tokens, "new_tokens": new_tokens, "batch": batch}
-        predicted = workload_of_run(workload, models, given)
+        numbers = {"prompt_tokens": prompt_tokens, "new_tokens": new_tokens, "batch": batch}
+        predicted = workload_of_run(workload, models, numbers)
         prompt_tokens, new_tokens, batch = predicted.prompt, predicted.new_tokens, predicted.batch
     elif predict:
         name = f"{prompt_tokens}x{new_tokens}"
