@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -71,6 +72,26 @@ def test_kl_is_the_mean_divergence_from_the_dense_model() -> None:
     assert values[0] == pytest.approx(expected, rel=1e-4)
     assert values[0] > 0.05
     assert values[1] == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("metric", ["perplexity", "kl"])
+def test_losses_of_windows_are_each_windows_own_and_mean_the_value(metric: str, stream: bool) -> None:
+    dense = dense_model("llama-gqa-tied")
+    genomes = _population(dense)[::-1]
+    evaluator, told = _evaluator(dense, metric, stream=stream), []
+    losses = evaluator.window_losses(genomes, on_done=lambda: told.append(1))
+    assert losses.shape == (len(genomes), len(WINDOWS.tokens))
+    assert len(told) == len(genomes)
+    values = evaluator.evaluate(genomes)
+    means = losses.mean(axis=1)
+    assert (np.exp(means) if metric == "perplexity" else means) == pytest.approx(values, rel=1e-6)
+    for place in (0, 7):
+        one = dataclasses.replace(WINDOWS, tokens=WINDOWS.tokens[[place]])
+        alone = PopulationEvaluator(dense, one, metric=metric, device=CPU, dtype=torch.float32, stream=stream)
+        found = alone.evaluate(genomes)
+        own = np.exp(losses[:, place]) if metric == "perplexity" else losses[:, place]
+        assert own == pytest.approx(found, rel=1e-4, abs=1e-7)
 
 
 @pytest.mark.parametrize("case", ["llama-gqa-tied", "opt-post-norm"])

@@ -79,6 +79,14 @@ def test_values_come_back_in_order_and_are_told(pool: RayPool) -> None:
     assert evaluator.identity == "slow"
 
 
+def test_losses_of_windows_come_back_in_order(pool: RayPool) -> None:
+    genomes, told = _genomes(), []
+    evaluator = pool.evaluator("plain", partial(slow, seconds=0.0))
+    found = evaluator.window_losses(genomes, on_done=lambda: told.append(1))
+    assert found.tolist() == slow(None).window_losses(genomes).tolist()
+    assert len(told) == len(genomes)
+
+
 def test_a_killed_worker_is_replaced_and_its_work_redone(pool: RayPool) -> None:
     genomes, told = _genomes(), []
     evaluator = pool.evaluator("killed", slow)
