@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,20 +39,20 @@ class ReconstructionRecord:
         settings: ``method``, and for methods but ``none`` its settings, ``tokens`` and ``text``.
         fitness_perplexity: (before, after) on the windows that the search saw; before = inherited weights.
         held_out_perplexity: (before, after) on windows that the search never saw.
-        texts: (before, after) on every kind of that text and of off-text.
         seconds: Time of the reconstruction; of points that went through in one pass, each has an equal share.
         residuals: One row a refitted projection.
         path: The same as a CSV file.
+        texts: (before, after) on every kind of held-out text and of off-text.
     """
 
     point: FrontPoint
     settings: Mapping[str, Any]
     fitness_perplexity: tuple[float, float]
     held_out_perplexity: tuple[float, float]
-    texts: Mapping[str, tuple[float, float]]
     seconds: float
     residuals: tuple[ResidualRow, ...]
     path: Path
+    texts: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def cost(self) -> Cost:

@@ -122,7 +122,8 @@ def test_without_optuna_searches_run_and_studies_say_what_is_missing(tmp_path: P
     small = ("--set", "search.population=4", "--set", "data.calibration.tokens=1024", "--evaluations", "6")
     plain = start("search", "tiny-llama", "--run", "r", *small)
     assert plain.returncode == 0, plain.stderr
-    assert "note:" not in plain.stderr
+    # A search of six evaluations is no better than a uniform model, and says so; nothing else is to be said.
+    assert [line for line in plain.stderr.splitlines() if "note:" in line and "uniform" not in line] == []
     assert not (tmp_path / "r" / "study.journal").exists()
     for arguments, what in (
         (("search", "tiny-llama", "--run", "s", "--study", "j"), "--study"),

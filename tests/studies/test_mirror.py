@@ -157,10 +157,12 @@ def test_a_storage_that_fails_does_not_end_the_search(tmp_path: Path, monkeypatc
     summary = run_search(loaded, run_dir=tmp_path / "r", on_event=mirror)
     mirror.finish(summary)
     assert summary.front is not None
-    assert [event.message for event in told if isinstance(event, Notice)] == [
+    # A small search may be no better than a uniform model, and says so.
+    said = [event.message for event in told if isinstance(event, Notice) and "uniform" not in event.message]
+    assert said == [
         f"the search is no longer mirrored into its study: storage {tmp_path}/r/study.journal: no room"
     ] or "no room" in str(told)
-    assert len([event for event in told if isinstance(event, Notice)]) == 1
+    assert len(said) == 1
     with pytest.raises(StudyError, match="cannot be opened"):
         SearchMirror(loaded.problem, tmp_path / "s", url="sqlite:////proc/nowhere/x.db")
 

@@ -46,13 +46,16 @@ def dense() -> DenseModel:
 
 
 def _splits(run: Run, dense: DenseModel, **reconstruction: Any) -> Splits:
-    sample = packaged_sample("tiny-llama")
-    assert sample is not None
+    def written(tokens: int, kind: str = "") -> list[str]:
+        sample = packaged_sample("tiny-llama", kind)
+        assert sample is not None
+        return read_texts(sample)
+
     problem = override_problem(run.problem, {f"reconstruction.{key}": value for key, value in reconstruction.items()})
     return build_splits(
         problem.data,
         tokenizer=dense.tokenizer,
-        self_texts=lambda tokens: read_texts(sample),
+        self_texts=written,
         base_dir=Path(),
         reconstruction=problem.reconstruction_split,
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from nas_llm import display
-from nas_llm.cli.terminal._tables import costs, measured_on, plain_table
+from nas_llm.cli.terminal._tables import costs, measured_on, plain_table, times_dense
 
 if TYPE_CHECKING:
     from nas_llm.front import Front
@@ -38,7 +38,12 @@ def reconstruction_table(front: Front, records: Sequence[ReconstructionRecord]) 
         table.add_row(name, costs(record)[0], *perplexities, f"{record.seconds:.1f}")
     settings = records[0].settings
     finished = f"{settings['method']}, {display.text_of(settings.get('text', {}))}".removesuffix(", ")
-    table.caption = f"perplexity with inherited weights and after {finished}; {measured_on(front)}"
+    kinds = [
+        times_dense(front, record.point, {kind: after for kind, (_, after) in record.texts.items()})
+        for record in records
+    ]
+    said = (f"perplexity with inherited weights and after {finished}", measured_on(front), *kinds)
+    table.caption = "; ".join(filter(None, said))
     return table
 
 

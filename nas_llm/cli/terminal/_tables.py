@@ -105,13 +105,23 @@ def export_table(front: Front, records: Sequence[ExportRecord]) -> Table:
 
 def _by_kind(front: Front, records: Sequence[ExportRecord]) -> list[str]:
     """Times dense on each kind of text, of each point in its first format."""
-    known = front.dense.texts
     said: dict[str, str] = {}
     for record in records:
-        times = [f"{kind} {value / known[kind]:.2f}" for kind, value in record.texts.items() if known.get(kind)]
-        if times:
-            said.setdefault(record.point.id, f"{record.point.id} times dense: {', '.join(times)}")
-    return list(said.values())
+        said.setdefault(record.point.id, times_dense(front, record.point, record.texts))
+    return [text for text in said.values() if text]
+
+
+def times_dense(front: Front, point: FrontPoint, texts: Mapping[str, float]) -> str:
+    """Times dense on each kind of text, in a line; empty if it is not known.
+
+    Args:
+        front: The front.
+        point: Which of its points.
+        texts: Its perplexity by kind of text.
+    """
+    known = front.dense.texts
+    times = [f"{kind} {value / known[kind]:.2f}" for kind, value in texts.items() if known.get(kind)]
+    return f"{point.id} times dense: {', '.join(times)}" if times else ""
 
 
 def model_table(rows: Sequence[ModelRow]) -> Table:

@@ -122,7 +122,11 @@ def sample_batches(
                 on_progress(drawn)
         texts = tokenizer.batch_decode(rows, skip_special_tokens=openings is None)
         # An opening that the model had nothing to add to is no text of its own.
-        least = [0] * batch_size if given is None else [len(opening) + _LEAST_TOKENS for opening in given]
+        least = (
+            [0] * batch_size
+            if given is None
+            else [min(len(opening) + _LEAST_TOKENS, document_tokens) for opening in given]
+        )
         written = [
             (text, len(row))
             for text, row, few in zip(texts, rows, least, strict=True)
