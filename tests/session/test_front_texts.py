@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,13 +12,16 @@ import torch
 from torch.nn import functional
 from whole_fronts import make_run
 
+from nas_llm.cli.terminal import export_table, reconstruction_table
 from nas_llm.config import load_problem
 from nas_llm.data import WindowSet
 from nas_llm.events import Event, Notice, ignore
 from nas_llm.front import Front, FrontPoint, UniformBaseline, texts_table
+from nas_llm.runs import open_run
 from nas_llm.session import Session, prepare
 from nas_llm.space import Genome
 from nas_llm.subnet import build_subnet
+from nas_llm.workflow import export_points, reconstruct_points
 
 SMALL = (
     "fitness.weights=inherited",
@@ -101,6 +105,27 @@ def test_it_is_all_in_the_file_and_in_the_table(scored: Scored) -> None:
     assert point.uniform is not None
     assert row[1] == f"{point.held_out_perplexity / front.dense.held_out_perplexity:.3f}"
     assert row[-2] == f"{100 * (1 - point.held_out_perplexity / point.uniform.held_out_perplexity):+.1f} %"
+
+
+def test_exports_and_finishes_say_it_too(scored: Scored, tmp_path: Path) -> None:
+    """Of the finished weights: in the record, the card, the index and the terminal."""
+    session, front, _ = scored
+    run = open_run(session.directory)
+    point = run.front.points[-1]
+    (record,) = export_points(run, [point], out=tmp_path / "exports", method="closed_form")
+    assert record.texts.keys() == front.dense.texts.keys()
+    card = (record.path / "README.md").read_text(encoding="utf-8")
+    for kind, value in record.texts.items():
+        dense = front.dense.texts[kind]
+        assert f"| {kind} | {dense:.3f} | {value:.3f} | {value / dense:.3f} |" in card
+    index = json.loads((tmp_path / "exports" / "front.json").read_text(encoding="utf-8"))
+    assert index["exports"][point.id]["hf"]["texts"] == dict(record.texts)
+    caption = str(export_table(run.front, [record]).caption)
+    assert f"{point.id} times dense: " in caption
+    (refit,) = reconstruct_points(run, [point], method="closed_form")
+    assert refit.texts.keys() == front.dense.texts.keys()
+    assert {kind: after for kind, (_, after) in refit.texts.items()} == pytest.approx(dict(record.texts), rel=1e-3)
+    assert f"{point.id} times dense: " in str(reconstruction_table(run.front, [refit]).caption)
 
 
 def test_fronts_of_earlier_versions_have_no_kinds(tmp_path: Path) -> None:
