@@ -69,8 +69,11 @@ def duration(seconds: float) -> str:
 
 
 def text_of(windows: Mapping[str, Any]) -> str:
-    """Where a window set came from: ``wiki.txt + self, 16 windows of 512 tokens``."""
-    names = [str(source.get("source", "?")) for source in windows.get("sources", ())]
+    """Where a window set came from: ``wiki.txt + auto (prose, code), 16 windows of 512 tokens``."""
+    kinds: dict[str, list[str]] = {}
+    for source in windows.get("sources", ()):
+        kinds.setdefault(str(source.get("source", "?")), []).extend([source["kind"]] if source.get("kind") else [])
+    names = [f"{name} ({', '.join(found)})" if found else name for name, found in kinds.items()]
     size = f"{windows['windows']} windows of {windows['window']} tokens" if "windows" in windows else ""
     size = f"{windows['questions']} questions" if "questions" in windows else size
     return ", ".join(part for part in (" + ".join(names), size) if part)

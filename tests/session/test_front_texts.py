@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from torch.nn import functional
 from whole_fronts import make_run
 
-from nas_llm.cli.terminal import export_table, reconstruction_table
+from nas_llm import display
+from nas_llm.cli.terminal import belief_table, export_table, reconstruction_table
 from nas_llm.config import load_problem
 from nas_llm.data import WindowSet
 from nas_llm.events import Event, Notice, ignore
@@ -105,6 +108,21 @@ def test_it_is_all_in_the_file_and_in_the_table(scored: Scored) -> None:
     assert point.uniform is not None
     assert row[1] == f"{point.held_out_perplexity / front.dense.held_out_perplexity:.3f}"
     assert row[-2] == f"{100 * (1 - point.held_out_perplexity / point.uniform.held_out_perplexity):+.1f} %"
+
+
+def test_the_terminal_shows_points_side_by_side(scored: Scored) -> None:
+    _, front, _ = scored
+    table = belief_table(front, front.points)
+    assert table is not None
+    heads, rows = texts_table(front, front.points)
+    console = Console(width=100, file=io.StringIO())
+    console.print(table)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    for place, head in enumerate(heads, start=1):
+        line = next(line for line in shown.splitlines() if line.strip().startswith(f"{head} "))
+        assert line.split()[len(head.split()) :] == " ".join(row[place] for row in rows).split()
+    assert "letters" in shown
+    assert "self + auto (letters), 8 windows" in display.text_of(front.data["held_out"])
 
 
 def test_exports_and_finishes_say_it_too(scored: Scored, tmp_path: Path) -> None:

@@ -75,9 +75,10 @@ def belief_table(front: Front, points: Sequence[FrontPoint]) -> Table | None:
     heads, rows = texts_table(front, points)
     if not rows:
         return None
-    table = plain_table("times dense", *(escape(head) for head in heads))
-    for row in rows:
-        table.add_row(*map(escape, row))
+    # Kinds of text have long names and points short ones.
+    table = plain_table("times dense", *(row[0] for row in rows))
+    for place, head in enumerate(heads, start=1):
+        table.add_row(escape(head), *(row[place] for row in rows))
     table.caption = (
         "uniform: the best model of the same size that keeps the same share of every layer; worth: how much less "
         "perplexity the point has, on held-out text and on the kind where that is least"
