@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -33,6 +33,11 @@ class WindowLosses:
     def perplexity(self) -> float:
         """exp(mean token NLL), at most e^80."""
         return _exp(sum(self.nll) / sum(self.tokens))
+
+    def part(self, places: Iterable[int]) -> WindowLosses:
+        """The losses of some of the windows."""
+        chosen = list(places)
+        return WindowLosses(nll=tuple(self.nll[n] for n in chosen), tokens=tuple(self.tokens[n] for n in chosen))
 
 
 @dataclass(frozen=True, kw_only=True)

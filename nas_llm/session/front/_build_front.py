@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from nas_llm.events import EventHandler, Notice, StageAdvanced, StageFinished, StageStarted, ignore
+from nas_llm.events import EventHandler, Notice, StageFinished, StageStarted, ignore
 from nas_llm.front import Front, FrontPoint, UniformBaseline, knee, thin_front
 from nas_llm.search import SearchResult, search_scale
 from nas_llm.session._prepared import Prepared
+from nas_llm.session.front._counter import Counter
 from nas_llm.session.front._texts import TextScore, score_texts
 from nas_llm.session.front._uniform import Uniform, best_uniform
 from nas_llm.space import Evaluation, FloatArray, Genome, Objective, objective, workload_objective
@@ -109,14 +110,7 @@ def _fitness(prepared: Prepared, genomes: Sequence[Genome], subject: str, on_eve
     """Perplexity on the fitness text, of a search for something else."""
     windows = prepared.splits.fitness
     on_event(StageStarted("front", f"{subject} on {windows.num_tokens:,} fitness tokens", len(genomes)))
-    done = 0
-
-    def on_result(index: int, value: float, seconds: float, fidelity: float = 1.0) -> None:
-        nonlocal done
-        done += 1
-        on_event(StageAdvanced("front", done))
-
-    values = prepared.evaluator(windows, metric="perplexity").evaluate(genomes, on_result=on_result)
+    values = prepared.evaluator(windows, metric="perplexity").evaluate(genomes, on_result=Counter("front", on_event))
     on_event(StageFinished("front", "fitness perplexity"))
     return values
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from nas_llm.data import WindowSet
-from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted
+from nas_llm.events import EventHandler, StageFinished, StageStarted
 from nas_llm.session._prepared import Prepared
+from nas_llm.session.front._counter import Counter
 from nas_llm.space import Genome
+from nas_llm.statistics import WindowLosses
 
 
 @dataclass(frozen=True)
@@ -37,34 +37,24 @@ def score_texts(prepared: Prepared, genomes: Sequence[Genome], subject: str, on_
     """
     splits = prepared.splits
     held_out = _losses(prepared, genomes, splits.held_out, subject, on_event)
-    kinds = [
-        {name: _perplexity(row[list(places)]) for name, places in splits.held_out.kinds.items()} for row in held_out
-    ]
+    kinds = [_by_kind(losses, splits.held_out) for losses in held_out]
     if splits.off_text is not None:
         off = _losses(prepared, genomes, splits.off_text, subject, on_event)
-        for found, row in zip(kinds, off, strict=True):
-            found.update({name: _perplexity(row[list(places)]) for name, places in splits.off_text.kinds.items()})
-    return [TextScore(_perplexity(row), found) for row, found in zip(held_out, kinds, strict=True)]
+        for found, losses in zip(kinds, off, strict=True):
+            found.update(_by_kind(losses, splits.off_text))
+    return [TextScore(losses.perplexity, found) for losses, found in zip(held_out, kinds, strict=True)]
+
+
+def _by_kind(losses: WindowLosses, windows: WindowSet) -> dict[str, float]:
+    return {name: losses.part(places).perplexity for name, places in windows.kinds.items()}
 
 
 def _losses(
     prepared: Prepared, genomes: Sequence[Genome], windows: WindowSet, subject: str, on_event: EventHandler
-) -> np.ndarray:
+) -> list[WindowLosses]:
     label = windows.name.replace("_", "-")
     on_event(StageStarted("front", f"{subject} on {windows.num_tokens:,} {label} tokens", len(genomes)))
-    done = 0
-
-    def on_done() -> None:
-        nonlocal done
-        done += 1
-        on_event(StageAdvanced("front", done))
-
-    losses = prepared.evaluator(windows, metric="perplexity").window_losses(genomes, on_done=on_done)
+    found = prepared.evaluator(windows, metric="perplexity").window_losses(genomes, on_done=Counter("front", on_event))
     on_event(StageFinished("front", f"{label} perplexity"))
-    return losses
-
-
-def _perplexity(losses: np.ndarray) -> float:
-    # A subnet that is broken beyond float range is bad, not an error.
-    mean = float(losses.mean())
-    return float(np.exp(min(mean, 80.0))) if np.isfinite(mean) else float(np.exp(80.0))
+    tokens = (windows.tokens.shape[1] - 1,) * len(windows.tokens)
+    return [WindowLosses(nll=tuple((row * tokens[0]).tolist()), tokens=tokens) for row in found]

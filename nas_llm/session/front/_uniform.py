@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted
+from nas_llm.events import EventHandler, StageFinished, StageStarted
 from nas_llm.search.operators import build_repair, uniform_genomes
 from nas_llm.session._prepared import Prepared
+from nas_llm.session.front._counter import Counter
 from nas_llm.space import Genome
 
 
@@ -42,15 +43,12 @@ def best_uniform(prepared: Prepared, ratios: Sequence[float], on_event: EventHan
     wanted = [uniform_genomes(repair, ratio) for ratio in ratios]
     genomes = list(dict.fromkeys(genome for found in wanted for genome in found.values()))
     on_event(StageStarted("uniform", f"{len(genomes)} uniform models on the fitness text", len(genomes)))
-    done = 0
-
-    def on_result(index: int, value: float, seconds: float, fidelity: float = 1.0) -> None:
-        nonlocal done
-        done += 1
-        on_event(StageAdvanced("uniform", done))
-
     evaluator = prepared.evaluator(prepared.splits.fitness, metric=problem.quality)
-    values = dict(zip(genomes, evaluator.evaluate(genomes, on_result=on_result), strict=True)) if genomes else {}
+    values = (
+        dict(zip(genomes, evaluator.evaluate(genomes, on_result=Counter("uniform", on_event)), strict=True))
+        if genomes
+        else {}
+    )
     on_event(StageFinished("uniform"))
     return [
         min((Uniform(name, genome, values[genome]) for name, genome in found.items()), key=_quality, default=None)

@@ -6,7 +6,6 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from transformers import PreTrainedModel
 
@@ -62,9 +61,4 @@ class SubnetMeasure:
 def _perplexities(model: PreTrainedModel, windows: WindowSet) -> tuple[float, dict[str, float]]:
     """Perplexity of all windows, and of each kind of text."""
     losses = window_losses(model, windows)
-    nll, tokens = np.array(losses.nll), np.array(losses.tokens)
-    kinds = {
-        name: float(np.exp(min(nll[places].sum() / tokens[places].sum(), 80.0)))
-        for name, places in ((name, list(found)) for name, found in windows.kinds.items())
-    }
-    return losses.perplexity, kinds
+    return losses.perplexity, {name: losses.part(places).perplexity for name, places in windows.kinds.items()}
