@@ -12,6 +12,10 @@ import typer
 
 from nas_llm.cli.commands._evaluate import Arithmetic, split_names
 from nas_llm.cli.terminal import (
+    DeviceOption,
+    IncludePathOption,
+    JsonOption,
+    LimitOption,
     MethodOption,
     ModelOption,
     SamplesOption,
@@ -76,18 +80,13 @@ def compare(
             help="Tasks and groups of lm-eval, compared document by document; with commas or by repeating.",
         ),
     ] = None,
-    include_path: Annotated[
-        Path | None,
-        typer.Option("--include-path", metavar="DIR", help="Task files of one's own, e.g. of local data."),
-    ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Documents of each task; default all.")] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = EvaluationDefaults.device,
+    include_path: IncludePathOption = None,
+    limit: LimitOption = None,
+    device: DeviceOption = EvaluationDefaults.device,
     dtype: Annotated[Arithmetic, typer.Option("--dtype", help="Arithmetic and type of the weights.")] = Arithmetic[
         EvaluationDefaults.dtype
     ],
-    as_json: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write all numbers as JSON; - is standard output.")
-    ] = None,
+    as_json: JsonOption = None,
 ) -> None:
     """Say whether models or fronts differ: perplexities on the same windows, ratios to the first, 95 % intervals.
 

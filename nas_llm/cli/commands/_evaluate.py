@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nas_llm.cli.terminal import (
+    DeviceOption,
+    IncludePathOption,
+    JsonOption,
+    LimitOption,
     MethodOption,
     ModelOption,
     SamplesOption,
@@ -89,11 +93,8 @@ def evaluate(
             help="paper = all of WikiText-2 and PTB in windows of 2,048 tokens, and the seven tasks of the paper.",
         ),
     ] = None,
-    include_path: Annotated[
-        Path | None,
-        typer.Option("--include-path", metavar="DIR", help="Task files of one's own, e.g. of local data."),
-    ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Documents of each task; default all.")] = None,
+    include_path: IncludePathOption = None,
+    limit: LimitOption = None,
     latency: Annotated[
         bool, typer.Option("--latency", help="Time prefill and decoding, beside the dense model.")
     ] = False,
@@ -128,13 +129,11 @@ def evaluate(
     method: MethodOption = None,
     samples: SamplesOption = None,
     model: ModelOption = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = EvaluationDefaults.device,
+    device: DeviceOption = EvaluationDefaults.device,
     dtype: Annotated[Arithmetic, typer.Option("--dtype", help="Arithmetic and type of the weights.")] = Arithmetic[
         EvaluationDefaults.dtype
     ],
-    as_json: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write all numbers as JSON; - is standard output.")
-    ] = None,
+    as_json: JsonOption = None,
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write the table as a page.")] = None,
 ) -> None:
     """Measure perplexity, tasks, MACs, parameters, speed and memory of models side by side.

@@ -9,7 +9,11 @@ from nas_llm.cli.terminal._console import fail, line, output, progress_output
 from nas_llm.cli.terminal._counts import parse_count, parse_size, parse_windows
 from nas_llm.cli.terminal._interrupt import INTERRUPTED, StopOnInterrupt, terminate_as_interrupt
 from nas_llm.cli.terminal._options import (
+    DeviceOption,
     FinishMemoryOption,
+    IncludePathOption,
+    JsonOption,
+    LimitOption,
     MaxMacsOption,
     MaxParamsOption,
     MaxRatioOption,
@@ -42,7 +46,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "INTERRUPTED",
+    "DeviceOption",
     "FinishMemoryOption",
+    "IncludePathOption",
+    "JsonOption",
+    "LimitOption",
     "MaxMacsOption",
     "MaxParamsOption",
     "MaxRatioOption",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -68,3 +69,12 @@ WindowsOption = Annotated[
 ]
 MaxRatioOption = Annotated[float | None, typer.Option("--max-ratio", help="Most inheriting ratio, in (0, 1].")]
 MinRatioOption = Annotated[float | None, typer.Option("--min-ratio", help="Least inheriting ratio, in (0, 1].")]
+IncludePathOption = Annotated[
+    Path | None,
+    typer.Option("--include-path", metavar="DIR", help="Task files of one's own, e.g. of local data."),
+]
+LimitOption = Annotated[int | None, typer.Option(min=1, metavar="N", help="Documents of each task; default all.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+JsonOption = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write all numbers as JSON; - is standard output.")
+]
