@@ -79,7 +79,7 @@ class SplitSection(Section):
 class OffTextSection(Section):
     """``[data.off_text]``: text of a kind that neither search nor finish see, to judge by."""
 
-    tokens: int = Field(OffTextDefaults.tokens, ge=0, description="Tokens in all; 0 = none.")
+    tokens: int = Field(OffTextDefaults.tokens, ge=0, description="Tokens in all, at least one window; 0 = none.")
     sources: tuple[SourceSection, ...] = Field((SourceSection(source="auto", kind="letters"),), min_length=1)
 
 
@@ -108,10 +108,6 @@ class DataSection(Section):
             tokens = getattr(self, name).tokens
             if tokens < self.window:
                 raise ValueError(f"data.{name}.tokens ({tokens}) is less than one window ({self.window})")
-        if 0 < self.off_text.tokens < self.window and "off_text" in self.model_fields_set:
-            raise ValueError(
-                f"data.off_text.tokens ({self.off_text.tokens}) is less than one window ({self.window}); 0 = none"
-            )
         if self.window < 2:
             raise ValueError("data.window must be at least 2: the first token of a window is never predicted")
         return self

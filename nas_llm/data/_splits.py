@@ -124,7 +124,7 @@ def build_splits(
         DataError: If a source cannot be read or is too short.
     """
     quotas = {split: _quota(getattr(data, split), data.window) for split in SPLITS}
-    if data.off_text.tokens >= data.window:
+    if data.off_text.tokens:
         quotas[OFF] = _quota(data.off_text, data.window)
     if reconstruction is not None:
         quotas[FINISH] = _quota(reconstruction, data.window)
@@ -158,7 +158,8 @@ def build_splits(
 
 def _quota(section: SplitSection | OffTextSection, window: int) -> Quota:
     sources = by_kind(section.sources)
-    counts = share(section.tokens // window, [source.weight for source in sources])
+    # Off-text is there unless it is switched off; the other splits hold a window, a problem is refused otherwise.
+    counts = share(max(section.tokens // window, 1), [source.weight for source in sources])
     counted = zip(sources, counts, strict=True)
     # Kinds of a mix that is too small for all of them are left out, sources that were named are not.
     return [(source, count) for source, count in counted if count or source in section.sources]

@@ -331,6 +331,14 @@ def test_a_small_mix_has_the_largest_kinds_and_what_is_named_beside_it(
     assert len(splits.calibration.kinds["own.txt"]) == 20
 
 
+def test_text_of_another_kind_is_one_window_at_least(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    data = _section(**{name: (80, [{"source": "auto", "kind": "prose"}]) for name in SPLITS})
+    judged = data.model_copy(update={"off_text": OffTextSection(tokens=1)})
+    splits = build_splits(judged, tokenizer=tokenizer, self_texts=_written({}), base_dir=tmp_path)
+    assert splits.off_text is not None
+    assert splits.off_text.tokens.shape == (1, data.window)
+
+
 def test_text_of_another_kind_moves_no_other_window(
     prose: Prose, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
