@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks._result import write_result
+from benchmarks._result import ROOT, write_result
 from benchmarks.evaluation import TASKS
 from benchmarks.front import PROBLEM, best_at, overrides
 from nas_llm.config import load_problem
@@ -26,7 +27,8 @@ from nas_llm.events import Event, StageFinished, ignore
 from nas_llm.finishing import Finisher
 from nas_llm.models import DenseModel, load_model
 from nas_llm.search.operators import build_repair, uniform_genomes
-from nas_llm.session import Prepared, prepare
+from nas_llm.session import FinishedSubnet, Prepared, SubnetMeasure, prepare
+from nas_llm.session.subnets import export_subnet
 from nas_llm.settings import OFF_KIND
 from nas_llm.space import Genome
 from nas_llm.subnet import build_subnet, keep_freed_memory
@@ -140,11 +142,28 @@ def measured(
     for ratio in arm.ratios:
         found += [("searched", ratio, best_at(run, ratio).genome), ("uniform", ratio, _uniform(prepared, ratio))]
     finisher = Finisher(prepared, memory_gb=8)
+    whole = SubnetMeasure(prepared)(prepared.dense.model)
     rows = []
     for (kind, ratio, genome), finished in zip(found, finisher.finish([genome for _, _, genome in found]), strict=True):
-        model = build_subnet(prepared.dense, genome, edit=finished.edit)
-        scores = _scores(prepared.dense, model, texts, suite)
-        row = {"searched on": name, "ratio": ratio, "allocation": kind, **scores, "search cpu seconds": round(seconds)}
+        subnet = FinishedSubnet(
+            genome=genome,
+            cost=prepared.cost_model(genome),
+            model=build_subnet(prepared.dense, genome, edit=finished.edit),
+            residuals=(),
+        )
+        point = f"{run_dir.name}-{kind}-r{round(100 * ratio)}"
+        exported = run_dir / "exports" / point
+        shutil.rmtree(exported, ignore_errors=True)
+        export_subnet(prepared, subnet, exported, point=point, dense=(whole.fitness, whole.held_out))
+        row = {
+            "searched on": name,
+            "ratio": ratio,
+            "allocation": kind,
+            **_scores(prepared.dense, subnet.model, texts, suite),
+            "MACs of dense": subnet.cost.macs_per_token / prepared.cost_model.dense.macs_per_token,
+            "search cpu seconds": round(seconds),
+            "export": str(exported.relative_to(ROOT)),
+        }
         print(json.dumps(row), file=sys.stderr, flush=True)
         rows.append(row)
     return rows

@@ -18,7 +18,7 @@ from pydantic import (
 
 from nas_llm.config._objectives import check_objectives, known_objective, load_objectives, measured_objectives
 from nas_llm.config._questions import QuestionSection, asks_questions, check_quality, checked_terms, losses_of
-from nas_llm.config._refit_values import Damping, Method, Target
+from nas_llm.config._refit_values import Damping, Method, Share, Target
 from nas_llm.config._section import Section
 from nas_llm.config._source import SourceSection
 from nas_llm.config._workload import WorkloadSection, check_workloads
@@ -363,17 +363,16 @@ class ReconstructionSection(Section):
         description="What sequential aims at: the dense residual stream, the dense sublayer output, or a number from "
         "0 (sublayer) to 1 (residual).",
     )
-    step: float = Field(
+    step: Share = Field(
         SequentialDefaults.step,
-        gt=0.0,
-        le=1.0,
-        description="Share of each update that sequential makes; less is safer where the text is short.",
+        description="Share of each update that sequential makes; less is safer where the text is short. Of a list, "
+        "each point takes the one that does best on the fitness windows, which weights are never fitted to; all kinds "
+        "of text count alike.",
     )
-    blend: float = Field(
+    blend: Share = Field(
         SequentialDefaults.blend,
-        gt=0.0,
-        le=1.0,
-        description="Share of what sequential made that ends in the weights; the rest is what it began with.",
+        description="Share of what sequential made that ends in the weights; the rest is what it began with. Of a "
+        "list, as of step.",
     )
     start: Literal["closed_form", "inherited"] = Field(
         SequentialDefaults.start,

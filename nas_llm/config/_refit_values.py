@@ -8,7 +8,7 @@ from __future__ import annotations
 from math import inf
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, ValidationInfo
 
 from nas_llm.config._messages import shown
 from nas_llm.hints import did_you_mean
@@ -35,6 +35,14 @@ def _damping(value: Any) -> Any:
     return tuple(map(float, value)) if isinstance(value, list | tuple) else float(value)
 
 
+def _share(value: Any, info: ValidationInfo) -> Any:
+    numbers = value if isinstance(value, list | tuple) else [value]
+    if not numbers or not all(type(number) in (int, float) and 0 < number <= 1 for number in numbers):
+        name = f"reconstruction.{info.field_name}"
+        raise ValueError(f"{name} = {shown(value)} should be a number above 0 and at most 1, or a list of such")
+    return tuple(map(float, value)) if isinstance(value, list | tuple) else float(value)
+
+
 def _target(value: Any) -> Any:
     names = ("residual", "sublayer")
     if value in names or (type(value) in (int, float) and 0 <= value <= 1):
@@ -48,4 +56,5 @@ def _target(value: Any) -> Any:
 
 Method = Annotated[str, BeforeValidator(_method)]
 Damping = Annotated[float | tuple[float, ...], BeforeValidator(_damping)]
+Share = Annotated[float | tuple[float, ...], BeforeValidator(_share)]
 Target = Annotated[Literal["residual", "sublayer"] | float, BeforeValidator(_target)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from torch import Tensor
@@ -124,7 +125,7 @@ class Finisher:
                     )
             return {name: made[name].to(before.device, before.dtype) for name, before in sliced.items()}
 
-        return Finished(edit, finished.residuals)
+        return replace(finished, edit=edit)
 
 
 def _check_shape(genome: Genome, shape: Architecture) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -56,7 +57,9 @@ class Finished:
     Attributes:
         edit: What ``build_subnet`` has to do with each sliced block.
         residuals: One a refitted projection; None of a method that records none.
+        chosen: Keys of ``[reconstruction]`` that name several values, to the one that this point has.
     """
 
     edit: BlockEdit
     residuals: tuple[Residual, ...] | None = None
+    chosen: Mapping[str, float] = field(default_factory=dict)

@@ -80,7 +80,7 @@ class FinishMemory:
 
 
 def finish_memory(
-    inputs: FinishInputs, *, sets: int, refit_inputs: bool, memory_gb: float | None = None
+    inputs: FinishInputs, *, sets: int, refit_inputs: bool, copies: int = 1, memory_gb: float | None = None
 ) -> FinishMemory:
     """Memory of the sequential finish of a problem's points.
 
@@ -88,6 +88,7 @@ def finish_memory(
         inputs: The problem, loaded.
         sets: Sums over tokens of each projection: 2 where it chooses between dampings, else 1.
         refit_inputs: Whether all projections are refitted, not the output projections alone.
+        copies: How often the results are kept, where several are made to choose from.
         memory_gb: What the whole process may have, GB (10^9 bytes); None = twice the model's size in float32 plus 1 GB,
             with CUDA 4 GB. Either way no more than four fifths of what is free is taken on.
     """
@@ -102,7 +103,7 @@ def finish_memory(
     return FinishMemory(
         room=min(limit - psutil.Process().memory_info().rss, available_bytes() * 4 // 5),
         hidden=4 * inputs.splits.finish.num_tokens * size,
-        results=4 * (dense.block_params if refit_inputs else outputs),
+        results=4 * copies * (dense.block_params if refit_inputs else outputs),
         moments=8 * sets * widest * (widest + size),
         shared=4 * BATCH_TOKENS * (4 * shape.intermediate_size + 8 * size) + 24 * widest**2 + 16 * widest * size,
         device_room=torch.cuda.mem_get_info(device)[0] * 4 // 5 if device.type == "cuda" else None,

@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from nas_llm import display
@@ -62,16 +63,17 @@ class FinishPlan:
         split = self.problem.reconstruction_split
         return self._how() | ({} if split is None else split.model_dump(mode="json"))
 
-    def describe(self, windows: WindowSet) -> dict[str, Any]:
+    def describe(self, windows: WindowSet, chosen: Mapping[str, float] = MappingProxyType({})) -> dict[str, Any]:
         """Method, settings and text, as plain data.
 
         Args:
             windows: What the points are finished with.
+            chosen: See :class:`Finished`; goes under the key of that name.
         """
         if not self.kind.refits:
             return {"method": self.method}
         text = {"tokens": windows.num_tokens, "text": windows.describe()} if self.kind.needs_text else {}
-        return self._how() | text
+        return self._how() | ({"chosen": dict(chosen)} if chosen else {}) | text
 
     def as_options(self) -> str:
         """What to say to ``nas-llm export`` for the same weights, whatever the run's own problem says."""
@@ -79,13 +81,16 @@ class FinishPlan:
         samples = "" if split is None else f" --samples {split.tokens // self.problem.data.window}"
         return f"--method {shlex.quote(self.method)}{samples}"
 
-    def in_words(self, windows: WindowSet) -> str:
+    def in_words(self, windows: WindowSet, chosen: Mapping[str, float] = MappingProxyType({})) -> str:
         """What becomes of the weights, for a person.
 
         Args:
             windows: What the points are finished with.
+            chosen: See :class:`Finished`.
         """
         words = self.make().in_words()
+        if chosen:
+            words += f", of these {' and '.join(f'{name} {value:g}' for name, value in chosen.items())},"
         if self.code is not None:
             words = f"{words} by {self.method} ({self.code})"
         if not self.kind.needs_text:

@@ -20,8 +20,8 @@ def with_reconstruction(
     samples: int | None = None,
     damping: float | Sequence[float] | None = None,
     target: str | float | None = None,
-    step: float | None = None,
-    blend: float | None = None,
+    step: float | Sequence[float] | None = None,
+    blend: float | Sequence[float] | None = None,
 ) -> Run:
     """The same run, its points to be finished in another way.
 

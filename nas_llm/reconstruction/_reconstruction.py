@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
 
 from nas_llm.reconstruction._block import Residual
@@ -33,11 +34,28 @@ class Reconstruction:
         layers: L state dicts with the refitted parameters of a block (weights, and biases where there are any) by
             their names in the block, on the CPU, in the dense model's dtype; empty where nothing was refitted.
         residuals: In the order of the refits.
+        began: L state dicts with what the blended parameters were before, if that was kept.
     """
 
     genome: Genome
     layers: tuple[dict[str, Tensor], ...]
     residuals: tuple[SequentialResidual, ...]
+    began: tuple[dict[str, Tensor], ...] = field(default=(), repr=False)
+
+    def blended(self, share: float) -> Reconstruction:
+        """The same with less of the update: what blends of ``share`` times this one's would have made.
+
+        Args:
+            share: Of the difference to what the parameters were before, above 0 and at most 1.
+        """
+        layers = tuple(
+            {
+                name: torch.lerp(began[name].to(value), value, share) if name in began else value
+                for name, value in layer.items()
+            }
+            for began, layer in zip(self.began, self.layers, strict=True)
+        )
+        return replace(self, layers=layers)
 
     def edit(self, layer: int, sliced: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A sliced block's state dict with the refitted weights; the ``edit`` of ``build_subnet``."""

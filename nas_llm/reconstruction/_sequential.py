@@ -41,6 +41,7 @@ class _Subnet:
 
     genome: Genome
     layers: list[dict[str, Tensor]]
+    began: list[dict[str, Tensor]]
     hidden: HiddenStates | None = None
     residuals: list[SequentialResidual] = field(default_factory=list)
 
@@ -137,6 +138,8 @@ class SequentialReconstructor:
             projections under way, which saves running each sublayer twice.
         device_budget_bytes: A GPU's memory for hidden states: where all of them fit there, none go over the bus.
         offload_dir: Folder for what exceeds it; the cache folder if None. A folder in memory (tmpfs) saves nothing.
+        keep_began: Keep what refitted parameters were before, for :meth:`Reconstruction.blended`; as much memory again
+            as the results take.
 
     Raises:
         ConfigError: If an argument is out of range.
@@ -164,11 +167,13 @@ class SequentialReconstructor:
         budget_bytes: int = 4 << 30,
         device_budget_bytes: int = 0,
         offload_dir: Path | None = None,
+        keep_began: bool = False,
     ) -> None:
         self._dense = dense
         self._share = upstream_share(target)
         self._dampings = (float(damping),) if isinstance(damping, (int, float)) else tuple(map(float, damping))
         self._step_share, self._blend = step, blend
+        self._keep_began = keep_began
         self._scale = scale
         self._tokens = tokens or TokenWeights()
         self._refit_full = refit_full
@@ -241,7 +246,8 @@ class SequentialReconstructor:
             if not genome.fits(shape):
                 sizes = (genome.num_layers, genome.layout.num_kv_heads, genome.mlp_mask.shape[1])
                 raise ConfigError(f"genome of {sizes} layers, KV groups and channels does not fit the model")
-        subnets = [_Subnet(genome, [{} for _ in range(shape.num_layers)]) for genome in genomes]
+        layers = range(shape.num_layers)
+        subnets = [_Subnet(genome, [{} for _ in layers], [{} for _ in layers]) for genome in genomes]
         if not subnets:
             return []
         room = hidden_storage(
@@ -255,7 +261,7 @@ class SequentialReconstructor:
         )
         with room as storage, torch.no_grad(), fast_float32(self._device):
             hidden, context = self._embed(storage)
-            for layer in range(shape.num_layers):
+            for layer in layers:
                 done = [len(subnet.residuals) for subnet in subnets]
                 weights = self._dense.block_state(layer)
                 for attention in (True, False):
@@ -264,7 +270,10 @@ class SequentialReconstructor:
                 if on_layer is not None:
                     new = [r for subnet, old in zip(subnets, done, strict=True) for r in subnet.residuals[old:]]
                     on_layer(layer, new)
-        return [Reconstruction(s.genome, tuple(s.layers), tuple(s.residuals)) for s in subnets]
+        return [
+            Reconstruction(s.genome, tuple(s.layers), tuple(s.residuals), tuple(s.began) if self._keep_began else ())
+            for s in subnets
+        ]
 
     def _sublayer(
         self,
@@ -411,8 +420,10 @@ class SequentialReconstructor:
     def _replace(self, layer: int, step: _Step, refitted: Mapping[str, Tensor]) -> None:
         """Let the layers above see the refitted parameters, and keep their blend with what was there."""
         for name, value in refitted.items():
-            blended = torch.lerp(step.sublayer.state[name].to(value), value, self._blend)
-            step.subnet.layers[layer][name] = blended.cpu()
+            began = step.sublayer.state[name].to(value)
+            step.subnet.layers[layer][name] = torch.lerp(began, value, self._blend).cpu()
+            if self._keep_began:
+                step.subnet.began[layer][name] = began.cpu()
         step.sublayer.replace(refitted)
 
     def _make(self, weights: Mapping[str, Tensor], attention: bool, mask: BoolArray) -> Sublayer:

@@ -36,7 +36,8 @@ class ReconstructionRecord:
 
     Attributes:
         point: The point of the front.
-        settings: ``method``, and for methods but ``none`` its settings, ``tokens`` and ``text``.
+        settings: ``method``, and for methods but ``none`` its settings, ``tokens`` and ``text``; ``chosen`` has what
+            this point took of several steps or blends.
         fitness_perplexity: (before, after) on the windows that the search saw; before = inherited weights.
         held_out_perplexity: (before, after) on windows that the search never saw.
         seconds: Time of the reconstruction; of points that went through in one pass, each has an equal share.
@@ -68,8 +69,8 @@ def reconstruct_points(
     samples: int | None = None,
     damping: float | Sequence[float] | None = None,
     target: str | float | None = None,
-    step: float | None = None,
-    blend: float | None = None,
+    step: float | Sequence[float] | None = None,
+    blend: float | Sequence[float] | None = None,
     memory_gb: float | None = None,
     on_event: EventHandler = ignore,
 ) -> list[ReconstructionRecord]:
@@ -85,8 +86,8 @@ def reconstruct_points(
         samples: Calibration windows; default: as many tokens as the problem says.
         damping: Ridge, or several to choose between; default: the problem's.
         target: ``residual``, ``sublayer`` or a number from 0 (sublayer) to 1; default: the problem's.
-        step: Share of each update that ``sequential`` makes; default: the problem's.
-        blend: Share of what ``sequential`` made that ends in the weights; default: the problem's.
+        step: Share of each update that ``sequential`` makes, or several to choose between; default: the problem's.
+        blend: Share of what ``sequential`` made that ends in the weights, or several; default: the problem's.
         memory_gb: See :func:`export_points`.
         on_event: Told what happens.
 
@@ -145,7 +146,7 @@ def _record(
     before, after = perplexities
     return ReconstructionRecord(
         point=point,
-        settings=plan.describe(prepared.splits.finish),
+        settings=plan.describe(prepared.splits.finish, finished.chosen),
         fitness_perplexity=(before.fitness, after.fitness),
         held_out_perplexity=(before.held_out, after.held_out),
         texts={kind: (value, after.texts[kind]) for kind, value in before.texts.items()},

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +23,16 @@ import nas_llm
 from nas_llm.cache import cache_dir
 from nas_llm.calibration import calibrate
 from nas_llm.cli import app
+from nas_llm.cli.terminal import reconstruction_table
 from nas_llm.config import load_problem, override_problem
 from nas_llm.data import Splits, WindowSet, build_splits, packaged_sample, read_texts
 from nas_llm.errors import ConfigError, DataError, ExportError, RunError
-from nas_llm.events import Event, Notice, StageAdvanced, StageFinished, StageStarted
+from nas_llm.evaluation import model_perplexity
+from nas_llm.events import Event, Notice, StageAdvanced, StageFinished, StageStarted, ignore
+from nas_llm.finishing import Finisher, finish_plan
 from nas_llm.models import DenseModel, load_model
 from nas_llm.reconstruction import BlockReconstructor, SequentialReconstructor, TokenWeights
+from nas_llm.session import Prepared, reopen
 from nas_llm.subnet import build_subnet
 from nas_llm.workflow import FrontPoint, Run, export_points, open_run, reconstruct_points, run_search
 
@@ -43,6 +49,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture(scope="module")
 def dense() -> DenseModel:
     return load_model("tiny-llama")
+
+
+@pytest.fixture(scope="module")
+def prepared(run: Run) -> Prepared:
+    return reopen(run, on_event=ignore)
 
 
 def _splits(run: Run, dense: DenseModel, **reconstruction: Any) -> Splits:
@@ -110,6 +121,42 @@ def test_a_sequential_export_is_bit_for_bit_what_the_reconstructor_gives(
     assert [row["residual_after"] for row in rows] == [f"{residual.after:.6g}" for residual in result.residuals]
     assert {row["damping"] for row in rows} == {"0.01"}
     assert {row["held_out"] + row["primal"] for row in rows} == {""}
+
+
+def test_of_several_steps_and_blends_a_point_takes_the_best_on_fitness_text(
+    run: Run, prepared: Prepared, dense: DenseModel, tmp_path: Path
+) -> None:
+    points = [run.front.points[1], run.front.points[4]]
+    choices = {"reconstruction.step": [0.3, 1.0], "reconstruction.blend": [0.5, 1.0, 0.8]}
+    problem = override_problem(run.problem, {**choices, "reconstruction.method": "sequential"})
+    chosen = Finisher(prepared, plan=finish_plan(problem)).finish(points)
+    for point, finished in zip(points, chosen, strict=True):
+        losses = {}
+        for step, blend in product(*choices.values()):
+            one = override_problem(problem, {"reconstruction.step": step, "reconstruction.blend": blend})
+            (single,) = Finisher(prepared, plan=finish_plan(one)).finish([point])
+            assert not single.chosen
+            model = build_subnet(dense, point.genome, edit=single.edit)
+            losses[step, blend] = math.log(model_perplexity(model, prepared.splits.fitness)), model.state_dict()
+        least = min(losses, key=lambda key: losses[key][0])
+        assert finished.chosen == dict(zip(("step", "blend"), least, strict=True))
+        found = build_subnet(dense, point.genome, edit=finished.edit).state_dict()
+        wanted = losses[least][1]
+        assert all(torch.allclose(found[name], value, rtol=1e-5, atol=1e-6) for name, value in wanted.items())
+
+
+def test_what_a_point_took_is_in_its_record_its_card_and_the_terminal(run: Run, tmp_path: Path) -> None:
+    point = run.front.points[4]
+    [record] = reconstruct_points(run, [point], method="sequential", step=[0.5, 0.3], blend=[1.0, 0.5])
+    took = record.settings["chosen"]
+    assert took["step"] in (0.5, 0.3)
+    assert took["blend"] in (1.0, 0.5)
+    words = f"{point.id} took step {took['step']:g}, blend {took['blend']:g}"
+    assert words in str(reconstruction_table(run.front, [record]).caption)
+    changed = replace(run, problem=override_problem(run.problem, {"reconstruction.blend": [1.0, 0.5]}))
+    [exported] = export_points(changed, [point], out=tmp_path, method="sequential")
+    card = (exported.path / "README.md").read_text(encoding="utf-8")
+    assert re.search(r"step 0.5, blend 1 or 0.5\), of these step 0.5 and blend (1|0.5), on 1,024 tokens", card)
 
 
 def test_samples_are_windows_apart_from_those_that_judge(run: Run, dense: DenseModel, tmp_path: Path) -> None:
@@ -347,8 +394,13 @@ def test_what_cannot_be_done_is_said(run: Run, tmp_path: Path) -> None:
         (("reconstruct", "--damping", "-1"), "error: reconstruction.damping = -1.0 should be a number above 0, or a"),
         (("reconstruct", "--memory", "0"), "error: --memory must be a number of GB above 0, got 0"),
         (("export", "--memory", "-1"), "error: --memory must be a number of GB above 0, got -1"),
-        (("reconstruct", "--step", "2"), "error: reconstruction.step = 2.0 should be less than or equal to 1"),
-        (("reconstruct", "--blend", "0"), "error: reconstruction.blend = 0.0 should be greater than 0"),
+        (("reconstruct", "--step", "2"), "error: reconstruction.step = 2.0 should be a number above 0 and at most"),
+        (("reconstruct", "--blend", "0"), "error: reconstruction.blend = 0.0 should be a number above 0 and at mo"),
+        (
+            ("reconstruct", "--blend", "0.5,1.5"),
+            "error: reconstruction.blend = [0.5, 1.5] should be a number above",
+        ),
+        (("reconstruct", "--step", "half"), "error: --step 'half' is no number; write e.g. 0.5 or 0.35,0.5,0.7"),
         (("reconstruct", "--target", "2"), "error: reconstruction.target = 2.0 is not known; known are residual, sub"),
         (("export", "--method", "closed"), 'error: reconstruction.method = "closed" is not known; did you mean "clos'),
         (("export", "--samples", "-3"), "error: samples = -3 should be at least 1"),

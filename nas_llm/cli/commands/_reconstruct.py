@@ -51,15 +51,20 @@ def reconstruct(
         ),
     ] = None,
     step: Annotated[
-        float | None,
-        typer.Option("--step", metavar="X", help="Share of each update that sequential makes, above 0 and at most 1."),
+        list[str] | None,
+        typer.Option(
+            "--step",
+            metavar="X",
+            help="Share of each update that sequential makes, above 0 and at most 1; of several, each point takes the "
+            "best on fitness windows.",
+        ),
     ] = None,
     blend: Annotated[
-        float | None,
+        list[str] | None,
         typer.Option(
             "--blend",
             metavar="X",
-            help="Share of what sequential made that ends in the weights, above 0 and at most 1.",
+            help="Share of what sequential made that ends in the weights, above 0 and at most 1; of several, likewise.",
         ),
     ] = None,
     memory: FinishMemoryOption = None,
@@ -83,7 +88,9 @@ def reconstruct(
     from nas_llm.runs import find_run, open_run
 
     most_macs, most_params = parse_count(max_macs, "--max-macs"), parse_count(max_params, "--max-params")
-    dampings = parse_dampings(damping or ())
+    dampings = parse_numbers(damping or (), "--damping", "0.01 or 0.001,0.01,0.1")
+    steps = parse_numbers(step or (), "--step", "0.5 or 0.35,0.5,0.7")
+    blends = parse_numbers(blend or (), "--blend", "0.7 or 0.5,0.7,0.9")
     opened = open_run(find_run(run), model=model)
     points = opened.front.select(
         point or (), max_macs=most_macs, max_params=most_params, min_ratio=min_ratio, max_ratio=max_ratio
@@ -99,8 +106,8 @@ def reconstruct(
             samples=samples,
             damping=dampings,
             target=parse_target(target),
-            step=step,
-            blend=blend,
+            step=steps,
+            blend=blends,
             memory_gb=memory,
             on_event=on_event,
         )
@@ -112,8 +119,13 @@ def reconstruct(
         line(console, f"residuals: {record.path}")
 
 
-def parse_dampings(texts: Sequence[str]) -> float | list[float] | None:
+def parse_numbers(texts: Sequence[str], option: str, example: str) -> float | list[float] | None:
     """``["0.01"]`` as a number, ``["0.001,0.01", "0.1"]`` as three, nothing as None.
+
+    Args:
+        texts: What was given.
+        option: How.
+        example: How to do it.
 
     Raises:
         ConfigError: If an entry is no number.
@@ -124,9 +136,7 @@ def parse_dampings(texts: Sequence[str]) -> float | list[float] | None:
         try:
             numbers.append(float(name))
         except ValueError:
-            raise ConfigError(
-                f"--damping {','.join(texts)!r} is no number; write e.g. 0.01 or 0.001,0.01,0.1"
-            ) from None
+            raise ConfigError(f"{option} {','.join(texts)!r} is no number; write e.g. {example}") from None
     return numbers[0] if len(numbers) == 1 else numbers or None
 
 

@@ -42,9 +42,21 @@ def reconstruction_table(front: Front, records: Sequence[ReconstructionRecord]) 
         times_dense(front, record.point, {kind: after for kind, (_, after) in record.texts.items()})
         for record in records
     ]
-    said = (f"perplexity with inherited weights and after {finished}", measured_on(front), *kinds)
+    said = (
+        f"perplexity with inherited weights and after {finished}",
+        *(_chosen(record) for record in records),
+        measured_on(front),
+        *kinds,
+    )
     table.caption = "; ".join(filter(None, said))
     return table
+
+
+def _chosen(record: ReconstructionRecord) -> str:
+    """What a point took of several steps and blends; empty where there was nothing to choose."""
+    chosen = record.settings.get("chosen", {})
+    words = ", ".join(f"{name} {value:g}" for name, value in chosen.items())
+    return f"{record.point.id} took {words}" if words else ""
 
 
 def residual_table(record: ReconstructionRecord) -> Table:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 
 from nas_llm.display import size
 from nas_llm.events import EventHandler, Notice, ignore
+from nas_llm.finishing._choice import loss_by_kind
 from nas_llm.finishing._inputs import Finished, FinishInputs
 from nas_llm.finishing._memory import BATCH_TOKENS, FinishMemory, finish_memory, release_memory
 from nas_llm.finishing.methods._method import FinishingMethod
-from nas_llm.reconstruction import BlockReconstructor, SequentialReconstructor, TokenWeights
+from nas_llm.reconstruction import (
+    BlockReconstructor,
+    Reconstruction,
+    SequentialReconstructor,
+    SequentialResidual,
+    TokenWeights,
+)
 from nas_llm.space import Genome
 
 
@@ -21,8 +29,9 @@ class SequentialFinish(FinishingMethod):
             best on held-out windows.
         validation: Share of the windows that is held out for it.
         target: ``residual``, ``sublayer`` or the share of the upstream error, from 0 to 1.
-        step: Share of each update that is made.
-        blend: Share of what was made that ends in the weights.
+        step: Share of each update that is made; of several, each point takes the one that does best on fitness text,
+            all kinds counting alike.
+        blend: Share of what was made that ends in the weights; of several, likewise.
         start: ``closed_form`` or ``inherited``: what it begins with.
         token_weights: ``relative`` or ``uniform``.
         refit_inputs: Whether the first projections are refitted, too.
@@ -37,17 +46,17 @@ class SequentialFinish(FinishingMethod):
         damping: float | Sequence[float],
         validation: float,
         target: str | float,
-        step: float,
-        blend: float,
+        step: float | Sequence[float],
+        blend: float | Sequence[float],
         start: str,
         token_weights: str,
         refit_inputs: bool,
     ) -> None:
-        self.dampings = (damping,) if isinstance(damping, float | int) else tuple(damping)
+        self.dampings = _several(damping)
         self.validation = validation
         self.target = target
-        self.step = step
-        self.blend = blend
+        self.steps = _several(step)
+        self.blends = _several(blend)
         self.begins_with = start
         self.token_weights = token_weights
         self.refit_inputs = refit_inputs
@@ -55,16 +64,23 @@ class SequentialFinish(FinishingMethod):
 
     def in_words(self) -> str:
         """For the card."""
-        damping = " or ".join(f"{value:g}" for value in self.dampings)
+        damping, step, blend = (
+            " or ".join(f"{value:g}" for value in values) for values in (self.dampings, self.steps, self.blends)
+        )
         target = self.target if isinstance(self.target, str) else f"{self.target:g}"
         projections = "projections" if self.refit_inputs else "output projections"
-        how = f"(target {target}, damping {damping}, step {self.step:g}, blend {self.blend:g})"
+        how = f"(target {target}, damping {damping}, step {step}, blend {blend})"
         return f"inherited, {projections} refitted sequentially {how}"
 
     def start(self, inputs: FinishInputs, *, memory_gb: float | None = None, on_event: EventHandler = ignore) -> None:
         """Plan the memory; see :func:`finish_memory`."""
         self._memory = finish_memory(
-            inputs, sets=2 if len(self.dampings) > 1 else 1, refit_inputs=self.refit_inputs, memory_gb=memory_gb
+            inputs,
+            sets=2 if len(self.dampings) > 1 else 1,
+            refit_inputs=self.refit_inputs,
+            # Beside what is being made: what its blends begin with, and the best of the steps before.
+            copies=1 + (len(self.blends) > 1) + (len(self.steps) > 1),
+            memory_gb=memory_gb,
         )
         if memory_gb is not None and self._memory.lacking:
             on_event(Notice(f"one point takes {size(self._memory.lacking)} more than --memory {memory_gb:g}; going on"))
@@ -89,28 +105,47 @@ class SequentialFinish(FinishingMethod):
         jobs: int = 1,
         on_done: Callable[[int], None] = lambda done: None,
     ) -> list[Finished]:
-        """Refit several points in one pass; each of several processes takes its share of the memory."""
+        """Refit several points in one pass a step; each of several processes takes its share of the memory."""
         memory = self._plan(inputs)
-        reconstructor = self.reconstructor(
-            inputs,
-            budget_bytes=memory.budget(jobs * len(genomes)) // jobs,
-            # Several processes finish points on a CPU only: a GPU's memory need not be shared out.
-            device_budget_bytes=memory.device_budget(len(genomes)),
-        )
-        found = [
-            Finished(subnet.edit, subnet.residuals)
-            for subnet in reconstructor.reconstruct_many(genomes, on_layer=lambda layer, _: on_done(layer + 1))
-        ]
-        release_memory()
-        return found
+        layers = inputs.dense.architecture.num_layers
+        best: list[tuple[float, Finished]] = []
+        for turn, step in enumerate(self.steps):
+
+            def on_layer(layer: int, _: Sequence[SequentialResidual], before: int = turn * layers) -> None:
+                on_done((before + layer + 1) // len(self.steps))
+
+            reconstructor = self.reconstructor(
+                inputs,
+                step=step,
+                budget_bytes=memory.budget(jobs * len(genomes)) // jobs,
+                # Several processes finish points on a CPU only: a GPU's memory need not be shared out.
+                device_budget_bytes=memory.device_budget(len(genomes)),
+            )
+            made = reconstructor.reconstruct_many(genomes, on_layer=on_layer)
+            release_memory()
+            found = [self._best_blend(inputs, subnet, step) for subnet in made]
+            best = [min(pair, key=itemgetter(0)) for pair in zip(best, found, strict=True)] if turn else found
+        return [finished for _, finished in best]
+
+    def _best_blend(self, inputs: FinishInputs, made: Reconstruction, step: float) -> tuple[float, Finished]:
+        """The blend of the least loss, and that loss; it is not measured where there is nothing to choose."""
+        if len(self.steps) == len(self.blends) == 1:
+            return 0.0, Finished(made.edit, made.residuals)
+        most, found = max(self.blends), []
+        for blend in self.blends:
+            blended = made if blend == most else made.blended(blend / most)
+            loss = loss_by_kind(inputs, made.genome, blended.edit)
+            found.append((loss, Finished(blended.edit, blended.residuals, {"step": step, "blend": blend})))
+        return min(found, key=itemgetter(0))
 
     def reconstructor(
-        self, inputs: FinishInputs, *, budget_bytes: int, device_budget_bytes: int = 0
+        self, inputs: FinishInputs, *, step: float, budget_bytes: int, device_budget_bytes: int = 0
     ) -> SequentialReconstructor:
-        """The reconstruction that this method stands for.
+        """The reconstruction that this method stands for, with the largest of its blends.
 
         Args:
             inputs: The problem, loaded.
+            step: One of its steps.
             budget_bytes: Memory for hidden states and for inputs kept along the way.
             device_budget_bytes: A GPU's memory for hidden states.
         """
@@ -125,8 +160,9 @@ class SequentialFinish(FinishingMethod):
             inputs.splits.finish,
             target=self.target,
             damping=self.dampings,
-            step=self.step,
-            blend=self.blend,
+            step=step,
+            blend=max(self.blends),
+            keep_began=len(self.blends) > 1,
             start=begin if self.begins_with == "closed_form" else self.begins_with,
             tokens=TokenWeights(relative=self.token_weights == "relative"),
             refit_inputs=self.refit_inputs,
@@ -142,3 +178,7 @@ class SequentialFinish(FinishingMethod):
             self.start(inputs)
         assert self._memory is not None
         return self._memory
+
+
+def _several(values: float | Sequence[float]) -> tuple[float, ...]:
+    return (float(values),) if isinstance(values, float | int) else tuple(map(float, values))

@@ -15,6 +15,7 @@ from nas_llm.space import Genome
 def subnet_provenance(
     prepared: Prepared,
     plan: FinishPlan,
+    chosen: Mapping[str, float],
     genome: Genome,
     *,
     point: str,
@@ -27,6 +28,7 @@ def subnet_provenance(
     Args:
         prepared: The problem.
         plan: How it was finished.
+        chosen: What it took where the plan names several values.
         genome: Its masks.
         point: What it is called.
         texts: Split name to description of its windows; the text of the finish is added.
@@ -44,7 +46,7 @@ def subnet_provenance(
         cost=prepared.cost_model(genome),
         dense_cost=prepared.cost_model.dense,
         sequence_length=prepared.problem.sequence_length,
-        weights=plan.in_words(prepared.splits.finish),
+        weights=plan.in_words(prepared.splits.finish, chosen),
         texts={**texts, **({"reconstruction": made_by["text"]} if "text" in made_by else {})},
         perplexities={name: (dense, subnet) for name, (dense, subnet) in perplexities.items() if dense is not None},
         reproduce=(f"pip install nas-llm=={versions['nas-llm']}", *reproduce),

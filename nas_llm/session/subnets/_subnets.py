@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from transformers import PreTrainedModel
@@ -37,12 +37,14 @@ class FinishedSubnet:
         cost: Its exact cost.
         model: A transformers model on the CPU, in the dense model's type.
         residuals: One row a refitted projection; empty where the method has none.
+        chosen: What it took where ``[reconstruction]`` names several steps or blends.
     """
 
     genome: Genome
     cost: Cost
     model: PreTrainedModel
     residuals: tuple[ResidualRow, ...]
+    chosen: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +81,7 @@ def finish_subnet(prepared: Prepared, finisher: Finisher, point: NamedGenome | G
         cost=prepared.cost_model(genome),
         model=build_subnet(prepared.dense, genome, edit=finished.edit),
         residuals=() if finished.residuals is None else residual_rows(finished.residuals),
+        chosen=finished.chosen,
     )
 
 
@@ -152,6 +155,7 @@ def export_subnet(
     provenance = subnet_provenance(
         prepared,
         finish_plan(prepared.problem),
+        subnet.chosen,
         subnet.genome,
         point=point,
         texts={text.name: text.describe() for text in splits.measured},

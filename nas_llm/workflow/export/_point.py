@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from transformers import PreTrainedModel
@@ -69,9 +69,8 @@ def export_point(
         assert finished is not None
         subnet = build_subnet(prepared.dense, remaining[0].point.genome, edit=finished.edit)
         measure = SubnetMeasure(prepared)
-        residuals = None if finished.residuals is None else residual_csv(residual_rows(finished.residuals))
         for task in remaining:
-            answers[task.name] = _write(run, task, subnet, prepared, measure, residuals)
+            answers[task.name] = _write(run, task, subnet, prepared, measure, finished)
     return [answers[task.name] for task in tasks]
 
 
@@ -81,13 +80,13 @@ def _write(
     subnet: PreTrainedModel,
     prepared: Prepared,
     measure: SubnetMeasure,
-    residuals: str | None,
+    finished: Finished,
 ) -> ExportRecord | Refusal:
     # Other formats have arithmetic of their own; what is stated for them is measured before their rounding.
     written = cast_weights(subnet, task.settings.dtype) if task.format.name == "hf" else subnet
     scores = measure(written)
-    made_by = task.plan.describe(prepared.splits.finish)
-    provenance = _provenance(run, task, prepared, scores)
+    made_by = task.plan.describe(prepared.splits.finish, finished.chosen)
+    provenance = _provenance(run, task, prepared, scores, finished.chosen)
     try:
         with staged_folder(task.target, existing="replace", prefix=WORK_PREFIX, error=ExportError) as staging:
             # A writer makes the folder that it is given.
@@ -102,20 +101,23 @@ def _write(
             if task.format.name == "hf":
                 check_reload(written, staging, task.target, prepared.splits.held_out)
             record = write_completion(task, staging, scores=scores, reconstruction=made_by)
-            if residuals is not None:
-                write_atomic(task.target.parent / RESIDUALS_FILE, residuals)
+            if finished.residuals is not None:
+                write_atomic(task.target.parent / RESIDUALS_FILE, residual_csv(residual_rows(finished.residuals)))
     except _NoFormError as error:
         return Refusal(task.name, str(error))
     return record
 
 
-def _provenance(run: Run, task: ExportTask, prepared: Prepared, scores: SubnetScores) -> Provenance:
+def _provenance(
+    run: Run, task: ExportTask, prepared: Prepared, scores: SubnetScores, chosen: Mapping[str, float]
+) -> Provenance:
     dense, point, name = run.front.dense, task.point, run.problem.name
     padding = "--pad-heads " if "heads" in task.identity else ""
     options = f"--format {task.format.name} --dtype {task.settings.dtype} {padding}{task.plan.as_options()}"
     return subnet_provenance(
         prepared,
         task.plan,
+        chosen,
         point.genome,
         point=point.id,
         texts=run.front.data,
