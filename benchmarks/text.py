@@ -154,7 +154,7 @@ def measured(
         point = f"{run_dir.name}-{kind}-r{round(100 * ratio)}"
         exported = run_dir / "exports" / point
         shutil.rmtree(exported, ignore_errors=True)
-        export_subnet(prepared, subnet, exported, point=point, dense=(whole.fitness, whole.held_out))
+        export_subnet(prepared, subnet, exported, point=point, dense=whole)
         row = {
             "searched on": name,
             "ratio": ratio,

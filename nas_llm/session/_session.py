@@ -54,8 +54,15 @@ from nas_llm.session._resources import Resources
 from nas_llm.session._scores import scores_of_run
 from nas_llm.session._workers import with_workers
 from nas_llm.session._workloads import run_workloads, write_workloads
-from nas_llm.session.front import build_front
-from nas_llm.session.subnets import ExportedSubnet, FinishedSubnet, check_form, export_subnet, finish_subnet
+from nas_llm.session.front import build_front, score_texts
+from nas_llm.session.subnets import (
+    ExportedSubnet,
+    FinishedSubnet,
+    SubnetScores,
+    check_form,
+    export_subnet,
+    finish_subnet,
+)
 from nas_llm.settings import ExportDefaults
 from nas_llm.space import CostConstraints, Evaluation, Genome
 
@@ -311,21 +318,18 @@ class Session:
             subnet,
             Path(directory),
             point=name,
-            dense=self._dense_perplexities,
+            dense=self._dense_scores,
             format=format,
             **options,
         )
 
     @cached_property
-    def _dense_perplexities(self) -> tuple[float, float]:
-        """Of the dense model on the fitness and on the held-out windows."""
-        splits = self.prepared.splits
+    def _dense_scores(self) -> SubnetScores:
+        """Of the dense model; it may lie on disk, so the evaluator measures it."""
         dense = Genome.dense(self.prepared.dense.architecture, self.prepared.space.layout)
-        fitness, held_out = (
-            self.prepared.evaluator(windows, metric="perplexity").evaluate([dense])[0]
-            for windows in (splits.fitness, splits.held_out)
-        )
-        return fitness, held_out
+        (fitness,) = self.prepared.evaluator(self.prepared.splits.fitness, metric="perplexity").evaluate([dense])
+        (texts,) = score_texts(self.prepared, [dense], "dense model", ignore)
+        return SubnetScores(fitness, texts.held_out, texts.kinds)
 
     def close(self) -> None:
         """Give back workers, files and the lock; a temporary directory goes."""

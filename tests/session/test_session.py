@@ -130,6 +130,11 @@ def test_a_genome_is_finished_and_exported(searched: Searched, tmp_path: Path) -
     assert nas_llm.load_genome(exported.path) == genome
     said = json.loads((exported.path / "nas_llm.json").read_text(encoding="utf-8"))
     assert said["perplexities"]["held_out"]["subnet"] == exported.held_out_perplexity
+    dense = session.front().dense
+    assert dense.held_out_perplexity == pytest.approx(said["perplexities"]["held_out"]["dense"], rel=1e-6)
+    assert exported.texts
+    for kind, value in exported.texts.items():
+        assert said["perplexities"][kind] == {"dense": pytest.approx(dense.texts[kind], rel=1e-6), "subnet": value}
     # The front measures the same masks before they are finished: finishing has to help.
     assert exported.held_out_perplexity < 1e4
     with pytest.raises(ExportError, match="exists; name another place"):

@@ -29,6 +29,11 @@ class SubnetScores:
     held_out: float
     texts: Mapping[str, float]
 
+    def beside(self, dense: SubnetScores) -> dict[str, tuple[float, float]]:
+        """Every text's name to (dense, subnet), for a card."""
+        kinds = {kind: (dense.texts[kind], value) for kind, value in self.texts.items()}
+        return {"fitness": (dense.fitness, self.fitness), "held_out": (dense.held_out, self.held_out), **kinds}
+
 
 class SubnetMeasure:
     """Perplexities of one subnet, once for each type of weights.

@@ -21,7 +21,7 @@ from nas_llm.export import (
 )
 from nas_llm.finishing import Finisher, NamedGenome, ResidualRow, finish_plan, residual_rows
 from nas_llm.session._prepared import Prepared
-from nas_llm.session.subnets._measure import SubnetMeasure
+from nas_llm.session.subnets._measure import SubnetMeasure, SubnetScores
 from nas_llm.session.subnets._provenance import subnet_provenance
 from nas_llm.settings import ExportDefaults
 from nas_llm.space import Cost, Genome
@@ -115,7 +115,7 @@ def export_subnet(
     directory: Path,
     *,
     point: str,
-    dense: tuple[float, float],
+    dense: SubnetScores,
     format: str = ExportDefaults.formats[0],
     dtype: str | None = None,
     max_shard_size: str = ExportDefaults.max_shard_size,
@@ -128,7 +128,7 @@ def export_subnet(
         subnet: The subnet.
         directory: Where to; must not exist.
         point: What its card calls it.
-        dense: The dense model's fitness and held-out perplexity.
+        dense: What the dense model scores.
         format: ``hf``, ``gguf``, ``decilm``, or one of your own.
         dtype: Type of the weights; default the format's own.
         max_shard_size: Largest weight file, of formats that can split.
@@ -159,7 +159,7 @@ def export_subnet(
         subnet.genome,
         point=point,
         texts={text.name: text.describe() for text in splits.measured},
-        perplexities={"fitness": (dense[0], scores.fitness), "held_out": (dense[1], scores.held_out)},
+        perplexities=scores.beside(dense),
         reproduce=("# found by a script around nas_llm.Session; its masks are in genome.bin",),
     )
     with staged_directory(directory, force=False) as staging:
