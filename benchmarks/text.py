@@ -8,6 +8,7 @@ on where it stopped; ``--only ARM...`` runs some arms, in processes side by side
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import shutil
 import sys
@@ -16,6 +17,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from benchmarks._result import ROOT, write_result
 from benchmarks.evaluation import TASKS
@@ -181,7 +184,9 @@ def _uniform(prepared: Prepared, ratio: float) -> Genome:
 
 def _scores(dense: DenseModel, model: Any, texts: Mapping[str, WindowSet], suite: TaskSuite) -> dict[str, float]:
     found = {text: model_perplexity(model, windows) for text, windows in texts.items()}
-    tasks = {score.task: score for score in suite.run(model, dense.tokenizer) if score.metric == "acc"}
+    # Four times as fast on CPUs that have it; every row alike.
+    judged = copy.deepcopy(model).to(torch.bfloat16)
+    tasks = {score.task: score for score in suite.run(judged, dense.tokenizer) if score.metric == "acc"}
     errors = sum((tasks[task].stderr or 0.0) ** 2 for task in TASKS) ** 0.5 / len(TASKS)
     mean = sum(tasks[task].value for task in TASKS) / len(TASKS)
     return {**found, "mean accuracy": 100 * mean, "standard error": 100 * errors}
@@ -235,7 +240,7 @@ def publish(rows: Sequence[dict[str, Any]], arguments: argparse.Namespace) -> No
             f"{arguments.windows} windows of 1,024 tokens of WikiText-2 test (dense {dense['wikitext']:.2f}); `c4`, first "
             f"{C4_WINDOWS} windows of the half of the C4 file that no search read (dense {dense['c4']:.2f}); `off_text`, "
             f"letters that the dense model wrote, which no search or finish read (dense {dense['off_text']:.2f}). Mean accuracy "
-            f"in % on PIQA, ARC-easy and OpenBookQA. One seed."
+            f"in % on PIQA, ARC-easy and OpenBookQA (bfloat16). One seed."
         ),
         headline={
             "c4_of_dense_r80": broad["c4"] / dense["c4"],

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import torch
 
-from nas_llm import display
 from nas_llm.cache import cache_dir
 from nas_llm.config import Problem
 from nas_llm.errors import RunError
 from nas_llm.evaluation import device_name, latency_table, read_latency_table, table_text
-from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted
+from nas_llm.events import EventHandler
 from nas_llm.files import write_atomic
 from nas_llm.models import DenseModel, resolve_device, resolve_dtype
 from nas_llm.runs import LATENCY_FILE
 from nas_llm.session._prepared import Prepared, search_space
+from nas_llm.session._timing import Timing
 from nas_llm.space import Genome, LatencyTable
 from nas_llm.workloads import WorkloadTables
 
@@ -39,12 +39,8 @@ def measured_latency(
         on_event: Called with every event.
         checkpoint: Called between rounds; may raise.
     """
-    settings, stage = problem.latency, "latency"
-
-    def on_round(done: int) -> None:
-        on_event(StageAdvanced(stage, done))
-        checkpoint()
-
+    settings = problem.latency
+    timing = Timing(stage="latency", rounds=settings.repeats, on_event=on_event, checkpoint=checkpoint)
     table = latency_table(
         dense,
         settings,
@@ -53,11 +49,10 @@ def measured_latency(
         device=device,
         dtype=dtype if settings.dtype == "auto" else resolve_dtype(settings.dtype, device),
         cache_dir=cache_dir() / "latency",
-        on_start=lambda detail: on_event(StageStarted(stage, detail, settings.repeats)),
-        on_round=on_round,
+        on_start=timing.on_start,
+        on_round=timing.on_round,
     )
-    seconds = table(Genome.dense(dense.architecture))
-    on_event(StageFinished(stage, f"{display.latency(seconds)} for the dense model on {table.device}, predicted"))
+    timing.finished(table(Genome.dense(dense.architecture)), table.device)
     return table
 
 

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import torch
 
-from nas_llm import display
 from nas_llm.cache import cache_dir
 from nas_llm.config import Problem, WorkloadSection
 from nas_llm.evaluation import workload_tables
-from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted
+from nas_llm.events import EventHandler
 from nas_llm.files import write_atomic
 from nas_llm.models import DenseModel, resolve_device, resolve_dtype
 from nas_llm.runs import WORKLOADS_FILE, read_workloads
 from nas_llm.session._prepared import search_space
+from nas_llm.session._timing import Timing
 from nas_llm.space import Genome
 from nas_llm.workloads import WorkloadTables
 
@@ -44,27 +44,22 @@ def measured_workload(
         ModelError: If its device is absent.
     """
     device = resolve_device(problem.model.device if workload.device == "auto" else workload.device)
-    stage = f"workload {workload.name}"
-
-    def on_round(done: int) -> None:
-        on_event(StageAdvanced(stage, done))
-        checkpoint()
-
+    repeats = problem.latency.repeats
+    timing = Timing(stage=f"workload {workload.name}", rounds=repeats, on_event=on_event, checkpoint=checkpoint)
     tables = workload_tables(
         dense,
         workload,
         points=problem.latency.points,
-        repeats=problem.latency.repeats,
+        repeats=repeats,
         ffn_multiple=problem.space.ffn_multiple,
         layout=search_space(problem, dense.architecture).layout,
         device=device,
         dtype=dtype if workload.dtype == "auto" else resolve_dtype(workload.dtype, device),
         cache_dir=cache_dir() / "latency",
-        on_start=lambda detail: on_event(StageStarted(stage, detail, problem.latency.repeats)),
-        on_round=on_round,
+        on_start=timing.on_start,
+        on_round=timing.on_round,
     )
-    seconds = tables(Genome.dense(dense.architecture))
-    on_event(StageFinished(stage, f"{display.latency(seconds)} for the dense model on {tables.device}, predicted"))
+    timing.finished(tables(Genome.dense(dense.architecture)), tables.device)
     return tables
 
 

@@ -18,6 +18,7 @@ from nas_llm import display
 from nas_llm.cli.terminal import belief_table, export_table, reconstruction_table
 from nas_llm.config import load_problem
 from nas_llm.data import WindowSet
+from nas_llm.errors import ConfigError
 from nas_llm.events import Event, Notice, ignore
 from nas_llm.front import Front, FrontPoint, UniformBaseline, texts_table
 from nas_llm.runs import open_run
@@ -189,5 +190,5 @@ def test_points_that_only_look_good_are_named(
 def test_off_text_can_be_left_out_and_is_checked(tmp_path: Path) -> None:
     loaded = load_problem("tiny-llama", overrides=["data.off_text.tokens=0", "data.calibration.tokens=1024"])
     assert prepare(loaded.problem, base_dir=loaded.base_dir, on_event=ignore).splits.off_text is None
-    with pytest.raises(Exception, match=r"data\.off_text\.tokens \(3\) is less than one window"):
-        load_problem("tiny-llama", overrides=["data.off_text.tokens=3"])
+    with pytest.raises(ConfigError, match=r"data\.off_text\.tokens = -3 should be greater than or equal to 0"):
+        load_problem("tiny-llama", overrides=["data.off_text.tokens=-3"])

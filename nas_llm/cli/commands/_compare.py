@@ -10,8 +10,10 @@ from typing import Annotated
 
 import typer
 
-from nas_llm.cli.commands._evaluate import Arithmetic, split_names
+from nas_llm.cli.commands._evaluate import split_names
 from nas_llm.cli.terminal import (
+    Arithmetic,
+    ArithmeticOption,
     DeviceOption,
     IncludePathOption,
     JsonOption,
@@ -83,9 +85,7 @@ def compare(
     include_path: IncludePathOption = None,
     limit: LimitOption = None,
     device: DeviceOption = EvaluationDefaults.device,
-    dtype: Annotated[Arithmetic, typer.Option("--dtype", help="Arithmetic and type of the weights.")] = Arithmetic[
-        EvaluationDefaults.dtype
-    ],
+    dtype: ArithmeticOption = Arithmetic[EvaluationDefaults.dtype],
     as_json: JsonOption = None,
 ) -> None:
     """Say whether models or fronts differ: perplexities on the same windows, ratios to the first, 95 % intervals.

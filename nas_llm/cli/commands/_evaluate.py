@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nas_llm.cli.terminal import (
+    Arithmetic,
+    ArithmeticOption,
     DeviceOption,
     IncludePathOption,
     JsonOption,
@@ -39,14 +41,6 @@ class Protocol(StrEnum):
     """What is measured, as somebody else reports it."""
 
     paper = "paper"
-
-
-class Arithmetic(StrEnum):
-    """Types that models can be measured in."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
 
 
 def evaluate(
@@ -130,9 +124,7 @@ def evaluate(
     samples: SamplesOption = None,
     model: ModelOption = None,
     device: DeviceOption = EvaluationDefaults.device,
-    dtype: Annotated[Arithmetic, typer.Option("--dtype", help="Arithmetic and type of the weights.")] = Arithmetic[
-        EvaluationDefaults.dtype
-    ],
+    dtype: ArithmeticOption = Arithmetic[EvaluationDefaults.dtype],
     as_json: JsonOption = None,
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write the table as a page.")] = None,
 ) -> None:

@@ -9,6 +9,8 @@ from nas_llm.cli.terminal._console import fail, line, output, progress_output
 from nas_llm.cli.terminal._counts import parse_count, parse_size, parse_windows
 from nas_llm.cli.terminal._interrupt import INTERRUPTED, StopOnInterrupt, terminate_as_interrupt
 from nas_llm.cli.terminal._options import (
+    Arithmetic,
+    ArithmeticOption,
     DeviceOption,
     FinishMemoryOption,
     IncludePathOption,
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "INTERRUPTED",
+    "Arithmetic",
+    "ArithmeticOption",
     "DeviceOption",
     "FinishMemoryOption",
     "IncludePathOption",

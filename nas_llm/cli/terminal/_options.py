@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -74,6 +75,17 @@ IncludePathOption = Annotated[
     typer.Option("--include-path", metavar="DIR", help="Task files of one's own, e.g. of local data."),
 ]
 LimitOption = Annotated[int | None, typer.Option(min=1, metavar="N", help="Documents of each task; default all.")]
+
+
+class Arithmetic(StrEnum):
+    """Types that models can be measured in."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+ArithmeticOption = Annotated[Arithmetic, typer.Option("--dtype", help="Arithmetic and type of the weights.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 JsonOption = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write all numbers as JSON; - is standard output.")
