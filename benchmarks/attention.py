@@ -25,7 +25,8 @@ from nas_llm.events import Event, StageFinished, ignore
 from nas_llm.finishing import Finisher
 from nas_llm.models import load_model
 from nas_llm.search.descent import descent_effort
-from nas_llm.session import prepare
+from nas_llm.session import Prepared, prepare
+from nas_llm.space import Genome
 from nas_llm.subnet import build_subnet, keep_freed_memory
 from nas_llm.workflow import open_run, run_search
 
@@ -144,12 +145,32 @@ def measure(mode: Mode, run_dir: Path, arguments: argparse.Namespace) -> dict[st
         for (ratio, point), found in zip(points.items(), finished, strict=True):
             model = build_subnet(prepared.dense, point.genome, edit=found.edit)
             row[f"{method}_r{round(100 * ratio)}"] = model_perplexity(model, windows)
+    row["ps_per_mac"] = 1e12 * seconds_per_mac(prepared, [point.genome for point in points.values()])
     dense = prepared.cost_model.dense
     for ratio, point in points.items():
         cost = prepared.cost_model(point.genome)
         row[f"kv_cache_r{round(100 * ratio)}"] = cost.kv_cache_bytes / dense.kv_cache_bytes
         row[f"macs_r{round(100 * ratio)}"] = cost.macs_per_token / dense.macs_per_token
     return row
+
+
+def seconds_per_mac(prepared: Prepared, genomes: Sequence[Genome], *, rounds: int = 3) -> float:
+    """Processor time that a candidate takes, per multiply-accumulate that it costs: slicing included, least of some rounds.
+
+    Args:
+        prepared: The problem.
+        genomes: The candidates.
+        rounds: Rounds, each with nothing cached.
+    """
+    windows = prepared.splits.fitness
+    macs = sum(prepared.cost_model(genome).macs_per_token for genome in genomes) * windows.num_tokens
+    seconds = []
+    for _ in range(rounds):
+        evaluator = prepared.local_evaluator(windows, metric="perplexity", weights="inherited")
+        started = time.process_time()
+        evaluator.evaluate(genomes)
+        seconds.append(time.process_time() - started)
+    return min(seconds) / macs
 
 
 def publish(rows: list[dict[str, Any]], arguments: argparse.Namespace, *, missing: Sequence[str]) -> None:
@@ -162,7 +183,10 @@ def publish(rows: list[dict[str, Any]], arguments: argparse.Namespace, *, missin
             "sequential": row.get(f"sequential_r{round(100 * ratio)}", ""),
             "kv_cache": row[f"kv_cache_r{round(100 * ratio)}"],
             "macs": row[f"macs_r{round(100 * ratio)}"],
-            **{name: row[name] for name in ("looks", "candidates", "evaluated_tokens", "cpu_seconds")},
+            **{
+                name: row.get(name, "")
+                for name in ("looks", "candidates", "evaluated_tokens", "cpu_seconds", "ps_per_mac")
+            },
         }
         for row in rows
         for ratio in RATIOS
@@ -185,7 +209,8 @@ def publish(rows: list[dict[str, Any]], arguments: argparse.Namespace, *, missin
             "descent tries fewer changes of attention, it looks more often. The windows of the search have as many tokens "
             "as those that are measured: with 512, heads that were cut lose more of the longer context. `perplexity`: after the closed form on the "
             f"calibration text; `sequential`: after the sequential finish on {arguments.tokens:,} tokens, where it was "
-            "measured. `kv_cache`, `macs`: shares of the dense model's. The headline compares `perplexity`. One seed."
+            "measured. `kv_cache`, `macs`: shares of the dense model's; `ps_per_mac`: processor time of the evaluator, "
+            "picoseconds per multiply-accumulate of the three points. The headline compares `perplexity`. One seed."
             + (f" Not measured yet: {'; '.join(missing)}." if missing else "")
         ),
         headline=headline,
