@@ -51,7 +51,7 @@ format: $(VENV)/.installed-dev ## Rewrite the sources in the project's format
 	@$(BIN)/ruff format
 
 test: lint ## Lint, then run all tests with coverage
-	@HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 $(BIN)/python -m pytest -q -n 2 --cov --cov-report=term
+	@HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --cov --cov-report=term
 
 test-cuda: $(VENV)/.installed-dev ## Run the tests that need a CUDA GPU
 	@NAS_LLM_TEST_CUDA=1 $(BIN)/python -m pytest -q tests/test_cuda.py

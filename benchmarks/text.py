@@ -35,7 +35,7 @@ from nas_llm.session.subnets import export_subnet
 from nas_llm.settings import OFF_KIND
 from nas_llm.space import Genome
 from nas_llm.subnet import build_subnet, keep_freed_memory
-from nas_llm.workflow import open_run, run_search
+from nas_llm.workflow import evaluate_models, open_run, run_search
 
 NARROW, BROAD, NOTHING, KINDS = "WikiText-2", "auto, WikiText-2 and C4", "self", "auto"
 # The documents of the C4 file that the broad search may read; the others are measured on.
@@ -111,7 +111,8 @@ def main() -> None:
                 ),
             )
     if len({row["searched on"] for row in rows}) == 1 + len(arms(data, read)):
-        publish(rows, arguments)
+        exports = [row["export"] for row in rows if row["searched on"] == BROAD]
+        publish(rows, _kept(folder / "served.json", lambda: served(exports, data)), arguments)
 
 
 def measured(
@@ -207,6 +208,14 @@ def _windows(dense: DenseModel, path: Path | None, count: int | None) -> WindowS
     return perplexity_windows(texts, tokenizer=dense.tokenizer, window=1024, max_windows=count, source=path.name)
 
 
+def _served_columns(row: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("decode speed", "peak memory", "KV cache")
+    if not row:
+        return dict.fromkeys(("whole test", *names), "")
+    whole = f"{row['whole test']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+    return {"whole test": whole, **{name: row[name] for name in names}}
+
+
 def _kept(path: Path, make: Any) -> list[dict[str, Any]]:
     if not path.is_file():
         path.write_text(json.dumps(make(), indent=1) + "\n", encoding="utf-8")
@@ -219,8 +228,40 @@ def _show(event: Event) -> None:
         print(event, file=sys.stderr, flush=True)
 
 
-def publish(rows: Sequence[dict[str, Any]], arguments: argparse.Namespace) -> None:
+def served(exports: Sequence[str], data: Path) -> list[dict[str, Any]]:
+    """The dense model and exports on the whole test file, on the clock and in memory."""
+    found = evaluate_models(
+        ["smollm2-135m", *(str(ROOT / export) for export in exports)],
+        base="smollm2-135m",
+        text=data / "text" / "wikitext2_test_peers.raw",
+        windows="all",
+        dtype=torch.bfloat16,
+        latency=True,
+        memory=True,
+    )
+    rows = []
+    for export, row in zip(["dense", *exports], found, strict=True):
+        assert row.texts[0].interval is not None
+        assert row.speed is not None
+        assert row.memory is not None
+        rows.append(
+            {
+                "export": export,
+                "whole test": row.perplexity,
+                "low": row.texts[0].interval.low,
+                "high": row.texts[0].interval.high,
+                "decode speed": row.speed.decode_speedup,
+                "prefill speed": row.speed.prefill_speedup,
+                "peak memory": row.memory.peak_ratio,
+                "KV cache": row.memory.kv_cache_ratio,
+            }
+        )
+    return rows
+
+
+def publish(rows: Sequence[dict[str, Any]], measured: Sequence[dict[str, Any]], arguments: argparse.Namespace) -> None:
     """Write the result."""
+    by_export = {row["export"]: row for row in measured}
     dense = rows[0]
     table = [
         {
@@ -231,6 +272,8 @@ def publish(rows: Sequence[dict[str, Any]], arguments: argparse.Namespace) -> No
             "mean accuracy": f"{row['mean accuracy']:.1f} ± {row['standard error']:.1f}"
             if "mean accuracy" in row
             else "",
+            **_served_columns(by_export.get(row.get("export", "dense"), {})),
+            "MACs": row.get("MACs of dense", ""),
             "search cpu seconds": row.get("search cpu seconds", ""),
         }
         for row in rows
@@ -251,7 +294,9 @@ def publish(rows: Sequence[dict[str, Any]], arguments: argparse.Namespace) -> No
             f"{arguments.windows} windows of 1,024 tokens of WikiText-2 test (dense {dense['wikitext']:.2f}); `c4`, first "
             f"{C4_WINDOWS} windows of the half of the C4 file that no search read (dense {dense['c4']:.2f}); `off_text`, "
             f"letters that the dense model wrote, which no search or finish read (dense {dense['off_text']:.2f}). Mean accuracy "
-            f"in % on PIQA, ARC-easy and OpenBookQA (bfloat16). One seed."
+            f"in % on PIQA, ARC-easy and OpenBookQA (bfloat16); `whole test`: perplexity on all windows of WikiText-2 test with its 95 % interval, "
+            f"`decode speed`, `peak memory` and `KV cache`: of the export in transformers beside the dense model, 32 tokens "
+            f"after a prompt of 512 (bfloat16). One seed."
         ),
         headline={
             "c4_of_dense_r80": broad["c4"] / dense["c4"],
