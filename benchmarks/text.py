@@ -29,12 +29,12 @@ from nas_llm.evaluation import TaskSuite, model_perplexity
 from nas_llm.events import Event, StageFinished, ignore
 from nas_llm.finishing import Finisher
 from nas_llm.models import DenseModel, load_model
-from nas_llm.search.operators import build_repair, uniform_genomes
-from nas_llm.session import FinishedSubnet, Prepared, SubnetMeasure, prepare
-from nas_llm.session.subnets import export_subnet
+from nas_llm.session import SubnetMeasure, prepare
+from nas_llm.session.front import best_uniform
+from nas_llm.session.subnets import as_subnet, export_subnet
 from nas_llm.settings import OFF_KIND
 from nas_llm.space import Genome
-from nas_llm.subnet import build_subnet, keep_freed_memory
+from nas_llm.subnet import keep_freed_memory
 from nas_llm.workflow import evaluate_models, open_run, run_search
 
 NARROW, BROAD, NOTHING, KINDS = "WikiText-2", "auto, WikiText-2 and C4", "self", "auto"
@@ -150,18 +150,14 @@ def measured(
     run = open_run(run_dir)
     prepared = prepare(loaded.problem, base_dir=loaded.base_dir, on_event=ignore, to_search=False)
     found: list[tuple[str, float, Genome]] = []
-    for ratio in arm.ratios:
-        found += [("searched", ratio, best_at(run, ratio).genome), ("uniform", ratio, _uniform(prepared, ratio))]
+    for ratio, uniform in zip(arm.ratios, best_uniform(prepared, arm.ratios, ignore), strict=True):
+        assert uniform is not None
+        found += [("searched", ratio, best_at(run, ratio).genome), ("uniform", ratio, uniform.genome)]
     finisher = Finisher(prepared, memory_gb=8)
     whole = SubnetMeasure(prepared)(prepared.dense.model)
     rows = []
     for (kind, ratio, genome), finished in zip(found, finisher.finish([genome for _, _, genome in found]), strict=True):
-        subnet = FinishedSubnet(
-            genome=genome,
-            cost=prepared.cost_model(genome),
-            model=build_subnet(prepared.dense, genome, edit=finished.edit),
-            residuals=(),
-        )
+        subnet = as_subnet(prepared, genome, finished)
         point = f"{run_dir.name}-{kind}-r{round(100 * ratio)}"
         exported = run_dir / "exports" / point
         shutil.rmtree(exported, ignore_errors=True)
@@ -178,16 +174,6 @@ def measured(
         print(json.dumps(row), file=sys.stderr, flush=True)
         rows.append(row)
     return rows
-
-
-def _uniform(prepared: Prepared, ratio: float) -> Genome:
-    """The better uniform allocation, by what the search goes by."""
-    repair = build_repair(
-        prepared.space, prepared.calibration.scores, prepared.cost_model, prepared.problem.constraints
-    )
-    genomes = list(uniform_genomes(repair, ratio).values())
-    values = prepared.evaluator(prepared.splits.fitness, metric="kl").evaluate(genomes)
-    return genomes[min(range(len(genomes)), key=values.__getitem__)]
 
 
 def _scores(dense: DenseModel, model: Any, texts: Mapping[str, WindowSet], suite: TaskSuite | None) -> dict[str, float]:
@@ -259,9 +245,9 @@ def served(exports: Sequence[str], data: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def publish(rows: Sequence[dict[str, Any]], measured: Sequence[dict[str, Any]], arguments: argparse.Namespace) -> None:
+def publish(rows: Sequence[dict[str, Any]], in_use: Sequence[dict[str, Any]], arguments: argparse.Namespace) -> None:
     """Write the result."""
-    by_export = {row["export"]: row for row in measured}
+    by_export = {row["export"]: row for row in in_use}
     dense = rows[0]
     table = [
         {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 
@@ -66,6 +66,15 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def alternatives(values: Iterable[float]) -> str:
+    """``0.5 or 0.7``: what there is to choose from.
+
+    Args:
+        values: One or several numbers.
+    """
+    return " or ".join(f"{value:g}" for value in values)
 
 
 def text_of(windows: Mapping[str, Any]) -> str:

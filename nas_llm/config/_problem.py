@@ -42,6 +42,7 @@ from nas_llm.settings import (
     SelfSampleDefaults,
     SequentialDefaults,
     SpaceDefaults,
+    several,
 )
 from nas_llm.space import attention_modes, objective
 
@@ -398,7 +399,7 @@ class ReconstructionSection(Section):
     @property
     def dampings(self) -> tuple[float, ...]:
         """All dampings, as they were given."""
-        return self.damping if isinstance(self.damping, tuple) else (self.damping,)
+        return several(self.damping)
 
     @property
     def pricing_damping(self) -> float:

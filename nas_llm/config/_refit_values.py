@@ -5,6 +5,7 @@ pydantic would report each kind that a value is not, and hide what is wrong with
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf
 from typing import Annotated, Any, Literal
 
@@ -13,7 +14,7 @@ from pydantic import BeforeValidator, ValidationInfo
 from nas_llm.config._messages import shown
 from nas_llm.hints import did_you_mean
 from nas_llm.plugins import is_reference, load_entry_points, registered, unknown_name
-from nas_llm.settings import FINISHING_KIND, FINISHING_METHODS
+from nas_llm.settings import FINISHING_KIND, FINISHING_METHODS, several
 
 
 def _method(value: Any) -> Any:
@@ -26,21 +27,29 @@ def _method(value: Any) -> Any:
     raise ValueError(unknown_name(str(value), names, where="reconstruction.method", broken=broken))
 
 
-def _damping(value: Any) -> Any:
+def _numbers(value: Any, fits: Callable[[float], bool]) -> float | tuple[float, ...] | None:
+    """A number, or a list of them, that all fit; None for anything else."""
     numbers = value if isinstance(value, list | tuple) else [value]
-    if not numbers or not all(type(number) in (int, float) and number > 0 for number in numbers):
+    if not numbers or not all(type(number) in (int, float) and fits(number) for number in numbers):
+        return None
+    return several(value) if isinstance(value, list | tuple) else float(value)
+
+
+def _damping(value: Any) -> Any:
+    found = _numbers(value, lambda number: number > 0)
+    if found is None:
         raise ValueError(f"reconstruction.damping = {shown(value)} should be a number above 0, or a list of such")
-    if min(numbers) == inf:
+    if min(several(found)) == inf:
         raise ValueError("reconstruction.damping = inf keeps all weights; add a finite one, or take method none")
-    return tuple(map(float, value)) if isinstance(value, list | tuple) else float(value)
+    return found
 
 
 def _share(value: Any, info: ValidationInfo) -> Any:
-    numbers = value if isinstance(value, list | tuple) else [value]
-    if not numbers or not all(type(number) in (int, float) and 0 < number <= 1 for number in numbers):
+    found = _numbers(value, lambda number: 0 < number <= 1)
+    if found is None:
         name = f"reconstruction.{info.field_name}"
         raise ValueError(f"{name} = {shown(value)} should be a number above 0 and at most 1, or a list of such")
-    return tuple(map(float, value)) if isinstance(value, list | tuple) else float(value)
+    return found
 
 
 def _target(value: Any) -> Any:

@@ -28,5 +28,4 @@ def loss_by_kind(inputs: FinishInputs, genome: Genome, edit: BlockEdit) -> float
     losses = window_losses(model, windows)
     del model
     release_memory()
-    kinds = list(windows.kinds.values()) or [range(len(windows.tokens))]
-    return fmean(log(losses.part(places).perplexity) for places in kinds)
+    return fmean(map(log, losses.perplexities(windows.kinds).values() or [losses.perplexity]))

@@ -16,7 +16,7 @@ from nas_llm.reconstruction._admm import AdmmRefit
 from nas_llm.reconstruction._closed_form import closed_form
 from nas_llm.reconstruction._queries import refit_queries
 from nas_llm.reconstruction._refit import Projection, Refit
-from nas_llm.settings import ReconstructionDefaults
+from nas_llm.settings import ReconstructionDefaults, several
 from nas_llm.space import BoolArray
 
 
@@ -117,7 +117,7 @@ class BlockReconstructor:
     ) -> None:
         self._dense = dense
         self._calibration = calibration
-        self._dampings = (damping,) if isinstance(damping, float | int) else tuple(damping)
+        self._dampings = several(damping)
         self._held_out = held_out if len(self._dampings) > 1 else None
         if not self._dampings or (len(self._dampings) > 1 and held_out is None):
             raise ConfigError(f"dampings {self._dampings} need held-out text to choose one by; give a single damping")

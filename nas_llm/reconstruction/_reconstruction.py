@@ -43,11 +43,15 @@ class Reconstruction:
     began: tuple[dict[str, Tensor], ...] = field(default=(), repr=False)
 
     def blended(self, share: float) -> Reconstruction:
-        """The same with less of the update: what blends of ``share`` times this one's would have made.
+        """The same with less of the update: what a blend of ``share`` times this one's would have made.
+
+        It does not keep what the parameters were before.
 
         Args:
             share: Of the difference to what the parameters were before, above 0 and at most 1.
         """
+        if share == 1.0:
+            return replace(self, began=())
         layers = tuple(
             {
                 name: torch.lerp(began[name].to(value), value, share) if name in began else value
@@ -55,7 +59,7 @@ class Reconstruction:
             }
             for began, layer in zip(self.began, self.layers, strict=True)
         )
-        return replace(self, layers=layers)
+        return replace(self, layers=layers, began=())
 
     def edit(self, layer: int, sliced: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A sliced block's state dict with the refitted weights; the ``edit`` of ``build_subnet``."""

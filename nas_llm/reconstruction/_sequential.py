@@ -27,7 +27,7 @@ from nas_llm.reconstruction._moments import Moments, TokenWeights
 from nas_llm.reconstruction._reconstruction import Reconstruction, SequentialResidual
 from nas_llm.reconstruction._sublayer import Sublayer, Trace
 from nas_llm.reconstruction._target import upstream_share
-from nas_llm.settings import ReconstructionDefaults, SequentialDefaults
+from nas_llm.settings import ReconstructionDefaults, SequentialDefaults, several
 from nas_llm.space import BoolArray, Genome
 from nas_llm.subnet import Reconstructor
 
@@ -171,7 +171,7 @@ class SequentialReconstructor:
     ) -> None:
         self._dense = dense
         self._share = upstream_share(target)
-        self._dampings = (float(damping),) if isinstance(damping, (int, float)) else tuple(map(float, damping))
+        self._dampings = several(damping)
         self._step_share, self._blend = step, blend
         self._keep_began = keep_began
         self._scale = scale

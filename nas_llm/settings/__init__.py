@@ -48,6 +48,7 @@ from nas_llm.settings._reconstruction import (
     FinishingFacts,
     ReconstructionDefaults,
     SequentialDefaults,
+    several,
 )
 from nas_llm.settings._search import (
     DescentDefaults,
@@ -108,4 +109,5 @@ __all__ = [
     "SpaceDefaults",
     "StudyDefaults",
     "WorkloadDefaults",
+    "several",
 ]

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+
+def several(values: float | Sequence[float]) -> tuple[float, ...]:
+    """The values of a setting that names one or several.
+
+    Args:
+        values: A number, or numbers.
+    """
+    return (float(values),) if isinstance(values, float | int) else tuple(map(float, values))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -38,6 +38,14 @@ class WindowLosses:
         """The losses of some of the windows."""
         chosen = list(places)
         return WindowLosses(nll=tuple(self.nll[n] for n in chosen), tokens=tuple(self.tokens[n] for n in chosen))
+
+    def perplexities(self, parts: Mapping[str, Iterable[int]]) -> dict[str, float]:
+        """Perplexity of each part.
+
+        Args:
+            parts: Names to places of windows, as ``WindowSet.kinds`` has them.
+        """
+        return {name: self.part(places).perplexity for name, places in parts.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

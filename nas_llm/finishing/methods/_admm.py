@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from nas_llm.display import alternatives
 from nas_llm.finishing.methods._block_by_block import BlockByBlock
 from nas_llm.reconstruction import Solver, admm
 
@@ -34,5 +35,5 @@ class AdmmFinish(BlockByBlock):
 
     def in_words(self) -> str:
         """For the card."""
-        how = f"by ADMM (rho {self.rho:g}, {self.iterations} iterations, damping {self.damping_words})"
+        how = f"by ADMM (rho {self.rho:g}, {self.iterations} iterations, damping {alternatives(self.dampings)})"
         return f"inherited, output projections refitted {how}"

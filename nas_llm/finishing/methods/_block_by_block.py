@@ -12,6 +12,7 @@ from nas_llm.finishing._grams import grams_of, split_grams
 from nas_llm.finishing._inputs import Finished, FinishInputs
 from nas_llm.finishing.methods._method import FinishingMethod
 from nas_llm.reconstruction import BlockReconstructor, GramSource, Solver
+from nas_llm.settings import several
 from nas_llm.space import Genome
 
 
@@ -25,7 +26,7 @@ class BlockByBlock(FinishingMethod):
     """
 
     def __init__(self, *, damping: float | Sequence[float], validation: float) -> None:
-        self.dampings = (damping,) if isinstance(damping, float | int) else tuple(damping)
+        self.dampings = several(damping)
         self.validation = validation
         self._grams: tuple[GramSource, GramSource | None] | None = None
 
@@ -33,11 +34,6 @@ class BlockByBlock(FinishingMethod):
     @abstractmethod
     def solver(self) -> tuple[str, Solver]:
         """What refits one projection, and what it is called, its settings included."""
-
-    @property
-    def damping_words(self) -> str:
-        """The dampings, for a person."""
-        return " or ".join(f"{value:g}" for value in self.dampings)
 
     def start(self, inputs: FinishInputs, *, memory_gb: float | None = None, on_event: EventHandler = ignore) -> None:
         """Grams to fit to, and where there are several dampings, Grams to choose by."""

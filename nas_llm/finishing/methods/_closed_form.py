@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nas_llm.display import alternatives
 from nas_llm.finishing.methods._block_by_block import BlockByBlock
 from nas_llm.reconstruction import Solver, closed_form
 
@@ -19,4 +20,4 @@ class ClosedFormFinish(BlockByBlock):
 
     def in_words(self) -> str:
         """For the card."""
-        return f"inherited, output projections refitted in closed form (damping {self.damping_words})"
+        return f"inherited, output projections refitted in closed form (damping {alternatives(self.dampings)})"

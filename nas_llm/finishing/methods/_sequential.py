@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from operator import itemgetter
 
-from nas_llm.display import size
+from nas_llm.display import alternatives, size
 from nas_llm.events import EventHandler, Notice, ignore
 from nas_llm.finishing._choice import loss_by_kind
 from nas_llm.finishing._inputs import Finished, FinishInputs
@@ -18,6 +18,7 @@ from nas_llm.reconstruction import (
     SequentialResidual,
     TokenWeights,
 )
+from nas_llm.settings import several
 from nas_llm.space import Genome
 
 
@@ -52,11 +53,11 @@ class SequentialFinish(FinishingMethod):
         token_weights: str,
         refit_inputs: bool,
     ) -> None:
-        self.dampings = _several(damping)
+        self.dampings = several(damping)
         self.validation = validation
         self.target = target
-        self.steps = _several(step)
-        self.blends = _several(blend)
+        self.steps = several(step)
+        self.blends = several(blend)
         self.begins_with = start
         self.token_weights = token_weights
         self.refit_inputs = refit_inputs
@@ -64,9 +65,7 @@ class SequentialFinish(FinishingMethod):
 
     def in_words(self) -> str:
         """For the card."""
-        damping, step, blend = (
-            " or ".join(f"{value:g}" for value in values) for values in (self.dampings, self.steps, self.blends)
-        )
+        damping, step, blend = map(alternatives, (self.dampings, self.steps, self.blends))
         target = self.target if isinstance(self.target, str) else f"{self.target:g}"
         projections = "projections" if self.refit_inputs else "output projections"
         how = f"(target {target}, damping {damping}, step {step}, blend {blend})"
@@ -123,7 +122,8 @@ class SequentialFinish(FinishingMethod):
             )
             made = reconstructor.reconstruct_many(genomes, on_layer=on_layer)
             release_memory()
-            found = [self._best_blend(inputs, subnet, step) for subnet in made]
+            # One after the other leaves with what its blends begin with.
+            found = [self._best_blend(inputs, made.pop(0), step) for _ in genomes]
             best = [min(pair, key=itemgetter(0)) for pair in zip(best, found, strict=True)] if turn else found
         return [finished for _, finished in best]
 
@@ -131,12 +131,11 @@ class SequentialFinish(FinishingMethod):
         """The blend of the least loss, and that loss; it is not measured where there is nothing to choose."""
         if len(self.steps) == len(self.blends) == 1:
             return 0.0, Finished(made.edit, made.residuals)
-        most, found = max(self.blends), []
-        for blend in self.blends:
-            blended = made if blend == most else made.blended(blend / most)
-            loss = loss_by_kind(inputs, made.genome, blended.edit)
-            found.append((loss, Finished(blended.edit, blended.residuals, {"step": step, "blend": blend})))
-        return min(found, key=itemgetter(0))
+        most = max(self.blends)
+        losses = {blend: loss_by_kind(inputs, made.genome, made.blended(blend / most).edit) for blend in self.blends}
+        blend = min(losses, key=losses.__getitem__)
+        best = made.blended(blend / most)
+        return losses[blend], Finished(best.edit, best.residuals, {"step": step, "blend": blend})
 
     def reconstructor(
         self, inputs: FinishInputs, *, step: float, budget_bytes: int, device_budget_bytes: int = 0
@@ -178,7 +177,3 @@ class SequentialFinish(FinishingMethod):
             self.start(inputs)
         assert self._memory is not None
         return self._memory
-
-
-def _several(values: float | Sequence[float]) -> tuple[float, ...]:
-    return (float(values),) if isinstance(values, float | int) else tuple(map(float, values))

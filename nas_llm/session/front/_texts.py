@@ -37,16 +37,12 @@ def score_texts(prepared: Prepared, genomes: Sequence[Genome], subject: str, on_
     """
     splits = prepared.splits
     held_out = _losses(prepared, genomes, splits.held_out, subject, on_event)
-    kinds = [_by_kind(losses, splits.held_out) for losses in held_out]
+    kinds = [losses.perplexities(splits.held_out.kinds) for losses in held_out]
     if splits.off_text is not None:
         off = _losses(prepared, genomes, splits.off_text, subject, on_event)
         for found, losses in zip(kinds, off, strict=True):
-            found.update(_by_kind(losses, splits.off_text))
+            found.update(losses.perplexities(splits.off_text.kinds))
     return [TextScore(losses.perplexity, found) for losses, found in zip(held_out, kinds, strict=True)]
-
-
-def _by_kind(losses: WindowLosses, windows: WindowSet) -> dict[str, float]:
-    return {name: losses.part(places).perplexity for name, places in windows.kinds.items()}
 
 
 def _losses(

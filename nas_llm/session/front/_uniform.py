@@ -44,11 +44,8 @@ def best_uniform(prepared: Prepared, ratios: Sequence[float], on_event: EventHan
     genomes = list(dict.fromkeys(genome for found in wanted for genome in found.values()))
     on_event(StageStarted("uniform", f"{len(genomes)} uniform models on the fitness text", len(genomes)))
     evaluator = prepared.evaluator(prepared.splits.fitness, metric=problem.quality)
-    values = (
-        dict(zip(genomes, evaluator.evaluate(genomes, on_result=Counter("uniform", on_event)), strict=True))
-        if genomes
-        else {}
-    )
+    found_values = evaluator.evaluate(genomes, on_result=Counter("uniform", on_event)) if genomes else ()
+    values = dict(zip(genomes, found_values, strict=True))
     on_event(StageFinished("uniform"))
     return [
         min((Uniform(name, genome, values[genome]) for name, genome in found.items()), key=_quality, default=None)

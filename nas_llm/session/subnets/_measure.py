@@ -29,10 +29,15 @@ class SubnetScores:
     held_out: float
     texts: Mapping[str, float]
 
-    def beside(self, dense: SubnetScores) -> dict[str, tuple[float, float]]:
-        """Every text's name to (dense, subnet), for a card."""
-        kinds = {kind: (dense.texts[kind], value) for kind, value in self.texts.items()}
-        return {"fitness": (dense.fitness, self.fitness), "held_out": (dense.held_out, self.held_out), **kinds}
+    def beside(
+        self, *, fitness: float | None, held_out: float | None, texts: Mapping[str, float]
+    ) -> dict[str, tuple[float | None, float]]:
+        """Every text's name to (dense, subnet), for a card; the arguments are the dense model's, as far as known."""
+        return {
+            "fitness": (fitness, self.fitness),
+            "held_out": (held_out, self.held_out),
+            **{kind: (texts.get(kind), value) for kind, value in self.texts.items()},
+        }
 
 
 class SubnetMeasure:
@@ -66,4 +71,4 @@ class SubnetMeasure:
 def _perplexities(model: PreTrainedModel, windows: WindowSet) -> tuple[float, dict[str, float]]:
     """Perplexity of all windows, and of each kind of text."""
     losses = window_losses(model, windows)
-    return losses.perplexity, {name: losses.part(places).perplexity for name, places in windows.kinds.items()}
+    return losses.perplexity, losses.perplexities(windows.kinds)

@@ -19,7 +19,7 @@ from nas_llm.export import (
     parse_size,
     staged_directory,
 )
-from nas_llm.finishing import Finisher, NamedGenome, ResidualRow, finish_plan, residual_rows
+from nas_llm.finishing import Finished, Finisher, NamedGenome, ResidualRow, finish_plan, residual_rows
 from nas_llm.session._prepared import Prepared
 from nas_llm.session.subnets._measure import SubnetMeasure, SubnetScores
 from nas_llm.session.subnets._provenance import subnet_provenance
@@ -74,8 +74,18 @@ def finish_subnet(prepared: Prepared, finisher: Finisher, point: NamedGenome | G
         finisher: Its finishing method.
         point: The genome, or a point that has one.
     """
-    genome = point if isinstance(point, Genome) else point.genome
     (finished,) = finisher.finish([point])
+    return as_subnet(prepared, point if isinstance(point, Genome) else point.genome, finished)
+
+
+def as_subnet(prepared: Prepared, genome: Genome, finished: Finished) -> FinishedSubnet:
+    """The model of a genome that is finished.
+
+    Args:
+        prepared: The problem.
+        genome: The genome.
+        finished: Its weights.
+    """
     return FinishedSubnet(
         genome=genome,
         cost=prepared.cost_model(genome),
@@ -159,7 +169,7 @@ def export_subnet(
         subnet.genome,
         point=point,
         texts={text.name: text.describe() for text in splits.measured},
-        perplexities=scores.beside(dense),
+        perplexities=scores.beside(fitness=dense.fitness, held_out=dense.held_out, texts=dense.texts),
         reproduce=("# found by a script around nas_llm.Session; its masks are in genome.bin",),
     )
     with staged_directory(directory, force=False) as staging:

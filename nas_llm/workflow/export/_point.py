@@ -69,8 +69,9 @@ def export_point(
         assert finished is not None
         subnet = build_subnet(prepared.dense, remaining[0].point.genome, edit=finished.edit)
         measure = SubnetMeasure(prepared)
+        residuals = None if finished.residuals is None else residual_csv(residual_rows(finished.residuals))
         for task in remaining:
-            answers[task.name] = _write(run, task, subnet, prepared, measure, finished)
+            answers[task.name] = _write(run, task, subnet, prepared, measure, residuals, finished.chosen)
     return [answers[task.name] for task in tasks]
 
 
@@ -80,13 +81,14 @@ def _write(
     subnet: PreTrainedModel,
     prepared: Prepared,
     measure: SubnetMeasure,
-    finished: Finished,
+    residuals: str | None,
+    chosen: Mapping[str, float],
 ) -> ExportRecord | Refusal:
     # Other formats have arithmetic of their own; what is stated for them is measured before their rounding.
     written = cast_weights(subnet, task.settings.dtype) if task.format.name == "hf" else subnet
     scores = measure(written)
-    made_by = task.plan.describe(prepared.splits.finish, finished.chosen)
-    provenance = _provenance(run, task, prepared, scores, finished.chosen)
+    made_by = task.plan.describe(prepared.splits.finish, chosen)
+    provenance = _provenance(run, task, prepared, scores, chosen)
     try:
         with staged_folder(task.target, existing="replace", prefix=WORK_PREFIX, error=ExportError) as staging:
             # A writer makes the folder that it is given.
@@ -101,8 +103,8 @@ def _write(
             if task.format.name == "hf":
                 check_reload(written, staging, task.target, prepared.splits.held_out)
             record = write_completion(task, staging, scores=scores, reconstruction=made_by)
-            if finished.residuals is not None:
-                write_atomic(task.target.parent / RESIDUALS_FILE, residual_csv(residual_rows(finished.residuals)))
+            if residuals is not None:
+                write_atomic(task.target.parent / RESIDUALS_FILE, residuals)
     except _NoFormError as error:
         return Refusal(task.name, str(error))
     return record
@@ -121,11 +123,9 @@ def _provenance(
         point.genome,
         point=point.id,
         texts=run.front.data,
-        perplexities={
-            "fitness": (dense.fitness_perplexity, scores.fitness),
-            "held_out": (dense.held_out_perplexity, scores.held_out),
-            **{kind: (dense.texts.get(kind), value) for kind, value in scores.texts.items()},
-        },
+        perplexities=scores.beside(
+            fitness=dense.fitness_perplexity, held_out=dense.held_out_perplexity, texts=dense.texts
+        ),
         reproduce=(
             "# problem.toml is the file of that name in the run directory",
             f"nas-llm search problem.toml --run runs/{name}",
