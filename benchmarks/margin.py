@@ -8,6 +8,7 @@ what is measured are their validation and test rows. Run again, it goes on where
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import re
 import shutil
@@ -17,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
+
+import torch
 
 from benchmarks._result import write_result
 from benchmarks.evaluation import TASKS
@@ -169,15 +172,17 @@ def measure(arm: str, seed: int, run_dir: Path, arguments: argparse.Namespace) -
     (edited,) = Finisher(prepared).finish([Chosen(arm, found.genome)])
     model = build_subnet(prepared.dense, found.genome, edit=edited.edit)
     data = arguments.data.resolve()
+    perplexity = model_perplexity(model, validation_windows(data, prepared.dense, arguments.windows))
     suite = TaskSuite(TASKS, include_path=data / "lm_eval_tasks", limit=arguments.limit)
-    scores = {score.task: score for score in suite.run(model, prepared.dense.tokenizer) if score.metric == METRIC}
+    small = copy.deepcopy(model).to(torch.bfloat16)
+    scores = {score.task: score for score in suite.run(small, prepared.dense.tokenizer) if score.metric == METRIC}
     return {
         "fitness": arm,
         "seed": seed,
         **done,
         "value": found.objectives[loaded.problem.quality],
         "ratio": found.cost.inheriting_ratio,
-        "perplexity": model_perplexity(model, validation_windows(data, prepared.dense, arguments.windows)),
+        "perplexity": perplexity,
         **{task: [100 * scores[task].value, 100 * error(scores[task])] for task in TASKS},
     }
 
@@ -234,7 +239,7 @@ def publish(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
             f"{arguments.count} training rows of the three, at most {arguments.tokens:,} tokens; their sum with weights 1 "
             f"and {arguments.weight:g}. Candidates are evaluated, and the best is finished, by the closed form on "
             f"{arguments.calibration:,} tokens of WikiText-2 train. Perplexity: first {arguments.windows} windows of "
-            "1,024 tokens of WikiText-2 valid (lower is better). Tasks: acc_norm of lm-eval in %, zero-shot, with "
+            "1,024 tokens of WikiText-2 valid (lower is better). Tasks: acc_norm of lm-eval in %, zero-shot, in bfloat16, with "
             f"standard error over documents, on {documents} of PIQA validation, ARC-easy test and OpenBookQA test. The "
             f"headline compares with `kl`, paired by seed, over {len(seeds)} seed{'s' if len(seeds) > 1 else ''}; its "
             "standard errors are those over seeds."

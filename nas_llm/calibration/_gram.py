@@ -110,8 +110,9 @@ def stream_blocks(
         for layer in range(dense.architecture.num_layers):
             block = steady_activations(dense.block(layer, device, torch.float32))
             watched = watch(block)
+            own = adapter.layer_context(dense.model.config, context, layer)
             for index, states in enumerate(hidden):
-                hidden[index] = block(states, **context)
+                hidden[index] = block(states, **own)
             yield layer, watched
 
 

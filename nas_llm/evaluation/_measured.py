@@ -72,7 +72,7 @@ def count_block_params(model: PreTrainedModel) -> int:
     """Parameters inside decoder blocks, norms excluded."""
     adapter = known_adapter(model.config.model_type)
     if adapter is not None:
-        norms = (adapter.names.attn_norm, adapter.names.mlp_norm)
+        norms = adapter.names.norms
         return sum(
             parameter.numel()
             for block in adapter.layers(model)

@@ -190,17 +190,27 @@ def _padded(p: Provenance) -> str:
             (f"MACs per token at {p.sequence_length} tokens", q.macs_per_token),
         )
     )
+    if q.sizes is not None:
+        groups, channels = q.sizes
+        return f"""## What this file does not save
+
+Layers of this subnet differ in size, and here (`{q.format}`) the family has one size for all layers. So
+{layers_in_words(q.layers)} are filled up with zeros to the largest: {groups} KV groups of {q.head_dim} channels and
+{channels:,} FFN channels. The model computes the same; what that costs is in the table, and the numbers above are those
+of the subnet without the zeros. The format `hf` has none.
+
+{_of_padding(rows)}"""
     return f"""## What this file does not save
 
 In {layers_in_words(q.layers)} heads keep some of their channels only. Here (`{q.format}`) {ONE_HEAD_WIDTH},
 so they are filled up with zeros to {q.head_dim} channels. The model computes the same; what that costs is in the table,
 and the numbers above are those of the subnet without the zeros. The format `hf` has none.
 
-| | this file | without the zeros | ratio |
-|---|---|---|---|
-{rows}
+{_of_padding(rows)}"""
 
-"""
+
+def _of_padding(rows: str) -> str:
+    return f"| | this file | without the zeros | ratio |\n|---|---|---|---|\n{rows}\n\n"
 
 
 def _text(description: Mapping[str, Any]) -> str:

@@ -47,7 +47,7 @@ def export_decilm(
     directory: Path,
     *,
     provenance: Provenance,
-    pad_heads: bool = False,
+    pad: bool = False,
     force: bool = False,
 ) -> Path:
     """Write a subnet as ``DeciLMForCausalLM``: safetensors, configuration with ``block_configs``, tokenizer.
@@ -59,7 +59,7 @@ def export_decilm(
         dense: The model that it inherits from.
         directory: Where to; its parents are created.
         provenance: For ``nas_llm.json``; its genome is the subnet's.
-        pad_heads: Fill heads that keep some of their channels only up with zeros; a card then says what that costs.
+        pad: Fill heads that keep some of their channels only up with zeros; a card then says what that costs.
         force: Replace an earlier export.
 
     Returns:
@@ -70,12 +70,12 @@ def export_decilm(
             cannot be written.
     """
     with staged_directory(directory, force=force) as staging:
-        write_decilm(subnet, dense, staging, provenance=provenance, pad_heads=pad_heads)
+        write_decilm(subnet, dense, staging, provenance=provenance, pad=pad)
     return directory
 
 
 def write_decilm(
-    subnet: PreTrainedModel, dense: DenseModel, directory: Path, *, provenance: Provenance, pad_heads: bool = False
+    subnet: PreTrainedModel, dense: DenseModel, directory: Path, *, provenance: Provenance, pad: bool = False
 ) -> None:
     """Write the files of :func:`export_decilm` straight into a directory, which is made if need be.
 
@@ -84,7 +84,7 @@ def write_decilm(
         OSError: If the disk does not take it.
     """
     genome = provenance.genome
-    refuse_inexpressible("decilm", genome, dense.model.config, pad_heads=pad_heads)
+    refuse_inexpressible("decilm", genome, dense.model.config, pad=pad)
     padded = padded_subnet(subnet, dense, genome) if genome.cut_layers.size else None
     subnet = subnet if padded is None else padded.model
     directory.mkdir(exist_ok=True)

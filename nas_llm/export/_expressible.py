@@ -9,6 +9,8 @@ import numpy as np
 from transformers import PretrainedConfig
 
 from nas_llm.errors import ExportError
+from nas_llm.export._hosts import ALIKE, IRREGULAR
+from nas_llm.export._padding import alike, filled
 from nas_llm.models import LlamaAdapter, adapter_for
 from nas_llm.space import Architecture, Genome
 
@@ -34,33 +36,46 @@ class Problem:
         return f"{where}{self.reason}; {self.accepted}"
 
 
-def expressible(format: str, genome: Genome, config: PretrainedConfig, *, pad_heads: bool = False) -> list[Problem]:
+def expressible(format: str, genome: Genome, config: PretrainedConfig, *, pad: bool = False) -> list[Problem]:
     """Everything that keeps one subnet out of a format; empty if the format can hold it.
 
     Args:
         format: One of :data:`nas_llm.export.FORMATS`.
         genome: The masks.
         config: Configuration of the dense model.
-        pad_heads: Whether heads that keep some of their channels only may be filled up with zeros.
+        pad: Whether what has no form may be filled up with zeros.
 
     Raises:
         ExportError: If there is no such format.
         ModelError: If the model's family is not supported at all.
     """
     architecture = adapter_for(config.model_type).architecture(config)
-    written = genome.whole_heads() if pad_heads else genome
-    return [*model_problems(format, config, architecture), *_genome_problems(format, written, architecture)]
+    written = written_genome(format, genome, config) if pad else genome
+    return [*model_problems(format, config, architecture), *_genome_problems(format, written, architecture, config)]
 
 
-def refuse_inexpressible(format: str, genome: Genome, config: PretrainedConfig, *, pad_heads: bool = False) -> None:
+def refuse_inexpressible(format: str, genome: Genome, config: PretrainedConfig, *, pad: bool = False) -> None:
     """Raise what :func:`expressible` finds.
 
     Raises:
         ExportError: If it finds anything; the message holds all of it.
     """
-    problems = expressible(format, genome, config, pad_heads=pad_heads)
+    problems = expressible(format, genome, config, pad=pad)
     if problems:
         raise ExportError(f"{format} cannot express this subnet. " + ". ".join(str(problem) for problem in problems))
+
+
+def written_genome(format: str, genome: Genome, config: PretrainedConfig) -> Genome:
+    """The sizes that a file has whose subnet is filled up with zeros where the format has no form for it.
+
+    Args:
+        format: Name of a format.
+        genome: The masks.
+        config: Configuration of the dense model.
+    """
+    host = ALIKE.get(config.model_type) if format == "gguf" else None
+    whole = genome.whole_heads()
+    return whole if host is None else filled(whole, all_heads=host.all_heads)
 
 
 def model_problems(format: str, config: PretrainedConfig, architecture: Architecture) -> list[Problem]:
@@ -79,13 +94,17 @@ def model_problems(format: str, config: PretrainedConfig, architecture: Architec
     if format not in _ROPE_TYPES:
         raise ExportError(f"unknown export format '{format}'; formats are hf, {', '.join(_ROPE_TYPES)}")
     found = []
-    if config.model_type not in LlamaAdapter.model_types:
+    host = ALIKE.get(config.model_type) if format == "gguf" else None
+    if host is not None:
+        reason = host.refusal(config)
+        return [] if reason is None else [_whole(format, reason, "hf takes every model")]
+    if config.model_type not in _IRREGULAR[format]:
         found.append(
             _whole(
                 format,
-                f"{_LOADERS[format]} runs blocks of different sizes for Llama-like models only, not for model type "
+                f"{_LOADERS[format]} runs blocks of different sizes for some models only, not for model type "
                 f"'{config.model_type}'",
-                f"model types {' and '.join(LlamaAdapter.model_types)} are accepted; hf takes every family",
+                f"{_accepted(format)}; hf takes every family",
             )
         )
         return found
@@ -105,7 +124,9 @@ def model_problems(format: str, config: PretrainedConfig, architecture: Architec
     return found
 
 
-def _genome_problems(format: str, genome: Genome, architecture: Architecture) -> Iterator[Problem]:
+def _genome_problems(
+    format: str, genome: Genome, architecture: Architecture, config: PretrainedConfig
+) -> Iterator[Problem]:
     groups, cut = genome.kv_groups, genome.cut_layers
     if format == "hf":
         return
@@ -114,10 +135,17 @@ def _genome_problems(format: str, genome: Genome, architecture: Architecture) ->
             format=format,
             layers=tuple(cut.tolist()),
             reason=f"heads that keep some of their channels only: {ONE_HEAD_WIDTH}",
-            accepted="--pad-heads fills them up with zeros, hf takes them as they are, and whole heads are accepted "
+            accepted="--pad fills them up with zeros, hf takes them as they are, and whole heads are accepted "
             f"({_WHOLE_HEADS[format]})",
         )
-    if format == "gguf" and not groups.any():
+    if format == "gguf" and config.model_type in ALIKE and not alike(genome):
+        host = ALIKE[config.model_type]
+        yield _whole(
+            format,
+            f"llama.cpp runs {host.name} with one size for all layers, and here they differ",
+            "--pad fills all up to the largest with zeros, hf takes them as they are",
+        )
+    elif format == "gguf" and not groups.any():
         yield _whole(format, "no attention is left, and llama.cpp needs one", "keep the attention of any layer")
     if format != "decilm":
         return
@@ -136,6 +164,15 @@ def _genome_problems(format: str, genome: Genome, architecture: Architecture) ->
             reason="the first block has no attention, with which vLLM begins its sum of residuals",
             accepted="keep it (space.protected_layers = [0])",
         )
+
+
+def _accepted(format: str) -> str:
+    accepted = f"model types {_and(_IRREGULAR[format])} are accepted"
+    return f"{accepted}, and with --pad {_and(tuple(sorted(ALIKE)))}" if format == "gguf" else accepted
+
+
+def _and(names: tuple[str, ...]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _whole(format: str, reason: str, accepted: str) -> Problem:
@@ -162,6 +199,7 @@ _MOST_RUNS = 8
 # What to search for subnets of whole heads.
 _WHOLE_HEADS = {"gguf": 'space.attention = "kv_group"', "decilm": "space.attn_ratio = [1.0, 1.0]"}
 _LOADERS = {"gguf": "llama.cpp", "decilm": "vLLM"}
+_IRREGULAR = {"gguf": IRREGULAR, "decilm": LlamaAdapter.model_types}
 # Kinds of rotary positions that can be written faithfully.
 _ROPE_TYPES = {
     "gguf": ("default", "linear", "llama3"),

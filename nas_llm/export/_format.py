@@ -11,6 +11,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from nas_llm.errors import ConfigError
 from nas_llm.export._card import Provenance
+from nas_llm.export._expressible import written_genome
 from nas_llm.export._hf import MAX_SHARD_SIZE
 from nas_llm.export._servable import Servability
 from nas_llm.hints import did_you_mean
@@ -29,13 +30,13 @@ class WriteSettings:
     Attributes:
         dtype: One of the format's types.
         max_shard_size: Largest weight file, for formats that can split.
-        pad_heads: Fill heads that keep some of their channels only up with zeros, for formats that have no other form
+        pad: Fill heads that keep some of their channels only up with zeros, for formats that have no other form
             for them.
     """
 
     dtype: str
     max_shard_size: str = MAX_SHARD_SIZE
-    pad_heads: bool = ExportDefaults.pad_heads
+    pad: bool = ExportDefaults.pad
 
 
 class Writer(Protocol):
@@ -80,7 +81,7 @@ class ExportFormat:
         splits: Whether ``max_shard_size`` matters.
         suffixes: Ends of the names of its weight files; none = every file counts as one.
         judge: How much of a search space it can hold; None = some genomes are tried on ``refusal``.
-        pads_heads: Whether its writer knows ``pad_heads``.
+        pads: Whether its writer knows ``pad``.
     """
 
     name: str
@@ -92,27 +93,25 @@ class ExportFormat:
     splits: bool = False
     suffixes: tuple[str, ...] = ()
     judge: Judging | None = None
-    pads_heads: bool = False
+    pads: bool = False
 
     def settings(
         self,
         *,
         dtype: str | None = None,
         max_shard_size: str = MAX_SHARD_SIZE,
-        pad_heads: bool = ExportDefaults.pad_heads,
+        pad: bool = ExportDefaults.pad,
     ) -> WriteSettings:
         """What was chosen, as far as it concerns this format.
 
         Raises:
             ConfigError: If it has no such type.
         """
-        return WriteSettings(
-            dtype=self.dtype(dtype), max_shard_size=max_shard_size, pad_heads=pad_heads and self.pads_heads
-        )
+        return WriteSettings(dtype=self.dtype(dtype), max_shard_size=max_shard_size, pad=pad and self.pads)
 
     def refuses(self, genome: Genome, config: PretrainedConfig, settings: WriteSettings) -> str | None:
         """Why a genome cannot be written with these settings, or None."""
-        return self.refusal(genome.whole_heads() if settings.pad_heads else genome, config)
+        return self.refusal(written_genome(self.name, genome, config) if settings.pad else genome, config)
 
     def dtype(self, name: str | None) -> str:
         """The format's own name of a type; its default for None.

@@ -48,14 +48,14 @@ def _write_gguf(
         directory,
         provenance=provenance,
         dtype=settings.dtype,  # type: ignore[arg-type] # validated by the registry
-        pad_heads=settings.pad_heads,
+        pad=settings.pad,
     )
 
 
 def _write_decilm(
     subnet: PreTrainedModel, dense: DenseModel, directory: Path, *, provenance: Provenance, settings: WriteSettings
 ) -> None:
-    write_decilm(subnet, dense, directory, provenance=provenance, pad_heads=settings.pad_heads)
+    write_decilm(subnet, dense, directory, provenance=provenance, pad=settings.pad)
 
 
 def _refusal(name: str) -> Refusing:
@@ -97,7 +97,7 @@ _BUILT_IN = (
         loads="llama-cli -m DIRECTORY/model-TYPE.gguf",
         suffixes=(".gguf",),
         judge=gguf_servable,
-        pads_heads=True,
+        pads=True,
     ),
     ExportFormat(
         name="decilm",
@@ -108,7 +108,7 @@ _BUILT_IN = (
         loads=DECILM_LOADS,
         suffixes=(".safetensors",),
         judge=decilm_servable,
-        pads_heads=True,
+        pads=True,
     ),
 )
 FORMATS = tuple(form.name for form in _BUILT_IN)
@@ -194,12 +194,10 @@ def check_padding(formats: Iterable[ExportFormat]) -> None:
         ConfigError: If none of the formats pads heads.
     """
     formats = list(formats)
-    if not any(form.pads_heads for form in formats):
-        able = " and ".join(name for name in EXPORT_FORMATS.names() if export_format(name).pads_heads)
+    if not any(form.pads for form in formats):
+        able = " and ".join(name for name in EXPORT_FORMATS.names() if export_format(name).pads)
         chosen = " and ".join(form.name for form in formats)
-        raise ConfigError(
-            f"pad-heads is for the formats {able}; {chosen} is written without padded heads, so leave it away"
-        )
+        raise ConfigError(f"pad is for the formats {able}; {chosen} is written without padded heads, so leave it away")
 
 
 def servable(

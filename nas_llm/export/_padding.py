@@ -6,12 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from nas_llm.models import DenseModel
 from nas_llm.space import CostModel, Genome
+
+# Of FFN channels in filled layers: a block of llama.cpp's simplest quantised type.
+_FFN_MULTIPLE = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,8 +24,10 @@ class Padding:
 
     Attributes:
         format: Name of the format.
-        layers: Layers whose heads were padded.
+        layers: Layers that were padded.
         head_dim: Channels of a head in the file.
+        sizes: KV groups and FFN channels of every layer of the file, where layers were filled up to the largest; None
+            where only heads were.
         weight_bytes: Bytes of all weights in the file's types.
         kv_cache_bytes: KV-cache bytes per token, 16 bit.
         macs_per_token: MACs per token at the sequence length of the provenance.
@@ -33,6 +39,7 @@ class Padding:
     weight_bytes: tuple[int, int]
     kv_cache_bytes: tuple[int, int]
     macs_per_token: tuple[int, int]
+    sizes: tuple[int, int] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain-data form, for ``nas_llm.json``."""
@@ -40,6 +47,7 @@ class Padding:
         return {
             "layers": list(self.layers),
             "head_dim": self.head_dim,
+            **({} if self.sizes is None else {"kv_groups": self.sizes[0], "ffn_channels": self.sizes[1]}),
             **{name: {"file": file, "without_zeros": without} for name, (file, without) in pairs.items()},
         }
 
@@ -80,9 +88,13 @@ class PaddedSubnet:
         """
         costs = CostModel(dense.architecture, sequence_length=sequence_length)
         padded, own = costs(self.genome), costs(genome)
+        groups, channels = self.genome.kv_groups, self.genome.ffn_channels
+        smaller = (genome.kv_groups < groups) | (genome.ffn_channels < channels)
+        smaller[genome.cut_layers] = True
         return Padding(
             format=format,
-            layers=tuple(genome.cut_layers.tolist()),
+            sizes=(int(groups[0]), int(channels[0])) if alike(self.genome) and not alike(genome) else None,
+            layers=tuple(np.flatnonzero(smaller).tolist()),
             head_dim=dense.architecture.head_dim,
             weight_bytes=(weight_bytes, weight_bytes - zero_bytes),
             kv_cache_bytes=(padded.kv_cache_bytes, own.kv_cache_bytes),
@@ -126,6 +138,68 @@ def pad_heads(subnet: PreTrainedModel, dense: DenseModel, genome: Genome) -> Pad
                 state[name] = _spread(before, kept.reshape(-1), dim)
                 zeros[name] = state[name].numel() - before.numel()
     padded.load_state_dict(state, assign=True)
+    _share_buffers(padded, subnet, state)
+    return PaddedSubnet(model=padded, genome=whole, zeros=zeros)
+
+
+def alike(genome: Genome) -> bool:
+    """Whether all layers have the same sizes and both sublayers."""
+    groups, channels = set(genome.kv_groups.tolist()), set(genome.ffn_channels.tolist())
+    return len(groups) == len(channels) == 1 and 0 not in groups | channels
+
+
+def filled(genome: Genome, *, all_heads: bool = False) -> Genome:
+    """The sizes of a subnet whose layers are all filled up to the largest.
+
+    Args:
+        genome: The masks; whole heads.
+        all_heads: Whether every KV group has to be there.
+
+    Returns:
+        The genome itself if its layers are alike; else, in each layer, the first so many KV groups and FFN channels, of
+        those a multiple of 32 where the dense model has as many.
+    """
+    groups, channels = int(genome.kv_groups.max()), int(genome.ffn_channels.max())
+    most = genome.attn_mask.shape[1]
+    if alike(genome) and not (all_heads and groups < most):
+        return genome
+    width = genome.mlp_mask.shape[1]
+    channels = min(width, -(-max(channels, 1) // _FFN_MULTIPLE) * _FFN_MULTIPLE)
+    attn, mlp = np.zeros_like(genome.attn_mask), np.zeros_like(genome.mlp_mask)
+    attn[:, : most if all_heads else max(groups, 1)] = mlp[:, :channels] = True
+    return Genome(attn, mlp)
+
+
+def pad_layers(subnet: PreTrainedModel, dense: DenseModel, genome: Genome, target: Genome) -> PaddedSubnet:
+    """Fill layers up with zero heads and zero channels: the logits stay, also behind norms, which make zero of zero.
+
+    Args:
+        subnet: A subnet of the genome; left as it is.
+        dense: The model that it inherits from.
+        genome: Its masks; whole heads.
+        target: What :func:`filled` made of it.
+    """
+    config = dense.adapter.subnet_config(dense.model.config, target)
+    with torch.device("meta"):
+        padded: PreTrainedModel = dense.adapter.modeling(dense.model.config.model_type).MODEL_CLASS(config)
+    own, state, zeros = subnet.state_dict(), {}, {}
+    for name, wanted in padded.state_dict().items():
+        weight = own.get(name)
+        if weight is not None and weight.shape == wanted.shape:
+            state[name] = weight
+            continue
+        # Norms of a sublayer that is not there meet zeros, whatever they are.
+        state[name] = torch.zeros(wanted.shape, dtype=subnet.dtype)
+        zeros[name] = state[name].numel() - (0 if weight is None else weight.numel())
+        if weight is not None:
+            state[name][tuple(slice(size) for size in weight.shape)] = weight
+    padded.load_state_dict(state, assign=True)
+    _share_buffers(padded, subnet, state)
+    return PaddedSubnet(model=padded, genome=target, zeros=zeros)
+
+
+def _share_buffers(padded: PreTrainedModel, subnet: PreTrainedModel, state: Mapping[str, Tensor]) -> None:
+    """Give a model what is not part of its state dict, and make it ready."""
     for name, buffer in subnet.named_buffers():
         # Rotary tables are not part of a state dict; the meta model has none to compute them from.
         owner, _, leaf = name.rpartition(".")
@@ -134,7 +208,6 @@ def pad_heads(subnet: PreTrainedModel, dense: DenseModel, genome: Genome) -> Pad
     padded.tie_weights()
     padded.generation_config = subnet.generation_config
     padded.eval().requires_grad_(False)
-    return PaddedSubnet(model=padded, genome=whole, zeros=zeros)
 
 
 def _spread(weight: Tensor, places: Tensor, dim: int) -> Tensor:

@@ -12,6 +12,7 @@ from transformers import PretrainedConfig
 from nas_llm.errors import ExportError
 from nas_llm.export._decilm import FFN_MULT_GRAIN
 from nas_llm.export._expressible import ONE_HEAD_WIDTH, model_problems
+from nas_llm.export._hosts import ALIKE
 from nas_llm.export.gguf import tokenizer_fields
 from nas_llm.models import DenseModel
 from nas_llm.space import BoolArray, Genome, IntArray, SearchSpace
@@ -70,12 +71,26 @@ def gguf_servable(space: SearchSpace, config: PretrainedConfig, dense: DenseMode
                 reason="genomes without any attention cannot be written", setting="space.min_attn_layers", value="1"
             )
         )
+    if config.model_type in ALIKE and _varies(space):
+        found.append(
+            Hindrance(
+                reason=f"llama.cpp runs {ALIKE[config.model_type].name} with one size for all layers: genomes whose "
+                "layers differ cannot be written as they are; --pad of nas-llm export fills them up with zeros, which "
+                "saves neither bytes nor time"
+            )
+        )
     possible = np.count_nonzero(_whole_heads(space)) >= max(1, space.min_attn_layers)
     return Servability(
         format="gguf",
         genomes="all" if not found else "some" if possible else "none",
         hindrances=(*found, *_quantised(space)),
     )
+
+
+def _varies(space: SearchSpace) -> bool:
+    """Whether two genomes of a space may differ in the sizes of a layer."""
+    ranges = ((space.attn_low, space.attn_high), (space.mlp_low, space.mlp_high))
+    return any((low < high).any() for low, high in ranges) or any(map(space.removable, range(len(space.attn_low))))
 
 
 def _cut_heads(space: SearchSpace, setting: str, value: str) -> Iterator[Hindrance]:
@@ -89,7 +104,7 @@ def _cut_heads(space: SearchSpace, setting: str, value: str) -> Iterator[Hindran
     if space.layout.axes and (space.head_low < space.architecture.head_dim).any():
         yield Hindrance(
             reason=f"heads that keep some of their channels only cannot be written as they are: {ONE_HEAD_WIDTH}; "
-            "--pad-heads of nas-llm export fills them up with zeros, which saves neither bytes nor KV cache",
+            "--pad of nas-llm export fills them up with zeros, which saves neither bytes nor KV cache",
             setting=setting,
             value=value,
         )

@@ -59,7 +59,7 @@ def check_consumed(adapter: FamilyAdapter, model: PreTrainedModel, architecture:
 
 def _unknown(names: BlockNames, state: Mapping[str, Tensor]) -> Iterator[str]:
     """Weights of a block that belong to no part that slicing knows."""
-    known = {*names.attention, *names.mlp, names.attn_norm, names.mlp_norm}
+    known = {*names.attention, *names.mlp, *names.norms}
     return (name for name in state if name.rpartition(".")[0] not in known)
 
 
@@ -83,10 +83,15 @@ def _contradictions(names: BlockNames, architecture: Architecture, state: Mappin
                 yield f"no {part}.{kind}"
             elif weight is not None and tuple(weight.shape) != shape:
                 yield f"{part}.{kind} of {_shape(weight)}"
-    for norm in (names.attn_norm, names.mlp_norm):
-        count = sum(weight.numel() for name, weight in state.items() if name.rpartition(".")[0] == norm)
-        if count != a.norm_parameters:
-            yield f"{norm} of {count} parameters"
+    for norms, parameters in (
+        ((names.attn_norm,), a.norm_parameters),
+        ((names.mlp_norm,), a.norm_parameters),
+        (names.attn_more, a.attn_norm_parameters),
+        (names.mlp_more, a.mlp_norm_parameters),
+    ):
+        count = sum(weight.numel() for name, weight in state.items() if name.rpartition(".")[0] in norms)
+        if count != parameters:
+            yield f"{' and '.join(norms) or 'further norms'} of {count} parameters"
 
 
 def _shape(weight: Tensor) -> str:

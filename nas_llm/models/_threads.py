@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 
 @contextmanager
@@ -31,10 +32,9 @@ class _InOneThread(nn.Module):
         super().__init__()
         self._function = function
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
         with one_thread():
-            result: Tensor = self._function(inputs)
-        return result
+            return self._function(*args, **kwargs)
 
 
 def steady_activations(block: nn.Module) -> nn.Module:

@@ -296,7 +296,7 @@ class SequentialReconstructor:
                 steps.append(step)
         shape = self._dense.architecture
         full = np.ones(shape.num_kv_heads if attention else shape.intermediate_size, dtype=bool)
-        reference = self._make(weights, attention, full)
+        reference = self._make(layer, weights, attention, full)
         if self._refit_inputs:
             self._realign(layer, [step for step in steps if not step.fresh], reference, hidden)
         self._keep_inputs(steps)
@@ -315,7 +315,11 @@ class SequentialReconstructor:
             for index, (windows, _) in enumerate(self._batches):
                 states = step.hidden.read(windows, self._device, self._dtype)
                 kept = step.inputs[index] if step.inputs else None
-                after = step.sublayer.run(states, context) if kept is None else states + step.sublayer.project(kept)
+                after = (
+                    step.sublayer.run(states, context)
+                    if kept is None
+                    else states + step.sublayer.added(step.sublayer.project(kept))
+                )
                 step.hidden.write(windows, after)
             step.inputs = None
 
@@ -354,7 +358,7 @@ class SequentialReconstructor:
         fresh = subnet.hidden is None
         if fresh and mask.all():
             return None
-        sublayer = self._make(weights, attention, mask)
+        sublayer = self._make(layer, weights, attention, mask)
         train = held_out = None
         if mask.any() and (self._refit_full or not mask.all()):
             if self._start is not None:
@@ -388,7 +392,8 @@ class SequentialReconstructor:
         trace = step.sublayer.trace(states, context)
         if step.inputs is not None:
             step.inputs.append(trace.inputs)
-        target = wanted.outputs + self._share * (dense_hidden - states)
+        missing, gain = dense_hidden - states, step.sublayer.gain(wanted.outputs)
+        target = wanted.outputs + self._share * (missing if gain is None else missing / gain)
         roots = self._tokens.roots(trace.inputs, wanted.hidden)
         moments.add(
             trace.inputs.flatten(0, 1),
@@ -426,8 +431,16 @@ class SequentialReconstructor:
                 step.subnet.began[layer][name] = began.cpu()
         step.sublayer.replace(refitted)
 
-    def _make(self, weights: Mapping[str, Tensor], attention: bool, mask: BoolArray) -> Sublayer:
-        return Sublayer(self._dense, weights, attention=attention, mask=mask, device=self._device, dtype=self._dtype)
+    def _make(self, layer: int, weights: Mapping[str, Tensor], attention: bool, mask: BoolArray) -> Sublayer:
+        return Sublayer(
+            self._dense,
+            weights,
+            layer=layer,
+            attention=attention,
+            mask=mask,
+            device=self._device,
+            dtype=self._dtype,
+        )
 
     def _embed(self, storage: Callable[[], HiddenStates]) -> tuple[HiddenStates, dict[str, Any]]:
         adapter = self._dense.adapter

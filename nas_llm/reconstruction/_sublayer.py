@@ -14,6 +14,9 @@ from nas_llm.models import DenseModel
 from nas_llm.models.families import placed
 from nas_llm.space import BoolArray
 
+# Of the mean weight of a norm: channels of less are taken to have so much.
+_LEAST_GAIN = 1e-3
+
 
 @dataclass(frozen=True, eq=False)
 class Trace:
@@ -39,6 +42,7 @@ class Sublayer:
     Args:
         dense: The model.
         weights: State dict of its dense block.
+        layer: Number of the block.
         attention: Attention, else FFN.
         mask: What the sublayer keeps: a row of the attention masks, or ``P`` bool for the FFN; may be all False.
         device: Where it runs.
@@ -48,7 +52,7 @@ class Sublayer:
         attn_mask: A row of the attention masks, all False for an FFN.
         mlp_mask: ``P`` bool, all False for attention.
         state: Its state dict, where and in what it was given.
-        sums: Whether the hidden state behind it is the one before it plus the output projection's output.
+        sums: Whether the hidden state behind it is the one before it plus what it makes of its projection's output.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class Sublayer:
         dense: DenseModel,
         weights: Mapping[str, Tensor],
         *,
+        layer: int,
         attention: bool,
         mask: BoolArray,
         device: torch.device,
@@ -65,7 +70,7 @@ class Sublayer:
         none = np.zeros(architecture.intermediate_size if attention else architecture.num_kv_heads, dtype=bool)
         attn_mask, mlp_mask = (mask, none) if attention else (none, mask)
         state = adapter.slice_block(architecture, weights, attn_mask, mlp_mask)
-        self._block = adapter.block_module(dense.model.config, *adapter.sizes(architecture, state))
+        self._block = adapter.block_module(dense.model.config, *adapter.sizes(architecture, state), layer=layer)
         self._block.load_state_dict(placed(state, device, dtype), assign=True)
         self._block.requires_grad_(False)
         if architecture.norm_outside:
@@ -79,6 +84,7 @@ class Sublayer:
         self._norm: nn.Module = self._block.get_submodule(norm) if inside else nn.Identity()
         self.sums = not architecture.norm_outside
         self.attn_mask, self.mlp_mask, self.state = attn_mask, mlp_mask, state
+        self._dense, self._layer, self._attention = dense, layer, attention
 
     @property
     def name(self) -> str:
@@ -123,13 +129,38 @@ class Sublayer:
 
     def run(self, hidden: Tensor, context: Mapping[str, Any]) -> Tensor:
         """Hidden state behind the sublayer, ``w x T x D``."""
-        result: Tensor = self._block(hidden, **context)
+        own = self._dense.adapter.layer_context(self._dense.model.config, context, self._layer)
+        result: Tensor = self._block(hidden, **own)
         return result
 
     def project(self, inputs: Tensor) -> Tensor:
         """What its output projection makes of ``w x T x n`` inputs."""
         result: Tensor = self._block.get_submodule(self._name)(inputs)
         return result
+
+    def added(self, outputs: Tensor) -> Tensor:
+        """What the residual stream gets of ``w x T x D`` outputs; only where ``sums``."""
+        config = self._dense.model.config
+        return self._dense.adapter.added(config, self._block, outputs, attention=self._attention)
+
+    def gain(self, outputs: Tensor) -> Tensor | None:
+        """How much the residual stream gets of a small change of the outputs, ``w x T x D``; None = all of it.
+
+        A norm behind the projection is taken as the factor that it is for these outputs: by how much it scales each
+        token, times its weights.
+
+        Args:
+            outputs: ``w x T x D``.
+        """
+        added = self.added(outputs) if self.sums else outputs
+        if added is outputs:
+            return None
+        weights = self.added(torch.ones_like(outputs[:1, :1]))
+        least = _LEAST_GAIN * weights.abs().mean()
+        weights = torch.where(weights.abs() < least, least, weights)
+        length = torch.linalg.vector_norm
+        scales: Tensor = length(added, dim=-1, keepdim=True) / length(outputs * weights, dim=-1, keepdim=True)
+        return weights * scales
 
     def trace(self, hidden: Tensor, context: Mapping[str, Any]) -> Trace:
         """The same, with what went into the output projection and came out of it."""

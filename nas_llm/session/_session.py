@@ -289,7 +289,7 @@ class Session:
         format: str = ExportDefaults.formats[0],
         dtype: str | None = None,
         max_shard_size: str = ExportDefaults.max_shard_size,
-        pad_heads: bool = ExportDefaults.pad_heads,
+        pad: bool = ExportDefaults.pad,
     ) -> ExportedSubnet:
         """Finish a genome and write it as a model, whole or not at all, measured.
 
@@ -299,7 +299,7 @@ class Session:
             format: ``hf``, ``gguf``, ``decilm``, or one of your own.
             dtype: Type of the weights; default the format's own.
             max_shard_size: Largest weight file, of formats that can split.
-            pad_heads: Fill heads that keep some of their channels only up with zeros, where a format needs it.
+            pad: Fill heads that keep some of their channels only up with zeros, where a format needs it.
 
         Raises:
             ConfigError: If there is no such format or type, or it pads no heads.
@@ -309,7 +309,7 @@ class Session:
             raise ExportError(f"{directory} exists; name another place")
         masks = genome if isinstance(genome, Genome) else genome.genome
         name = genome.digest()[:8] if isinstance(genome, Genome) else genome.id
-        options: dict[str, Any] = {"dtype": dtype, "max_shard_size": max_shard_size, "pad_heads": pad_heads}
+        options: dict[str, Any] = {"dtype": dtype, "max_shard_size": max_shard_size, "pad": pad}
         # What cannot be written is refused before anything is finished.
         check_form(self.prepared, masks, export_format(format), point=name, **options)
         (subnet,) = self.finish([genome])

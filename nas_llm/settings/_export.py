@@ -11,5 +11,5 @@ class ExportDefaults:
 
     formats: tuple[str, ...] = ("hf",)
     max_shard_size: str = "5GB"
-    pad_heads: bool = False
+    pad: bool = False
     jobs: int = 1

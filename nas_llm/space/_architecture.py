@@ -36,6 +36,9 @@ class Architecture:
         embedding_size: Width of the token embedding; differs from ``hidden_size`` where the model projects.
         position_parameters: Parameters of a learned position table, 0 with rotary positions.
         max_positions: Longest window that plain causal attention covers.
+        attn_norm_parameters: Parameters of further norms that go with an attention: of queries, keys, output.
+        mlp_norm_parameters: Likewise of an FFN sublayer.
+        whole_heads: Whether heads can only be kept whole: what norms a head cannot do so with a part of it.
         rotary_dim: r, the first channels of a head that rotary positions turn, ``i`` together with ``i + r/2``; default
             the whole head, or none where there is a learned position table.
 
@@ -62,6 +65,9 @@ class Architecture:
     embedding_size: int
     position_parameters: int
     max_positions: int
+    attn_norm_parameters: int = 0
+    mlp_norm_parameters: int = 0
+    whole_heads: bool = False
     rotary_dim: int | None = None
 
     def __post_init__(self) -> None:
@@ -89,8 +95,13 @@ class Architecture:
         """What a row of an attention mask of some mode means here.
 
         Raises:
-            SpaceError: If the mode is unknown.
+            SpaceError: If the mode is unknown, or cuts heads that can only be kept whole.
         """
+        if self.whole_heads and mode != "kv_group":
+            raise SpaceError(
+                f"attention mode '{mode}' keeps parts of heads, and models of family '{self.family}' norm each head "
+                "as a whole; take kv_group"
+            )
         return AttentionLayout(mode, self.num_kv_heads, self.head_dim, self.rotary_channels)
 
     def layout_of(self, row: BoolArray) -> AttentionLayout:
@@ -99,7 +110,7 @@ class Architecture:
         Raises:
             SpaceError: If no mode has rows of this length.
         """
-        for mode in ATTENTION_MODES:
+        for mode in ATTENTION_MODES[:1] if self.whole_heads else ATTENTION_MODES:
             layout = self.attention_layout(mode)
             if layout.units == len(row):
                 return layout

@@ -240,6 +240,8 @@ class CostModel:
             + a.position_parameters
             + projections
             + a.norm_parameters * (sublayer_norms + a.final_norm)
+            + a.attn_norm_parameters * attention_layers
+            + a.mlp_norm_parameters * ffn_layers
         )
         attention_products = self.sequence_length * a.heads_per_group
         macs = (qk + vo) * (self._head_weights + attention_products) + channels * self._channel_weights

@@ -91,7 +91,7 @@ class BlockCache:
         if self._reconstructor is not None:
             state = self._reconstructor.refit(layer, state, attn_mask, mlp_mask)
         state = self._placed(state)
-        return adapter.block(self._dense.model.config, state), sum(weight.nbytes for weight in state.values())
+        return adapter.block(self._dense.model.config, state, layer), sum(weight.nbytes for weight in state.values())
 
     def _placed(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         return placed(state, self._device, self._dtype)

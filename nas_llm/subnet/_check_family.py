@@ -61,7 +61,7 @@ def _by_blocks(dense: DenseModel, genome: Genome, ids: Tensor) -> Tensor:
     hidden, context = adapter.embed(outer, ids)
     for layer, masks in enumerate(zip(genome.attn_mask, genome.mlp_mask, strict=True)):
         state = adapter.slice_block(dense.architecture, dense.block_state(layer), *masks)
-        hidden = adapter.block(config, state)(hidden, **context)
+        hidden = adapter.block(config, state, layer)(hidden, **context)
     return adapter.lm_head(outer)(adapter.finish(outer, hidden))  # type: ignore[no-any-return]
 
 

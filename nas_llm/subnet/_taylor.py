@@ -206,7 +206,7 @@ class TaylorMarginals:
             for layer in range(genome.num_layers):
                 inputs.append(hidden)
                 state = self._state(genome, layer, genome.attn_mask[layer], genome.mlp_mask[layer])
-                hidden = adapter.block(config, state)(hidden, **context)
+                hidden = adapter.block(config, state, layer)(hidden, **context)
         upstream = self._loss_gradient(hidden, target, batch, scale)
         for layer in reversed(range(genome.num_layers)):
             upstream = self._block_backward(genome, layer, inputs.pop(), upstream, context, gradients[layer])
@@ -224,7 +224,9 @@ class TaylorMarginals:
         adapter, names = self._dense.adapter, self._dense.adapter.names
         row, reach = self._head_reach(genome, layer), self._reach(genome, layer)
         state = self._state(genome, layer, row, reach)
-        block = adapter.block_module(self._dense.model.config, *adapter.sizes(self._dense.architecture, state))
+        block = adapter.block_module(
+            self._dense.model.config, *adapter.sizes(self._dense.architecture, state), layer=layer
+        )
         block.load_state_dict(state, assign=True)
         block.requires_grad_(False)
         watched = [(names.fc2, gradients.fc2)] if reach.any() else []
@@ -233,7 +235,8 @@ class TaylorMarginals:
         hooks = [block.get_submodule(name).register_forward_hook(_adder(gradient)) for name, gradient in watched]
         with torch.enable_grad():
             entering = hidden.detach().requires_grad_()
-            block(entering, **context).backward(upstream)
+            own = adapter.layer_context(self._dense.model.config, context, layer)
+            block(entering, **own).backward(upstream)
         for hook in hooks:
             hook.remove()
         assert entering.grad is not None
@@ -243,7 +246,7 @@ class TaylorMarginals:
         """The dense model's hidden states after its last block."""
         for layer in range(self._dense.architecture.num_layers):
             state = self._placed(self._dense.block_state(layer))
-            hidden = self._dense.adapter.block(self._dense.model.config, state)(hidden, **context)
+            hidden = self._dense.adapter.block(self._dense.model.config, state, layer)(hidden, **context)
         return hidden
 
     def _loss_gradient(self, hidden: Tensor, target: Tensor | None, batch: Batch, scale: float) -> Tensor:

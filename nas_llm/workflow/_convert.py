@@ -33,7 +33,7 @@ def convert_export(
     format: str,
     *,
     dtype: str | None = None,
-    pad_heads: bool = ExportDefaults.pad_heads,
+    pad: bool = ExportDefaults.pad,
     model: str | None = None,
     output: Path | None = None,
     force: bool = False,
@@ -45,7 +45,7 @@ def convert_export(
         export: What ``nas-llm export`` wrote in the format ``hf``, or ``nas-llm posttrain`` did.
         format: Name of the format, e.g. ``gguf``.
         dtype: Type of the weights; default the format's first.
-        pad_heads: Fill heads that keep some of their channels only up with zeros.
+        pad: Fill heads that keep some of their channels only up with zeros.
         model: Where the dense model is now; default where it was when the point was exported. It gives sizes and
             tokenizer, no weights.
         output: Where to; default ``<export>-<format>`` beside it.
@@ -63,9 +63,9 @@ def convert_export(
     form = export_format(format)
     if form.name == _HF:
         raise ConfigError(f"an export is converted from {_HF}, not to it; name another format, e.g. gguf")
-    if pad_heads:
+    if pad:
         check_padding([form])
-    settings = form.settings(dtype=dtype, pad_heads=pad_heads)
+    settings = form.settings(dtype=dtype, pad=pad)
     target = output or export.parent / f"{export.name}-{form.name}"
     check_place(target, force=force)
     document = read_provenance(export)

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from dense_models import DENSE_CASES, dense_model, random_windows
+from dense_models import CUT_CASES, dense_model, random_windows
 from torch import Tensor
 
 from nas_llm.calibration import calibrate, score_costs, score_ranks, stream_score_grams
@@ -47,7 +47,7 @@ def _weights(dense: DenseModel, factors: Tensor | None) -> Tensor:
     return found.double().transpose(0, 1).flatten(1, 2)
 
 
-@pytest.mark.parametrize("case", DENSE_CASES)
+@pytest.mark.parametrize("case", CUT_CASES)
 def test_gram_is_the_curvature_of_the_attention_weights(case: str) -> None:
     """KL between weights before and after a small change of the factors, real and imaginary parts alike."""
     dense = dense_model(case)

@@ -224,7 +224,7 @@ def test_export_writes_the_chosen_points(run: Command, fake: FakeWorkflow, workp
         "jobs": 1,
         "memory_gb": None,
         "force": True,
-        "pad_heads": False,
+        "pad": False,
     }
     assert fake.calls[-1] == expected
     for word in (

@@ -80,7 +80,7 @@ def test_heads_that_keep_some_of_their_channels_name_the_settings(
         assert bool(blocking) == (genomes != "all")
         if blocking:
             assert "one head width for all layers" in blocking[0].reason
-            assert "--pad-heads" in blocking[0].reason
+            assert "--pad" in blocking[0].reason
             assert blocking[0].setting == f"space.{next(iter(mend))}"
             assert _answer(format, **{**settings, **mend}).genomes == "all"
     assert _answer("hf", attention=attention, attn_ratio=ratio).genomes == "all"

@@ -152,18 +152,18 @@ PAIRS: list[tuple[str, list[Any]]] = [
     ),
     *(
         (f"export {name}", [library(export_points, name), command("export", name)])
-        for name in ("out", "max_shard_size", "pad_heads", "method", "samples", "jobs", "force")
+        for name in ("out", "max_shard_size", "pad", "method", "samples", "jobs", "force")
     ),
     (
-        "pad_heads",
+        "pad",
         [
-            library(export_points, "pad_heads"),
-            library(convert_export, "pad_heads"),
-            library(Session.export, "pad_heads"),
-            library(export_gguf, "pad_heads"),
-            library(export_decilm, "pad_heads"),
-            WriteSettings(dtype="keep").pad_heads,
-            command("convert", "pad_heads"),
+            library(export_points, "pad"),
+            library(convert_export, "pad"),
+            library(Session.export, "pad"),
+            library(export_gguf, "pad"),
+            library(export_decilm, "pad"),
+            WriteSettings(dtype="keep").pad,
+            command("convert", "pad"),
         ],
     ),
     (

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from dense_models import DENSE_CASES, MODES, dense_model, random_genome, random_windows
+from dense_models import CASE_MODES, DENSE_CASES, dense_model, random_genome, random_windows
 from torch.nn import functional
 
 from nas_llm.errors import ConfigError, DataError
@@ -50,8 +50,7 @@ def _population(dense: DenseModel) -> list[Genome]:
     return [*family, Genome.dense(dense.architecture), first]
 
 
-@pytest.mark.parametrize("case", DENSE_CASES)
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("case", "mode"), CASE_MODES)
 def test_perplexity_is_that_of_the_hugging_face_loss(case: str, mode: str) -> None:
     dense = dense_model(case)
     ids = torch.from_numpy(WINDOWS.tokens.copy())

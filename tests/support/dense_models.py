@@ -7,14 +7,26 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import (
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    GraniteConfig,
+    GraniteForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    Ministral3Config,
+    Ministral3ForCausalLM,
     MistralConfig,
     MistralForCausalLM,
     OPTConfig,
     OPTForCausalLM,
     PretrainedConfig,
     PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    SmolLM3Config,
+    SmolLM3ForCausalLM,
 )
 
 from nas_llm.data import WindowSet
@@ -49,6 +61,37 @@ _CASES: dict[str, tuple[PretrainedConfig, type[PreTrainedModel]]] = {
     "llama-mqa": (LlamaConfig(**_LLAMA, num_key_value_heads=1, head_dim=8, attention_bias=True), LlamaForCausalLM),
     "llama-wide-heads": (LlamaConfig(**_LLAMA, num_key_value_heads=3, head_dim=16), LlamaForCausalLM),
     "mistral": (MistralConfig(**_LLAMA, num_key_value_heads=2, sliding_window=None), MistralForCausalLM),
+    "qwen2": (Qwen2Config(**_LLAMA, num_key_value_heads=3), Qwen2ForCausalLM),
+    "qwen3": (Qwen3Config(**_LLAMA, num_key_value_heads=2, head_dim=16), Qwen3ForCausalLM),
+    "smollm3": (
+        SmolLM3Config(
+            **_LLAMA, num_key_value_heads=3, no_rope_layer_interval=2, tie_word_embeddings=True, pad_token_id=0
+        ),
+        SmolLM3ForCausalLM,
+    ),
+    "granite": (
+        GraniteConfig(
+            **_LLAMA,
+            num_key_value_heads=3,
+            embedding_multiplier=3.0,
+            attention_multiplier=0.2,
+            residual_multiplier=0.4,
+            logits_scaling=2.0,
+        ),
+        GraniteForCausalLM,
+    ),
+    "ministral3": (Ministral3Config(**_LLAMA, num_key_value_heads=3, head_dim=16), Ministral3ForCausalLM),
+    "gemma3": (
+        Gemma3TextConfig(
+            **_LLAMA,
+            num_key_value_heads=3,
+            head_dim=16,
+            sliding_window=64,
+            layer_types=["sliding_attention", "full_attention"] * 2 + ["sliding_attention"],
+            query_pre_attn_scalar=20,
+        ),
+        Gemma3ForCausalLM,
+    ),
     "opt": (OPTConfig(**_OPT), OPTForCausalLM),
     "opt-post-norm": (
         OPTConfig(**_OPT, do_layer_norm_before=False, word_embed_proj_dim=32),
@@ -57,12 +100,39 @@ _CASES: dict[str, tuple[PretrainedConfig, type[PreTrainedModel]]] = {
     "opt-no-bias": (OPTConfig(**_OPT, enable_bias=False, layer_norm_elementwise_affine=False), OPTForCausalLM),
 }
 DENSE_CASES = tuple(_CASES)
+# Models whose windows are shorter than the texts of tests: only whole models run on these.
+_SLIDING: dict[str, tuple[PretrainedConfig, type[PreTrainedModel]]] = {
+    "mistral-sliding": (MistralConfig(**_LLAMA, num_key_value_heads=2, sliding_window=6), MistralForCausalLM),
+    "qwen2-sliding": (
+        Qwen2Config(**_LLAMA, num_key_value_heads=3, use_sliding_window=True, sliding_window=6, max_window_layers=2),
+        Qwen2ForCausalLM,
+    ),
+    "gemma3-sliding": (
+        Gemma3TextConfig(
+            **_LLAMA,
+            num_key_value_heads=3,
+            head_dim=16,
+            sliding_window=6,
+            layer_types=["sliding_attention", "full_attention"] * 2 + ["sliding_attention"],
+        ),
+        Gemma3ForCausalLM,
+    ),
+}
+SLIDING_CASES = tuple(_SLIDING)
 MODES = ATTENTION_MODES
+# Each case with each attention mode that is defined for it, and those modes that cut heads.
+CASE_MODES = tuple(
+    (case, mode)
+    for case, (config, _) in _CASES.items()
+    for mode in (MODES[:1] if adapter_for(config.model_type).architecture(config).whole_heads else MODES)
+)
+CUT_CASE_MODES = tuple((case, mode) for case, mode in CASE_MODES if mode != MODES[0])
+CUT_CASES = tuple(dict.fromkeys(case for case, _ in CUT_CASE_MODES))
 
 
 def dense_model(case: str, seed: int = 0) -> DenseModel:
-    """A dense model of one of :data:`DENSE_CASES`, weights large enough that every unit matters."""
-    config, kind = _CASES[case]
+    """A dense model of one of the cases above, weights large enough that every unit matters."""
+    config, kind = (_CASES | _SLIDING)[case]
     model = kind._from_config(config, attn_implementation="sdpa").eval().requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():

@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, PretrainedConfig
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma3TextConfig,
+    GraniteConfig,
+    LlamaConfig,
+    MistralConfig,
+    PretrainedConfig,
+    Qwen2Config,
+    Qwen3Config,
+    SmolLM3Config,
+)
 
 from nas_llm.models import DenseModel, adapter_for
 
@@ -39,14 +49,37 @@ LLAMA_CPP_CASES: dict[str, PretrainedConfig] = {
         rope_parameters={"rope_type": "linear", "factor": 4.0, "rope_theta": 10000.0},
     ),
     "mistral": MistralConfig(**_SIZES, num_key_value_heads=2, sliding_window=None),
+    "qwen2": Qwen2Config(**_SIZES, num_key_value_heads=2),
+}
+# Families that llama.cpp runs with one size for all layers.
+ALIKE_CASES: dict[str, PretrainedConfig] = {
+    "qwen3": Qwen3Config(**_SIZES, num_key_value_heads=2, head_dim=32),
+    "qwen3-tied": Qwen3Config(**_SIZES, num_key_value_heads=2, head_dim=32, tie_word_embeddings=True),
+    "smollm3": SmolLM3Config(**_SIZES, num_key_value_heads=2, pad_token_id=0),
+    "granite": GraniteConfig(
+        **_SIZES,
+        num_key_value_heads=2,
+        embedding_multiplier=3.0,
+        attention_multiplier=0.2,
+        residual_multiplier=0.4,
+        logits_scaling=2.0,
+    ),
+    "gemma3": Gemma3TextConfig(
+        **_SIZES,
+        num_key_value_heads=2,
+        head_dim=32,
+        sliding_window=16,
+        layer_types=["sliding_attention", "full_attention"] * 2 + ["sliding_attention"],
+        query_pre_attn_scalar=32,
+    ),
 }
 
 
 def random_model(case: str, tiny: DenseModel, **changes: Any) -> DenseModel:
     """One of them; ``changes`` are to its configuration."""
-    config = LLAMA_CPP_CASES[case].__class__.from_dict({**LLAMA_CPP_CASES[case].to_dict(), **changes})
-    kind = MistralForCausalLM if config.model_type == "mistral" else LlamaForCausalLM
-    model = kind._from_config(config, attn_implementation="sdpa").eval().requires_grad_(False)
+    known = (LLAMA_CPP_CASES | ALIKE_CASES)[case]
+    config = type(known).from_dict({**known.to_dict(), **changes})
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").eval().requires_grad_(False)
     generator = torch.Generator().manual_seed(0)
     for name, parameter in model.named_parameters():
         if "norm" in name:

@@ -30,9 +30,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture(scope="module")
 def exports(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("out") / "models"
-    done = cli(
-        "export", run.directory, "--point", "p04", "--format", "hf,gguf,decilm", "--pad-heads", "--out", out, *QUICK
-    )
+    done = cli("export", run.directory, "--point", "p04", "--format", "hf,gguf,decilm", "--pad", "--out", out, *QUICK)
     assert done.exit_code == 0, done.stderr
     return out
 
@@ -50,7 +48,7 @@ def test_refused_formats_are_not_worked_for(run: Run, tmp_path: Path, monkeypatc
     assert done.exit_code == 2
     for format in ("gguf", "decilm"):
         assert f"error: p04/{format}: layers 0-5: heads that keep some of their channels only" in done.stderr
-    assert "--pad-heads fills them up with zeros, hf takes them as they are" in done.stderr
+    assert "--pad fills them up with zeros, hf takes them as they are" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
@@ -78,13 +76,13 @@ def test_padded_files_are_told_apart(run: Run, exports: Path) -> None:
         card = (exports / "p04" / form / "README.md").read_text()
         assert "## What this file does not save" in card
         assert f"--format {form} " in card
-        assert "--pad-heads" in card
-    assert "--pad-heads" not in (exports / "p04" / "hf" / "README.md").read_text()
+        assert "--pad" in card
+    assert "--pad" not in (exports / "p04" / "hf" / "README.md").read_text()
 
 
 def test_said_again_nothing_is_done_and_without_padding_it_is_another_export(run: Run, exports: Path) -> None:
     words = ("export", run.directory, "--point", "p04", "--format", "gguf", "--out", exports, *QUICK)
-    again = cli(*words, "--pad-heads")
+    again = cli(*words, "--pad")
     assert again.exit_code == 0
     assert "p04/gguf is already exported" in again.stderr
     other = cli(*words)
@@ -94,7 +92,7 @@ def test_said_again_nothing_is_done_and_without_padding_it_is_another_export(run
 
 def test_points_of_whole_heads_take_no_notice(run: Run, tmp_path: Path) -> None:
     words = ("export", run.directory, "--point", "p01", "--format", "gguf", *QUICK)
-    for name, more in (("plain", ()), ("padded", ("--pad-heads",))):
+    for name, more in (("plain", ()), ("padded", ("--pad",))):
         assert cli(*words, "--out", tmp_path / name, *more).exit_code == 0
     plain, padded = (
         {path.name: path.read_bytes() for path in (tmp_path / name / "p01" / "gguf").iterdir()}
@@ -104,9 +102,9 @@ def test_points_of_whole_heads_take_no_notice(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_format_that_pads_nothing_is_no_reason_to_load_a_model(run: Run, tmp_path: Path) -> None:
-    done = cli("export", run.directory, "--point", "p04", "--pad-heads", "--out", tmp_path / "out")
+    done = cli("export", run.directory, "--point", "p04", "--pad", "--out", tmp_path / "out")
     assert done.exit_code == 2
-    assert done.stderr.startswith("error: pad-heads is for the formats gguf and decilm; hf is written without")
+    assert done.stderr.startswith("error: pad is for the formats gguf and decilm; hf is written without")
     assert not (tmp_path / "out").exists()
 
 
@@ -116,7 +114,7 @@ def test_an_export_is_converted_with_padding_alone(exports: Path, tmp_path: Path
     assert refused.exit_code == 2
     assert "error: decilm: layers 0-5: heads that keep some of their channels only" in refused.stderr
     assert list(tmp_path.iterdir()) == []
-    assert cli(*words, "--pad-heads").exit_code == 0
+    assert cli(*words, "--pad").exit_code == 0
     ways = exports / "p04" / "decilm", tmp_path / "d"
     found, wanted = (load_file(way / "model.safetensors") for way in ways)
     assert found.keys() == wanted.keys()
@@ -162,10 +160,10 @@ def test_a_session_refuses_before_it_finishes(tmp_path: Path, run: Run, monkeypa
     with Session("tiny-llama", overrides=[*SETTINGS, "reconstruction.method=none"]) as session:
         with monkeypatch.context() as patch:
             patch.setattr("nas_llm.finishing.Finisher.finish", None)
-            with pytest.raises(ExportError, match=r"p04 has no form in gguf: layers 0-5.*--pad-heads"):
+            with pytest.raises(ExportError, match=r"p04 has no form in gguf: layers 0-5.*--pad"):
                 session.export(point, tmp_path / "m", format="gguf")
-            with pytest.raises(ConfigError, match="pad-heads is for the formats"):
-                session.export(point, tmp_path / "m", pad_heads=True)
+            with pytest.raises(ConfigError, match="pad is for the formats"):
+                session.export(point, tmp_path / "m", pad=True)
         assert list(tmp_path.iterdir()) == []
-        session.export(point, tmp_path / "m", format="gguf", dtype="f32", pad_heads=True)
+        session.export(point, tmp_path / "m", format="gguf", dtype="f32", pad=True)
     assert "padding" in json.loads((tmp_path / "m" / "nas_llm.json").read_text())

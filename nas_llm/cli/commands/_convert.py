@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nas_llm.cli.terminal import ModelOption, PadHeadsOption, line, output, quiet_libraries
+from nas_llm.cli.terminal import ModelOption, PadOption, line, output, quiet_libraries
 from nas_llm.settings import ExportDefaults
 
 
@@ -17,7 +17,7 @@ def convert(
     dtype: Annotated[
         str | None, typer.Option("--dtype", metavar="TYPE", help="Type of the weights; default the format's first.")
     ] = None,
-    pad_heads: PadHeadsOption = ExportDefaults.pad_heads,
+    pad: PadOption = ExportDefaults.pad,
     model: ModelOption = None,
     out: Annotated[
         Path | None, typer.Option("--output", "--out", metavar="DIR", help="Where to write; default EXPORT-FORMAT.")
@@ -44,7 +44,7 @@ def convert(
             export,
             format,
             dtype=dtype,
-            pad_heads=pad_heads,
+            pad=pad,
             model=model,
             output=out,
             force=force,

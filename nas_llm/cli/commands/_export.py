@@ -16,7 +16,7 @@ from nas_llm.cli.terminal import (
     MethodOption,
     MinRatioOption,
     ModelOption,
-    PadHeadsOption,
+    PadOption,
     PointOption,
     RunArgument,
     SamplesOption,
@@ -62,7 +62,7 @@ def export(
     max_shard_size: Annotated[
         str, typer.Option("--max-shard-size", metavar="SIZE", help="Largest weight file of a Hugging Face directory.")
     ] = ExportDefaults.max_shard_size,
-    pad_heads: PadHeadsOption = ExportDefaults.pad_heads,
+    pad: PadOption = ExportDefaults.pad,
     jobs: Annotated[
         int, typer.Option("--jobs", "--workers", metavar="N", help="Points at a time, where memory allows.")
     ] = ExportDefaults.jobs,
@@ -83,7 +83,7 @@ def export(
       nas-llm export runs/demo --max-macs 140M --out models/small
       nas-llm export runs/demo --point p03 --method sequential --samples 128 --out models/sequential
       nas-llm export runs/demo --point all --format hf,gguf --dtype gguf=q8_0 --jobs 2
-      nas-llm export runs/heads --point knee --format hf,gguf --pad-heads
+      nas-llm export runs/heads --point knee --format hf,gguf --pad
     """
     from nas_llm.cli.terminal import export_table, progress
     from nas_llm.runs import find_run, open_run
@@ -108,7 +108,7 @@ def export(
                 formats=wanted,
                 dtype=types,
                 max_shard_size=max_shard_size,
-                pad_heads=pad_heads,
+                pad=pad,
                 method=method,
                 samples=samples,
                 jobs=jobs,

@@ -37,11 +37,13 @@ SamplesOption = Annotated[
     int | None,
     typer.Option("--samples", metavar="N", help="Calibration windows to refit on; default as the problem says."),
 ]
-PadHeadsOption = Annotated[
+PadOption = Annotated[
     bool,
     typer.Option(
+        "--pad",
         "--pad-heads",
-        help="gguf, decilm: fill heads that keep some of their channels only up with zeros; nothing is saved by those.",
+        help="gguf, decilm: fill up with zeros what the format has no form for, parts of heads or, in families without "
+        "sizes of each layer, layers; nothing is saved by those.",
     ),
 ]
 ModelOption = Annotated[

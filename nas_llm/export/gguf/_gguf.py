@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGUFWriter
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from nas_llm.errors import ExportError
 from nas_llm.export._card import CARD_FILE, Provenance, model_card
 from nas_llm.export._expressible import refuse_inexpressible
 from nas_llm.export._hf import GENOME_FILE
+from nas_llm.export._hosts import ALIKE
+from nas_llm.export._padding import filled, pad_layers
 from nas_llm.export._padding import pad_heads as padded_subnet
 from nas_llm.export._staging import staged_directory
+from nas_llm.export.gguf._alike import alike_tensors, renamed
 from nas_llm.export.gguf._layers import GgufBlock, is_uniform, plan_blocks, tensor_name, tensors
 from nas_llm.export.gguf._tokenizer import tokenizer_fields
 from nas_llm.export.gguf._types import GGUF_TYPES, GgufType, encode, file_type, tensor_type
@@ -32,7 +36,7 @@ def export_gguf(
     *,
     provenance: Provenance,
     dtype: GgufType = "f16",
-    pad_heads: bool = False,
+    pad: bool = False,
     force: bool = False,
 ) -> Path:
     """Write a subnet as ``model-<dtype>.gguf``, with its genome and ``nas_llm.json`` beside it.
@@ -47,7 +51,7 @@ def export_gguf(
         directory: Where to; its parents are created.
         provenance: For the metadata; its genome is the subnet's.
         dtype: Type of the matrices. Under ``q8_0`` a matrix whose rows are no multiple of 32 is F16.
-        pad_heads: Fill heads that keep some of their channels only up with zeros; a card then says what that costs.
+        pad: Fill heads that keep some of their channels only up with zeros; a card then says what that costs.
         force: Replace an earlier export.
 
     Returns:
@@ -58,7 +62,7 @@ def export_gguf(
             not given, or it cannot be written.
     """
     with staged_directory(directory, force=force) as staging:
-        write_gguf(subnet, dense, staging, provenance=provenance, dtype=dtype, pad_heads=pad_heads)
+        write_gguf(subnet, dense, staging, provenance=provenance, dtype=dtype, pad=pad)
     return directory / _file_name(dtype)
 
 
@@ -69,7 +73,7 @@ def write_gguf(
     *,
     provenance: Provenance,
     dtype: GgufType,
-    pad_heads: bool = False,
+    pad: bool = False,
 ) -> None:
     """Write the files of :func:`export_gguf` straight into a directory, which is made if need be.
 
@@ -80,19 +84,38 @@ def write_gguf(
     if dtype not in GGUF_TYPES:
         raise ExportError(f"gguf cannot be written in type '{dtype}'; types are {', '.join(GGUF_TYPES)}")
     genome, length = provenance.genome, provenance.sequence_length
-    refuse_inexpressible("gguf", genome, dense.model.config, pad_heads=pad_heads)
+    refuse_inexpressible("gguf", genome, dense.model.config, pad=pad)
     vocabulary = tokenizer_fields(dense)
-    blocks = plan_blocks(genome, dense.architecture)
     padded = padded_subnet(subnet, dense, genome) if genome.cut_layers.size else None
+    host = ALIKE.get(dense.model.config.model_type)
+    if host is not None:
+        target = filled(genome, all_heads=host.all_heads)
+        padded = pad_layers(subnet, dense, genome, target) if target is not genome else None
+    model, written = (subnet, genome) if padded is None else (padded.model, padded.genome)
+    blocks, head_dim = plan_blocks(genome if host is None else written, dense.architecture), dense.architecture.head_dim
     directory.mkdir(exist_ok=True)
-    writer = GGUFWriter(directory / _file_name(dtype), "llama" if is_uniform(blocks) else "deci")
-    _describe(writer, dense, provenance, dtype)
+    name = ("llama" if is_uniform(blocks) else "deci") if host is None else host.name
+    writer = GGUFWriter(directory / _file_name(dtype), name)
+    _describe(writer, dense, provenance, dtype, padded="" if padded is None else "layers" if host else "heads")
     _size(writer, dense, blocks)
+    config = dense.model.config
+    if host is None:
+        writer.add_rope_dimension_count(head_dim)
+        writer.add_rope_freq_base(float(config.rope_parameters["rope_theta"]))
+    else:
+        host.describe(writer, config)
     for field in vocabulary:
         writer.add_key_value(field.key, field.value, field.kind, field.item_kind)
-    zeros = {} if padded is None else _zeros(padded.zeros, blocks, dense.block_prefix)
-    model = subnet if padded is None else padded.model
-    weight_bytes, zero_bytes = _weigh(writer, model, blocks, dense.architecture.head_dim, dtype, zeros)
+    zeros: Mapping[str, int] = {}
+    if padded is not None and host is None:
+        zeros = _zeros(padded.zeros, blocks, dense.block_prefix)
+    elif padded is not None and host is not None:
+        zeros = renamed(host, padded.zeros, len(blocks))
+
+    def held() -> Iterator[tuple[str, Tensor]]:
+        return tensors(model, blocks, head_dim) if host is None else alike_tensors(host, model, head_dim)
+
+    weight_bytes, zero_bytes = _weigh(writer, held, dtype, zeros)
     (directory / GENOME_FILE).write_bytes(genome.to_bytes())
     if padded is not None:
         padding = padded.padding(
@@ -108,14 +131,15 @@ def _file_name(dtype: GgufType) -> str:
     return f"model-{dtype}.gguf"
 
 
-def _describe(writer: GGUFWriter, dense: DenseModel, provenance: Provenance, dtype: GgufType) -> None:
+def _describe(writer: GGUFWriter, dense: DenseModel, provenance: Provenance, dtype: GgufType, *, padded: str) -> None:
     ratio = provenance.cost.inheriting_ratio
     base = _public_name(provenance.base_model)
     writer.add_type("model")
     writer.add_name(f"{base} {provenance.point} at {ratio:.3f}")
-    padded = ", heads padded with zeros" if provenance.genome.cut_layers.size else ""
+    filled_up = f", {padded} padded with zeros" if padded else ""
     writer.add_description(
-        f"subnet of {base}, inheriting ratio {ratio:.3f}{padded}, genome {provenance.genome.digest()}, found by nas_llm"
+        f"subnet of {base}, inheriting ratio {ratio:.3f}{filled_up}, genome {provenance.genome.digest()}, "
+        "found by nas_llm"
     )
     writer.add_file_type(file_type(dtype))
     writer.add_quantization_version(2)
@@ -131,7 +155,9 @@ def _describe(writer: GGUFWriter, dense: DenseModel, provenance: Provenance, dty
 def _size(writer: GGUFWriter, dense: DenseModel, blocks: list[GgufBlock]) -> None:
     architecture, config = dense.architecture, dense.model.config
     writer.add_block_count(len(blocks))
-    writer.add_context_length(architecture.max_positions)
+    # Where all layers see a window, llama.cpp's architecture has none: it is right as far as that.
+    windows = "full_attention" in (getattr(config, "layer_types", None) or ())
+    writer.add_context_length(config.max_position_embeddings if windows else architecture.max_positions)
     writer.add_embedding_length(architecture.hidden_size)
     writer.add_vocab_size(architecture.vocab_size)
     alike = is_uniform(blocks)
@@ -140,8 +166,6 @@ def _size(writer: GGUFWriter, dense: DenseModel, blocks: list[GgufBlock]) -> Non
     writer.add_feed_forward_length(blocks[0].channels if alike else [block.channels for block in blocks])
     writer.add_key_length(architecture.head_dim)
     writer.add_value_length(architecture.head_dim)
-    writer.add_rope_dimension_count(architecture.head_dim)
-    writer.add_rope_freq_base(float(config.rope_parameters["rope_theta"]))
     writer.add_layer_norm_rms_eps(float(config.rms_norm_eps))
 
 
@@ -154,16 +178,14 @@ def _zeros(zeros: Mapping[str, int], blocks: list[GgufBlock], prefix: str) -> di
 
 def _weigh(
     writer: GGUFWriter,
-    subnet: PreTrainedModel,
-    blocks: list[GgufBlock],
-    head_dim: int,
+    held: Callable[[], Iterator[tuple[str, Tensor]]],
     dtype: GgufType,
     zeros: Mapping[str, int],
 ) -> tuple[int, int]:
     """Write all tensors; returns their bytes, and those of the zeros among them."""
     kinds, weight_bytes, zero_bytes = [], 0, 0
     # Types and sizes go before all weights; the weights then pass one by one, so that a second model is never held.
-    for name, weight in tensors(subnet, blocks, head_dim):
+    for name, weight in held():
         kind = tensor_type(name, weight, dtype)
         kinds.append(kind)
         block_weights, block_bytes = GGML_QUANT_SIZES[kind]
@@ -175,7 +197,7 @@ def _weigh(
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
-        for (_, weight), kind in zip(tensors(subnet, blocks, head_dim), kinds, strict=True):
+        for (_, weight), kind in zip(held(), kinds, strict=True):
             writer.write_tensor_data(encode(weight, kind))
     finally:
         writer.close()

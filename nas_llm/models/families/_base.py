@@ -31,6 +31,8 @@ class BlockNames:
         fc2: FFN projection whose columns are FFN channels (down, or fc2).
         attn_norm: Norm of the attention sublayer.
         mlp_norm: Norm of the FFN sublayer.
+        attn_more: Further norms that go with the attention: of queries, of keys, of its output.
+        mlp_more: Further norms that go with the FFN.
     """
 
     q: str
@@ -41,6 +43,13 @@ class BlockNames:
     fc2: str
     attn_norm: str
     mlp_norm: str
+    attn_more: tuple[str, ...] = ()
+    mlp_more: tuple[str, ...] = ()
+
+    @property
+    def norms(self) -> tuple[str, ...]:
+        """All norms of the block."""
+        return (self.attn_norm, self.mlp_norm, *self.attn_more, *self.mlp_more)
 
     @property
     def kept_units(self) -> str:
@@ -191,6 +200,17 @@ class FamilyAdapter(ABC):
         """What the subnet's configuration says beside the dense one's: head width no longer follows from head count."""
         return {"head_dim": architecture.head_dim}
 
+    def added(self, config: PretrainedConfig, block: nn.Module, outputs: Tensor, *, attention: bool) -> Tensor:
+        """What a sublayer adds to the residual stream, where norms do not stand on the stream itself.
+
+        Args:
+            config: The dense model's.
+            block: A block, or what :meth:`block_module` made.
+            outputs: ``... x D``, of the sublayer's output projection.
+            attention: Of the attention, else of the FFN.
+        """
+        return outputs
+
     def lm_head(self, outer: nn.ModuleDict) -> nn.Linear:
         """The LM head, ``vocabulary x E``."""
         head = outer["lm_head"]
@@ -217,19 +237,42 @@ class FamilyAdapter(ABC):
         subnet._attn_implementation = config._attn_implementation
         return subnet
 
-    def block(self, config: PretrainedConfig, state: dict[str, Tensor]) -> Block:
+    def block(self, config: PretrainedConfig, state: dict[str, Tensor], layer: int = 0) -> Block:
         """A sliced block that is ready to run on full causal windows.
 
         Args:
             config: The dense model's.
             state: Its state dict, as :meth:`slice_block` returns it, on its device in its dtype.
+            layer: Its number.
         """
-        layer = self.block_module(config, *self.sizes(self.architecture(config), state))
-        layer.load_state_dict(state, assign=True)
-        return layer.requires_grad_(False)
+        block = self.block_module(config, *self.sizes(self.architecture(config), state), layer=layer)
+        block.load_state_dict(state, assign=True)
+        block.requires_grad_(False)
+
+        def run(hidden: Tensor, **context: Any) -> Tensor:
+            result: Tensor = block(hidden, **self.layer_context(config, context, layer))
+            return result
+
+        return run
+
+    def layer_context(self, config: PretrainedConfig, context: Mapping[str, Any], layer: int) -> Mapping[str, Any]:
+        """What a layer's module takes beside the hidden state, of what :meth:`embed` gave for all layers.
+
+        Args:
+            config: The dense model's.
+            context: What :meth:`embed` gave.
+            layer: Number of the layer.
+        """
+        return context
 
     def block_module(
-        self, config: PretrainedConfig, kv_groups: int, ffn_channels: int, heads: HeadSizes | None = None
+        self,
+        config: PretrainedConfig,
+        kv_groups: int,
+        ffn_channels: int,
+        heads: HeadSizes | None = None,
+        *,
+        layer: int = 0,
     ) -> nn.Module:
         """An empty block (on the meta device) of the given sizes, as the family's modelling file has it."""
         layer_config = copy.copy(config)
@@ -240,8 +283,8 @@ class FamilyAdapter(ABC):
             setattr(layer_config, key, value)
         # The context exchanges functions of torch for the whole process.
         with _MAKING_MODULES, torch.device("meta"), no_init_weights():
-            layer: nn.Module = self.modeling(config.model_type).LAYER_CLASS(layer_config, 0)
-        return steady_activations(layer.eval())
+            block: nn.Module = self.modeling(config.model_type).LAYER_CLASS(layer_config, layer)
+        return steady_activations(block.eval())
 
     def sizes(self, architecture: Architecture, state: Mapping[str, Tensor]) -> tuple[Any, ...]:
         """KV groups, FFN channels and, where they are not whole, :class:`HeadSizes` of a sliced block."""
@@ -280,8 +323,8 @@ class FamilyAdapter(ABC):
         columns = {names.o: o_columns, names.fc2: channels}
         removed: set[str] = set()
         for mask, parts, norm in (
-            (attn_mask, names.attention, names.attn_norm),
-            (mlp_mask, names.mlp, names.mlp_norm),
+            (attn_mask, (*names.attention, *names.attn_more), names.attn_norm),
+            (mlp_mask, (*names.mlp, *names.mlp_more), names.mlp_norm),
         ):
             if not mask.any():
                 removed.update(parts)

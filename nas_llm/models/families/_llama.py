@@ -8,11 +8,13 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import PretrainedConfig, PreTrainedModel
+from transformers.activations import ACT2FN
 
 from nas_llm.models._threads import one_thread
 from nas_llm.models.families._base import Block, BlockNames, FamilyAdapter
-from nas_llm.models.families._llama_block import LlamaBlock
+from nas_llm.models.families._llama_block import BlockTraits, LlamaBlock
 from nas_llm.models.families._modeling import modeling_template
 from nas_llm.space import Architecture
 
@@ -23,6 +25,7 @@ class LlamaAdapter(FamilyAdapter):
     Attributes:
         renames: For each model type, how the package's modelling file of Llama becomes the type's own: see
             :func:`nas_llm.models.modeling_template`.
+        traits_known: Model types of which :meth:`traits` holds, so that their blocks run in a form of fewer passes.
     """
 
     name: ClassVar[str] = "llama"
@@ -31,6 +34,7 @@ class LlamaAdapter(FamilyAdapter):
         "llama": (),
         "mistral": (("Llama", "Mistral"), ("llama", "mistral")),
     }
+    traits_known: ClassVar[tuple[str, ...]] = model_types
     names: ClassVar[BlockNames] = BlockNames(
         q="self_attn.q_proj",
         k="self_attn.k_proj",
@@ -105,16 +109,36 @@ class LlamaAdapter(FamilyAdapter):
         """FFN width under the family's name."""
         return {"intermediate_size": ffn_channels}
 
-    def block(self, config: PretrainedConfig, state: dict[str, Tensor]) -> Block:
+    def block(self, config: PretrainedConfig, state: dict[str, Tensor], layer: int = 0) -> Block:
         """A sliced block, of the package's own model types in a form of fewer passes."""
-        if config.model_type not in LlamaAdapter.model_types:
+        if config.model_type not in self.traits_known:
             # Modules of the same names need not compute the same.
-            return super().block(config, state)
-        return LlamaBlock(config, self.names, self.architecture(config).head_dim, state)
+            return super().block(config, state, layer)
+        return LlamaBlock(self.traits(config, layer), self.names, self.architecture(config).head_dim, state)
+
+    def traits(self, config: PretrainedConfig, layer: int) -> BlockTraits:
+        """In what a block of this family differs from Llama's.
+
+        Args:
+            config: The dense model's.
+            layer: Number of the block.
+        """
+        name = getattr(config, "hidden_act", None) or config.hidden_activation
+        return BlockTraits(
+            eps=float(config.rms_norm_eps),
+            activation=functional.silu if name == "silu" else ACT2FN[name],
+            scaling=self.architecture(config).head_dim ** -0.5,
+        )
 
     def modeling_source(self, model_type: str) -> str:
         """The modelling file of Llama, renamed."""
         return modeling_template("modeling_llama.py", self.renames[model_type])
+
+
+def longest_full_window(config: PretrainedConfig) -> int:
+    """Longest window that plain causal attention covers, where some layers, or all, see a sliding window."""
+    window = config.sliding_window if "sliding_attention" in config.layer_types else None
+    return int(window or config.max_position_embeddings)
 
 
 def _flag(config: PretrainedConfig, name: str) -> bool:

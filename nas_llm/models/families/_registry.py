@@ -13,6 +13,14 @@ from nas_llm.models.families._base import BlockNames, FamilyAdapter
 from nas_llm.models.families._llama import LlamaAdapter
 from nas_llm.models.families._modeling import SUBNET_PREFIX
 from nas_llm.models.families._opt import OPTAdapter
+from nas_llm.models.families.decoders import (
+    Gemma3Adapter,
+    GraniteAdapter,
+    Ministral3Adapter,
+    Qwen2Adapter,
+    Qwen3Adapter,
+    SmolLM3Adapter,
+)
 from nas_llm.plugins import PluginUse, Registry, load_entry_points, source_of
 
 Family = TypeVar("Family", bound=FamilyAdapter)
@@ -29,7 +37,16 @@ def _accepted(found: Any) -> FamilyAdapter:
 
 
 _FAMILIES: Registry[FamilyAdapter] = Registry("model type", _accepted)
-_BUILT_IN = (LlamaAdapter(), OPTAdapter())
+_BUILT_IN = (
+    LlamaAdapter(),
+    OPTAdapter(),
+    Qwen2Adapter(),
+    Qwen3Adapter(),
+    SmolLM3Adapter(),
+    GraniteAdapter(),
+    Ministral3Adapter(),
+    Gemma3Adapter(),
+)
 for _adapter in _BUILT_IN:
     for _model_type in _adapter.model_types:
         _FAMILIES.add(_model_type, _adapter)

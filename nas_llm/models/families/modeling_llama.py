@@ -1,9 +1,9 @@
 """Llama whose layers differ in size, as transformers' ``per_layer_config`` says; needs nothing but transformers.
 
 Each layer takes ``num_attention_heads``, ``num_key_value_heads`` and ``intermediate_size`` from its own entry; a
-sublayer named in ``skip`` ("attention", "mlp") is not there at all. Heads keep the dense model's ``head_dim``, and so
-the softmax scale and the rotary frequencies. Where they keep fewer channels, ``qk_head_dim`` and ``v_head_dim`` say how
-many, and the buffer ``kept_units`` says which rotary pairs.
+sublayer named in ``skip`` ("attention", "mlp") has no weights and adds nothing. Heads keep the dense model's
+``head_dim``, and so the softmax scale and the rotary frequencies. Where they keep fewer channels, ``qk_head_dim`` and
+``v_head_dim`` say how many, and the buffer ``kept_units`` says which rotary pairs.
 """
 
 import torch
@@ -19,8 +19,6 @@ from transformers.models.llama.modeling_llama import (
     LlamaForCausalLM,
     LlamaModel,
     LlamaPreTrainedModel,
-    LlamaRMSNorm,
-    LlamaRotaryEmbedding,
     eager_attention_forward,
 )
 
@@ -37,6 +35,11 @@ class NasLlamaConfig(LlamaConfig):
     def validate_rope(self):
         """Check the rotary parameters in the configuration of one layer: some types ask for the number of heads."""
         LlamaConfig.validate_rope(self.per_layer_config[0])
+
+
+# Modules of a sublayer that leave with it: norms before and behind it.
+ATTENTION_NORMS = ("input_layernorm",)
+MLP_NORMS = ("post_attention_layernorm",)
 
 
 class NasLlamaAttention(LlamaAttention):
@@ -59,7 +62,9 @@ class NasLlamaAttention(LlamaAttention):
         self.o_proj = nn.Linear(heads * self.v_head_dim, config.hidden_size, bias=self.o_proj.bias is not None)
         self.register_buffer("kept_units", torch.zeros(groups, config.kept_units, dtype=torch.int64))
         # Of the configuration class: a stray key of a config.json says nothing.
-        self.window = config.sliding_window if "sliding_window" in LlamaConfig.__dataclass_fields__ else None
+        window = config.sliding_window if "sliding_window" in LlamaConfig.__dataclass_fields__ else None
+        # Where windows differ from layer to layer, the attention says its own.
+        self.window = getattr(self, "sliding_window", window)
 
     def forward(
         self, hidden_states, position_embeddings=None, attention_mask=None, past_key_values=None, cache=None, **kwargs
@@ -74,9 +79,10 @@ class NasLlamaAttention(LlamaAttention):
                 (self.v_proj, self.v_head_dim),
             )
         )
-        pairs = self.kept_units[:, : self.num_pairs]
-        query = self.rotated(query, pairs.repeat_interleave(self.num_key_value_groups, 0), *position_embeddings)
-        key = self.rotated(key, pairs, *position_embeddings)
+        if getattr(self, "use_rope", True):
+            pairs = self.kept_units[:, : self.num_pairs]
+            query = self.rotated(query, pairs.repeat_interleave(self.num_key_value_groups, 0), *position_embeddings)
+            key = self.rotated(key, pairs, *position_embeddings)
         # transformers is renaming the argument; a cache of continuous batching is the attention function's own.
         if isinstance(cache, Cache):
             past_key_values = cache
@@ -108,12 +114,42 @@ class NasLlamaAttention(LlamaAttention):
         return torch.cat([first * cos - second * sin, second * cos + first * sin, rest], dim=-1)
 
 
+class AbsentAttention(nn.Module):
+    """No attention: nothing is added, and its layer's slot in the KV cache holds one zero a token.
+
+    Caches tell how far a text has come by the length of their slots, so no slot may stay empty.
+
+    Args:
+        layer_idx: Number of the layer.
+    """
+
+    def __init__(self, layer_idx):
+        super().__init__()
+        self.layer_idx = layer_idx
+
+    def forward(self, hidden_states, past_key_values=None, cache=None, **kwargs):
+        """Zeros like the hidden states, and no attention weights."""
+        held = cache if isinstance(cache, Cache) else past_key_values
+        if held is not None:
+            slot = hidden_states.new_zeros(hidden_states.shape[0], 1, hidden_states.shape[1], 1)
+            held.update(slot, slot, self.layer_idx)
+        return torch.zeros_like(hidden_states), None
+
+
+class AbsentMLP(nn.Module):
+    """No FFN: nothing is added."""
+
+    def forward(self, hidden_states):
+        """Zeros like the hidden states."""
+        return torch.zeros_like(hidden_states)
+
+
 class NasLlamaDecoderLayer(LlamaDecoderLayer):
     """A Llama block whose sublayers may be missing.
 
     Args:
         config: This layer's own configuration.
-        layer_idx: Its slot in the KV cache; blocks without attention have none.
+        layer_idx: Its number, and its slot in the KV cache.
     """
 
     def __init__(self, config, layer_idx):
@@ -121,17 +157,12 @@ class NasLlamaDecoderLayer(LlamaDecoderLayer):
         if getattr(config, "qk_head_dim", None):
             self.self_attn = NasLlamaAttention(config, layer_idx)
         if "attention" in config.skip:
-            self.self_attn = self.input_layernorm = None
+            self.self_attn = AbsentAttention(layer_idx)
         if "mlp" in config.skip:
-            self.mlp = self.post_attention_layernorm = None
-
-    def forward(self, hidden_states, **kwargs):
-        """Run the sublayers that are there."""
-        if self.self_attn is not None:
-            hidden_states = hidden_states + self.self_attn(self.input_layernorm(hidden_states), **kwargs)[0]
-        if self.mlp is not None:
-            hidden_states = hidden_states + self.mlp(self.post_attention_layernorm(hidden_states))
-        return hidden_states
+            self.mlp = AbsentMLP()
+        for sublayer, norms in (("attention", ATTENTION_NORMS), ("mlp", MLP_NORMS)):
+            for norm in norms if sublayer in config.skip else ():
+                setattr(self, norm, nn.Identity())
 
 
 class NasLlamaModel(LlamaModel):
@@ -141,24 +172,19 @@ class NasLlamaModel(LlamaModel):
     _no_split_modules = ["NasLlamaDecoderLayer"]
 
     def __init__(self, config):
-        # The parent's constructor would build uniform layers.
+        # Settles the attention implementation, which the layers' configurations then have, too.
         super(LlamaModel, self).__init__(config)
-        self.padding_idx = config.pad_token_id
-        self.vocab_size = config.vocab_size
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, self.padding_idx)
+        # What is around the layers: sizes of theirs are not known to the configuration as a whole.
+        around = config.per_layer_config[0]
+        around.num_hidden_layers = 0
+        super().__init__(around)
+        self.config = config
         self.layers = nn.ModuleList()
-        cache_slot = 0
-        for layer_config in config.per_layer_config:
-            layer = NasLlamaDecoderLayer(_with_skip(layer_config), cache_slot)
-            if layer.self_attn is not None:
-                # The attention implementation may be changed later, on the model's own configuration.
-                layer.self_attn.config = config
-                cache_slot += 1
+        for index, layer_config in enumerate(config.per_layer_config):
+            layer = NasLlamaDecoderLayer(_with_skip(layer_config), index)
+            # The attention implementation may be changed later, on the model's own configuration.
+            layer.self_attn.config = config
             self.layers.append(layer)
-        self.norm = LlamaRMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        # As in validate_rope.
-        self.rotary_emb = LlamaRotaryEmbedding(config=config.per_layer_config[0])
-        self.gradient_checkpointing = False
         self.post_init()
 
 

@@ -99,12 +99,34 @@ class NasOPTAttention(OPTAttention):
         return self.out_proj(mixed[..., :kept].reshape(*shape, -1).contiguous()), weights
 
 
+class AbsentAttention(nn.Module):
+    """No attention: nothing is added, and its layer's slot in the KV cache holds one zero a token.
+
+    Caches tell how far a text has come by the length of their slots, so no slot may stay empty.
+
+    Args:
+        layer_idx: Number of the layer.
+    """
+
+    def __init__(self, layer_idx):
+        super().__init__()
+        self.layer_idx = layer_idx
+
+    def forward(self, hidden_states, past_key_values=None, cache=None, **kwargs):
+        """Zeros like the hidden states, and no attention weights."""
+        held = cache if isinstance(cache, Cache) else past_key_values
+        if held is not None:
+            slot = hidden_states.new_zeros(hidden_states.shape[0], 1, hidden_states.shape[1], 1)
+            held.update(slot, slot, self.layer_idx)
+        return torch.zeros_like(hidden_states), None
+
+
 class NasOPTDecoderLayer(OPTDecoderLayer):
     """An OPT block whose sublayers may be missing.
 
     Args:
         config: This layer's own configuration.
-        layer_idx: Its slot in the KV cache; blocks without attention have none.
+        layer_idx: Its number, and its slot in the KV cache.
     """
 
     def __init__(self, config, layer_idx):
@@ -115,13 +137,13 @@ class NasOPTDecoderLayer(OPTDecoderLayer):
         self.dropout = config.dropout
         affine = config.layer_norm_elementwise_affine
         attention, mlp = "attention" not in config.skip, "mlp" not in config.skip
-        self.self_attn = NasOPTAttention(config, layer_idx) if attention else None
+        self.self_attn = NasOPTAttention(config, layer_idx) if attention else AbsentAttention(layer_idx)
         self.activation_fn = ACT2FN[config.activation_function]
         self.fc1 = nn.Linear(self.embed_dim, config.ffn_dim, bias=config.enable_bias) if mlp else None
         self.fc2 = nn.Linear(config.ffn_dim, self.embed_dim, bias=config.enable_bias) if mlp else None
         after = not self.do_layer_norm_before
         norms = [
-            nn.LayerNorm(self.embed_dim, elementwise_affine=affine) if kept or after else None
+            nn.LayerNorm(self.embed_dim, elementwise_affine=affine) if kept or after else nn.Identity()
             for kept in (attention, mlp)
         ]
         self.self_attn_layer_norm, self.final_layer_norm = norms
@@ -131,16 +153,15 @@ class NasOPTDecoderLayer(OPTDecoderLayer):
     ):
         """Run the sublayers that are there."""
         before = self.do_layer_norm_before
-        if self.self_attn is not None:
-            normed = self.self_attn_layer_norm(hidden_states) if before else hidden_states
-            out = self.self_attn(
-                hidden_states=normed,
-                past_key_values=past_key_values,
-                position_ids=position_ids,
-                attention_mask=attention_mask,
-                **kwargs,
-            )[0]
-            hidden_states = hidden_states + nn.functional.dropout(out, p=self.dropout, training=self.training)
+        normed = self.self_attn_layer_norm(hidden_states) if before else hidden_states
+        out = self.self_attn(
+            hidden_states=normed,
+            past_key_values=past_key_values,
+            position_ids=position_ids,
+            attention_mask=attention_mask,
+            **kwargs,
+        )[0]
+        hidden_states = hidden_states + nn.functional.dropout(out, p=self.dropout, training=self.training)
         if not before:
             hidden_states = self.self_attn_layer_norm(hidden_states)
         if self.fc1 is not None:
@@ -175,13 +196,10 @@ class NasOPTDecoder(OPTDecoder):
         affine = config.layer_norm_elementwise_affine
         self.final_layer_norm = nn.LayerNorm(width, elementwise_affine=affine) if has_norm else None
         self.layers = nn.ModuleList()
-        cache_slot = 0
-        for layer_config in config.per_layer_config:
-            layer = NasOPTDecoderLayer(_with_skip(layer_config), cache_slot)
-            if layer.self_attn is not None:
-                # The attention implementation may be changed later, on the model's own configuration.
-                layer.self_attn.config = config
-                cache_slot += 1
+        for index, layer_config in enumerate(config.per_layer_config):
+            layer = NasOPTDecoderLayer(_with_skip(layer_config), index)
+            # The attention implementation may be changed later, on the model's own configuration.
+            layer.self_attn.config = config
             self.layers.append(layer)
         self.gradient_checkpointing = False
         self.post_init()

@@ -103,16 +103,16 @@ def check_form(
     point: str,
     dtype: str | None,
     max_shard_size: str,
-    pad_heads: bool,
+    pad: bool,
 ) -> WriteSettings:
     """Settings of an export, refused before anything is finished if a format has no form for a genome.
 
     Arguments and errors are those of :func:`export_subnet`.
     """
     parse_size(max_shard_size)
-    if pad_heads:
+    if pad:
         check_padding([form])
-    settings = form.settings(dtype=dtype, max_shard_size=max_shard_size, pad_heads=pad_heads)
+    settings = form.settings(dtype=dtype, max_shard_size=max_shard_size, pad=pad)
     reason = form.refuses(genome, prepared.dense.model.config, settings)
     if reason is not None:
         raise ExportError(f"{point} has no form in {form.name}: {reason}")
@@ -129,7 +129,7 @@ def export_subnet(
     format: str = ExportDefaults.formats[0],
     dtype: str | None = None,
     max_shard_size: str = ExportDefaults.max_shard_size,
-    pad_heads: bool = ExportDefaults.pad_heads,
+    pad: bool = ExportDefaults.pad,
 ) -> ExportedSubnet:
     """Write a finished subnet, whole or not at all, and measure it.
 
@@ -142,7 +142,7 @@ def export_subnet(
         format: ``hf``, ``gguf``, ``decilm``, or one of your own.
         dtype: Type of the weights; default the format's own.
         max_shard_size: Largest weight file, of formats that can split.
-        pad_heads: Fill heads that keep some of their channels only up with zeros, where a format needs it.
+        pad: Fill heads that keep some of their channels only up with zeros, where a format needs it.
 
     Raises:
         ConfigError: If the format has no such type, or pads no heads.
@@ -156,7 +156,7 @@ def export_subnet(
         point=point,
         dtype=dtype,
         max_shard_size=max_shard_size,
-        pad_heads=pad_heads,
+        pad=pad,
     )
     # Other formats have arithmetic of their own; what is stated for them is measured before their rounding.
     written = cast_weights(subnet.model, settings.dtype) if form.name == "hf" else subnet.model

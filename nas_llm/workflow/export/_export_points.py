@@ -47,7 +47,7 @@ def export_points(
     formats: Sequence[str] = ExportDefaults.formats,
     dtype: str | Mapping[str, str] | None = None,
     max_shard_size: str = ExportDefaults.max_shard_size,
-    pad_heads: bool = ExportDefaults.pad_heads,
+    pad: bool = ExportDefaults.pad,
     method: str | None = None,
     samples: int | None = None,
     jobs: int = ExportDefaults.jobs,
@@ -67,7 +67,7 @@ def export_points(
         formats: Formats to write, see :data:`nas_llm.export.EXPORT_FORMATS`.
         dtype: Type of the weights: one for all formats, or by format; default each format's own.
         max_shard_size: Largest weight file of formats that can split.
-        pad_heads: Fill heads that keep some of their channels only up with zeros, where a format needs it.
+        pad: Fill heads that keep some of their channels only up with zeros, where a format needs it.
         method: How the points are finished, see :func:`reconstruct_points`; default: the problem's.
         samples: Calibration windows of the finish; default: as many tokens as the problem says.
         jobs: Points at a time, in processes that share the loaded model; fewer where memory is short.
@@ -86,7 +86,7 @@ def export_points(
         ExportError: If another export is in the way, or the disk does not take it; what was finished stays.
         RunError: If the run's model or text changed.
     """
-    chosen = _formats(formats, dtype, max_shard_size, pad_heads=pad_heads)
+    chosen = _formats(formats, dtype, max_shard_size, pad=pad)
     if not points:
         raise ConfigError("nothing to export: no point was chosen; points are those of nas-llm front")
     check_memory(memory_gb)
@@ -188,12 +188,12 @@ def check_space(out: Path, tasks: Iterable[ExportTask], prepared: Prepared) -> N
 
 def _params(task: ExportTask, prepared: Prepared) -> int:
     """Parameters of the written file."""
-    padded = task.settings.pad_heads and task.point.genome.cut_layers.size
+    padded = task.settings.pad and task.point.genome.cut_layers.size
     return prepared.cost_model(task.point.genome.whole_heads()).params if padded else task.point.cost.params
 
 
 def _formats(
-    names: Sequence[str], dtype: str | Mapping[str, str] | None, max_shard_size: str, *, pad_heads: bool
+    names: Sequence[str], dtype: str | Mapping[str, str] | None, max_shard_size: str, *, pad: bool
 ) -> list[tuple[ExportFormat, WriteSettings]]:
     chosen = [export_format(name) for name in dict.fromkeys(names)]
     if not chosen:
@@ -206,12 +206,12 @@ def _formats(
     stray = [name for name in by_format if name not in names]
     if stray:
         raise ConfigError(f"dtype {by_format[stray[0]]} is for format '{stray[0]}', which is not among the chosen ones")
-    if pad_heads:
+    if pad:
         check_padding(chosen)
     return [
         (
             form,
-            form.settings(dtype=by_format.get(form.name), max_shard_size=max_shard_size, pad_heads=pad_heads),
+            form.settings(dtype=by_format.get(form.name), max_shard_size=max_shard_size, pad=pad),
         )
         for form in chosen
     ]

@@ -114,7 +114,7 @@ def _provenance(
     run: Run, task: ExportTask, prepared: Prepared, scores: SubnetScores, chosen: Mapping[str, float]
 ) -> Provenance:
     dense, point, name = run.front.dense, task.point, run.problem.name
-    padding = "--pad-heads " if "heads" in task.identity else ""
+    padding = "--pad " if "heads" in task.identity else ""
     options = f"--format {task.format.name} --dtype {task.settings.dtype} {padding}{task.plan.as_options()}"
     return subnet_provenance(
         prepared,

@@ -64,7 +64,7 @@ def make_task(
     use = EXPORT_FORMATS.use(form.name)
     if use is not None:
         identity["format_code"] = use.to_dict()
-    if chosen.pad_heads and point.genome.cut_layers.size:
+    if chosen.pad and point.genome.cut_layers.size:
         identity["heads"] = "padded"
     if form.splits:
         identity["max_shard_size"] = chosen.max_shard_size

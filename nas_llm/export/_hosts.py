@@ -1,0 +1,88 @@
+"""Which architecture of llama.cpp a dense model's subnets are written in, and what that has to be told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import gguf
+from transformers import PretrainedConfig
+
+IRREGULAR = ("llama", "mistral", "qwen2")
+"""Model types whose blocks llama.cpp runs in different sizes, as ``deci``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alike:
+    """A model type that llama.cpp runs in its own architecture only, with one size for all layers.
+
+    Attributes:
+        architecture: llama.cpp's.
+        interleave: Whether rows of q and k are in its rotary order.
+        centred: Whether norms multiply by 1 + their weight, which the file holds as one number.
+        all_heads: Whether the query heads have to be as wide as the hidden size, so that none may go.
+        describe: Writes what only this architecture has.
+        refusal: Why a configuration cannot be written, or None.
+    """
+
+    architecture: gguf.MODEL_ARCH
+    interleave: bool = False
+    centred: bool = False
+    all_heads: bool = False
+    describe: Callable[[gguf.GGUFWriter, PretrainedConfig], None] = lambda writer, config: None
+    refusal: Callable[[PretrainedConfig], str | None] = lambda config: None
+
+    @property
+    def name(self) -> str:
+        """As the file says it."""
+        return gguf.MODEL_ARCH_NAMES[self.architecture]
+
+
+def _gemma3(writer: gguf.GGUFWriter, config: PretrainedConfig) -> None:
+    tables = config.rope_parameters
+    writer.add_rope_freq_base(float(tables["full_attention"]["rope_theta"]))
+    writer.add_rope_freq_base_swa(float(tables["sliding_attention"]["rope_theta"]))
+    writer.add_sliding_window(config.sliding_window)
+    writer.add_sliding_window_pattern([kind == "sliding_attention" for kind in config.layer_types])
+
+
+def _gemma3_refusal(config: PretrainedConfig) -> str | None:
+    tables = config.rope_parameters
+    if any(table["rope_type"] != "default" for table in tables.values()):
+        return "its rotary positions are scaled, which has no form in it here"
+    return None
+
+
+def _smollm3_refusal(config: PretrainedConfig) -> str | None:
+    fixed = [int((layer + 1) % 4 != 0) for layer in range(config.num_hidden_layers)]
+    if list(config.no_rope_layers) != fixed:
+        return "llama.cpp leaves every fourth layer without rotary positions, and this model has others"
+    return _unscaled_refusal(config)
+
+
+def _unscaled_refusal(config: PretrainedConfig) -> str | None:
+    kind = config.rope_parameters["rope_type"]
+    return None if kind == "default" else f"rotary positions of type '{kind}' have no form in it here"
+
+
+def _rope(writer: gguf.GGUFWriter, config: PretrainedConfig) -> None:
+    writer.add_rope_freq_base(float(config.rope_parameters["rope_theta"]))
+
+
+def _granite(writer: gguf.GGUFWriter, config: PretrainedConfig) -> None:
+    _rope(writer, config)
+    writer.add_attention_scale(float(config.attention_multiplier))
+    writer.add_embedding_scale(float(config.embedding_multiplier))
+    writer.add_residual_scale(float(config.residual_multiplier))
+    writer.add_logit_scale(float(config.logits_scaling))
+
+
+ALIKE = {
+    "qwen3": Alike(architecture=gguf.MODEL_ARCH.QWEN3, describe=_rope, refusal=_unscaled_refusal),
+    "smollm3": Alike(architecture=gguf.MODEL_ARCH.SMOLLM3, interleave=True, describe=_rope, refusal=_smollm3_refusal),
+    "granite": Alike(
+        architecture=gguf.MODEL_ARCH.GRANITE, interleave=True, describe=_granite, refusal=_unscaled_refusal
+    ),
+    "gemma3_text": Alike(architecture=gguf.MODEL_ARCH.GEMMA3, centred=True, describe=_gemma3, refusal=_gemma3_refusal),
+}
+"""Model types that llama.cpp runs with one size for all layers."""
