@@ -8,6 +8,7 @@ from nas_llm.data._reporting import perplexity_windows
 from nas_llm.data._splits import Splits, build_splits
 from nas_llm.data._tokens import TokenArray, end_of_text_id, token_windows
 from nas_llm.data._window_set import WindowSet
+from nas_llm.data._written import written_questions
 from nas_llm.data.questions import QuestionSet, build_questions
 from nas_llm.data.self_text import cached_self_texts, sample_documents
 
@@ -29,4 +30,5 @@ __all__ = [
     "read_texts",
     "sample_documents",
     "token_windows",
+    "written_questions",
 ]

@@ -6,7 +6,7 @@ import torch
 
 from nas_llm.cache import cache_dir
 from nas_llm.config import SelfSampleSection
-from nas_llm.data import packaged_sample, read_texts
+from nas_llm.data import packaged_sample, read_texts, written_questions
 from nas_llm.data.self_text import cached_self_texts
 from nas_llm.errors import DataError
 from nas_llm.events import EventHandler, StageAdvanced, StageFinished, StageStarted
@@ -27,6 +27,9 @@ def self_texts(
 ) -> list[str]:
     """The dense model's own text: the sample that ships with the package if it is long enough, else sampled now.
 
+    Questions begin with those that were written for the package: what a small model asks and answers by itself does not
+    keep it able to answer (docs/benchmarks.md, section text). The model writes what is asked for beyond them.
+
     Args:
         dense: The model.
         tokens: How much of it, at least.
@@ -38,12 +41,17 @@ def self_texts(
     Raises:
         DataError: If it would have to be sampled by a model that stays on disk, or is more than 4,194,304 tokens.
     """
+    written = list(written_questions()) if kind == "questions" else []
+    if written:
+        tokens -= sum(map(len, dense.tokenizer(written, add_special_tokens=False, verbose=False)["input_ids"]))
+        if tokens <= 0:
+            return written
     shipped = packaged_sample(dense.sample, kind) if dense.sample else None
     if shipped is not None and settings == type(settings)():
         texts = read_texts(shipped)
         ids = dense.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
         if sum(map(len, ids)) >= tokens:
-            return texts
+            return [*written, *texts]
     source = "auto" if kind else "self"
     if tokens > _MOST_TOKENS:
         raise DataError(
@@ -72,4 +80,4 @@ def self_texts(
     finally:
         on_device(model, torch.device("cpu"))
     on_event(StageFinished("sampling"))
-    return texts
+    return [*written, *texts]

@@ -37,8 +37,36 @@ EXPECTED: dict[str, tuple[PretrainedConfig, int]] = {
 }
 
 
-def test_every_known_model_is_held_against_a_configuration() -> None:
-    assert EXPECTED.keys() == KNOWN_MODELS.keys()
+# Parameters as the hub counts them.
+COUNTS = {
+    "Qwen/Qwen3-0.6B": 596_049_920,
+    "Qwen/Qwen3-1.7B": 1_720_574_976,
+    "Qwen/Qwen3-4B": 4_022_468_096,
+    "Qwen/Qwen3-8B": 8_190_735_360,
+    "Qwen/Qwen2.5-0.5B": 494_032_768,
+    "Qwen/Qwen2.5-1.5B": 1_543_714_304,
+    "Qwen/Qwen2.5-3B": 3_085_938_688,
+    "Qwen/Qwen2.5-7B": 7_615_616_512,
+    "meta-llama/Llama-3.2-1B": 1_235_814_400,
+    "meta-llama/Llama-3.2-3B": 3_212_749_824,
+    "meta-llama/Llama-3.1-8B": 8_030_261_248,
+    "HuggingFaceTB/SmolLM2-360M": 361_821_120,
+    "HuggingFaceTB/SmolLM2-1.7B": 1_711_376_384,
+    "HuggingFaceTB/SmolLM3-3B": 3_075_098_624,
+    "google/gemma-3-270m": 268_098_176,
+    "google/gemma-3-1b-pt": 999_885_952,
+    "mistralai/Mistral-7B-v0.3": 7_248_023_552,
+    "ibm-granite/granite-3.3-2b-base": 2_533_539_840,
+}
+
+
+def test_every_known_model_is_held_against_something() -> None:
+    assert EXPECTED.keys() | COUNTS.keys() == KNOWN_MODELS.keys()
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_known_sizes_make_as_many_parameters_as_the_hub_counts(name: str) -> None:
+    assert CostModel(known_architecture(name)).dense.params == COUNTS[name]
 
 
 @pytest.mark.parametrize("name", EXPECTED)

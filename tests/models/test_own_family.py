@@ -89,7 +89,7 @@ def _twice(self: Any, outer: nn.ModuleDict, ids: torch.Tensor) -> tuple[torch.Te
 
 def _damped(self: Any, model_type: str) -> str:
     text: str = LlamaAdapter.modeling_source(self, model_type)
-    line = "        if getattr(config, \"qk_head_dim\", None):\n"
+    line = '        if getattr(config, "qk_head_dim", None):\n'
     return text.replace(line, f"        self.post_attention_layernorm.variance_epsilon = 10.0\n{line}")
 
 
