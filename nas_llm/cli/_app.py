@@ -14,6 +14,7 @@ from nas_llm.cli.commands import (
     dashboard,
     evaluate,
     export,
+    families,
     front,
     posttrain,
     problems,
@@ -60,6 +61,7 @@ for command in (
     compare,
     problems,
     servable,
+    families,
     study,
     dashboard,
 ):

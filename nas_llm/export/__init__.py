@@ -3,6 +3,7 @@
 from nas_llm.export._card import Provenance, model_card
 from nas_llm.export._decilm import export_decilm
 from nas_llm.export._expressible import Problem, expressible
+from nas_llm.export._families import COLUMNS, FamilyAbilities, abilities_table, family_abilities
 from nas_llm.export._format import ExportFormat, Writer, WriteSettings
 from nas_llm.export._formats import EXPORT_FORMATS, FORMATS, check_padding, export_format, register_format, servable
 from nas_llm.export._hf import (
@@ -13,6 +14,7 @@ from nas_llm.export._hf import (
     export_hf,
     parse_size,
 )
+from nas_llm.export._hosts import ALIKE_TYPES
 from nas_llm.export._padding import PaddedSubnet, Padding, pad_heads
 from nas_llm.export._servable import Hindrance, Servability
 from nas_llm.export._staging import check_place, staged_directory
@@ -20,6 +22,8 @@ from nas_llm.export.gguf import GGUF_TYPES, GgufType, export_gguf
 from nas_llm.models import PROVENANCE_FILE, read_provenance
 
 __all__ = [
+    "ALIKE_TYPES",
+    "COLUMNS",
     "EXPORT_FORMATS",
     "FORMATS",
     "GENOME_FILE",
@@ -28,6 +32,7 @@ __all__ = [
     "MAX_SHARD_SIZE",
     "PROVENANCE_FILE",
     "ExportFormat",
+    "FamilyAbilities",
     "GgufType",
     "Hindrance",
     "PaddedSubnet",
@@ -37,6 +42,7 @@ __all__ = [
     "Servability",
     "WriteSettings",
     "Writer",
+    "abilities_table",
     "cast_weights",
     "check_padding",
     "check_place",
@@ -45,6 +51,7 @@ __all__ = [
     "export_gguf",
     "export_hf",
     "expressible",
+    "family_abilities",
     "model_card",
     "pad_heads",
     "parse_size",

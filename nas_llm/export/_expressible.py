@@ -98,7 +98,7 @@ def model_problems(format: str, config: PretrainedConfig, architecture: Architec
     if host is not None:
         reason = host.refusal(config)
         return [] if reason is None else [_whole(format, reason, "hf takes every model")]
-    if config.model_type not in _IRREGULAR[format]:
+    if config.model_type not in IRREGULAR_TYPES[format]:
         found.append(
             _whole(
                 format,
@@ -167,7 +167,7 @@ def _genome_problems(
 
 
 def _accepted(format: str) -> str:
-    accepted = f"model types {_and(_IRREGULAR[format])} are accepted"
+    accepted = f"model types {_and(IRREGULAR_TYPES[format])} are accepted"
     return f"{accepted}, and with --pad {_and(tuple(sorted(ALIKE)))}" if format == "gguf" else accepted
 
 
@@ -199,7 +199,8 @@ _MOST_RUNS = 8
 # What to search for subnets of whole heads.
 _WHOLE_HEADS = {"gguf": 'space.attention = "kv_group"', "decilm": "space.attn_ratio = [1.0, 1.0]"}
 _LOADERS = {"gguf": "llama.cpp", "decilm": "vLLM"}
-_IRREGULAR = {"gguf": IRREGULAR, "decilm": LlamaAdapter.model_types}
+IRREGULAR_TYPES = {"gguf": IRREGULAR, "decilm": LlamaAdapter.model_types}
+"""Model types whose blocks may differ in size, by format."""
 # Kinds of rotary positions that can be written faithfully.
 _ROPE_TYPES = {
     "gguf": ("default", "linear", "llama3"),

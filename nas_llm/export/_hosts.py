@@ -86,3 +86,4 @@ ALIKE = {
     "gemma3_text": Alike(architecture=gguf.MODEL_ARCH.GEMMA3, centred=True, describe=_gemma3, refusal=_gemma3_refusal),
 }
 """Model types that llama.cpp runs with one size for all layers."""
+ALIKE_TYPES = tuple(ALIKE)

@@ -6,6 +6,7 @@ from nas_llm.settings._calibration import (
 from nas_llm.settings._data import (
     AUTO_KINDS,
     OFF_KIND,
+    SEARCH_KINDS,
     OffTextDefaults,
     QuestionDefaults,
     SelfSampleDefaults,
@@ -77,6 +78,7 @@ __all__ = [
     "MUTATION_NAMES",
     "OFF_KIND",
     "SAMPLING_NAMES",
+    "SEARCH_KINDS",
     "AdmmDefaults",
     "CalibrationDefaults",
     "CostDefaults",

@@ -20,7 +20,7 @@ from dense_models import random_genome
 from safetensors.torch import load_file
 from synthetic_search import architecture, unit_scores
 from torch import Tensor
-from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoTokenizer, OlmoConfig, OlmoForCausalLM
 
 import nas_llm
 from nas_llm.config import LoadedProblem, load_problem
@@ -227,10 +227,10 @@ def test_the_scales_are_those_of_least_squares() -> None:
         torch.testing.assert_close(found[row], best.clamp(0.0, 9.0))
 
 
-def save_qwen2(directory: Path, **settings: Any) -> Path:
+def save_olmo(directory: Path, **settings: Any) -> Path:
     torch.manual_seed(0)
     tokenizer = AutoTokenizer.from_pretrained(PACKAGED_MODELS["tiny-llama"].locate())
-    config = Qwen2Config(
+    config = OlmoConfig(
         hidden_size=64,
         intermediate_size=96,
         num_hidden_layers=4,
@@ -241,18 +241,19 @@ def save_qwen2(directory: Path, **settings: Any) -> Path:
         tie_word_embeddings=True,
         bos_token_id=0,
         eos_token_id=0,
+        pad_token_id=1,
         **settings,
     )
-    model = Qwen2ForCausalLM(config)
-    for name, parameter in model.named_parameters():
-        torch.nn.init.normal_(parameter, std=0.3 if name.endswith("bias") else 0.1)
+    model = OlmoForCausalLM(config)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     return directory
 
 
 def test_a_family_runs(tmp_path: Path) -> None:
-    model = save_qwen2(tmp_path / "qwen2")
+    model = save_olmo(tmp_path / "olmo")
     run = searched(tmp_path, "family", f"model.source='{model}'", "search.evaluations=8", "space.ffn_multiple=8")
     assert "family.py" in recorded(run)
     dense, ids = load_model(str(model)), torch.arange(20)[None]
@@ -269,9 +270,9 @@ def test_a_family_runs(tmp_path: Path) -> None:
         torch.testing.assert_close(loaded(ids).logits, build_subnet(dense, point.genome)(ids).logits)
     # As transformers alone loads and runs it.
     assert loaded.generate(ids, max_new_tokens=4, do_sample=False, eos_token_id=None).shape == (1, 24)
-    sliding = save_qwen2(tmp_path / "sliding", use_sliding_window=True, sliding_window=8, max_window_layers=2)
-    with pytest.raises(ModelError, match="Qwen2 with sliding windows is not supported"):
-        load_model(str(sliding))
+    clipped = save_olmo(tmp_path / "clipped", clip_qkv=8.0)
+    with pytest.raises(ModelError, match="OLMo that clips queries, keys and values is not supported"):
+        load_model(str(clipped))
 
 
 def test_an_exporter_runs(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A family: Qwen2, which is a Llama with biases at q, k and v."""
+"""A family: OLMo (the first), which is a Llama whose norms have no weights."""
 
 from __future__ import annotations
 
@@ -13,21 +13,15 @@ from nas_llm.space import Architecture
 
 
 @register_family
-class Qwen2Adapter(LlamaAdapter):
+class OlmoAdapter(LlamaAdapter):
     """Modules have the names that they have in Llama; what differs is said here."""
 
-    name = "qwen2"
-    model_types = ("qwen2",)
-    # The modelling file of Llama becomes that of Qwen2 by these replacements, one after the other.
-    renames: ClassVar = {
-        "qwen2": (
-            ("Llama", "Qwen2"),
-            ("llama", "qwen2"),
-            ("self.gradient_checkpointing = False", "self.gradient_checkpointing = self.has_sliding_layers = False"),
-        )
-    }
+    name = "olmo"
+    model_types = ("olmo",)
+    # The modelling file of Llama becomes that of OLMo by these replacements, one after the other.
+    renames: ClassVar = {"olmo": (("Llama", "Olmo"), ("llama", "olmo"))}
 
     def architecture(self, config: PretrainedConfig) -> Architecture:
-        if "sliding_attention" in config.layer_types:
-            raise ModelError("Qwen2 with sliding windows is not supported; set use_sliding_window to false")
-        return replace(super().architecture(config), qkv_bias=True)
+        if config.clip_qkv is not None:
+            raise ModelError("OLMo that clips queries, keys and values is not supported; take one without clip_qkv")
+        return replace(super().architecture(config), norm_parameters=0)

@@ -5,6 +5,7 @@ from nas_llm.cli.commands._convert import convert
 from nas_llm.cli.commands._dashboard import dashboard
 from nas_llm.cli.commands._evaluate import evaluate
 from nas_llm.cli.commands._export import export
+from nas_llm.cli.commands._families import families
 from nas_llm.cli.commands._front import front
 from nas_llm.cli.commands._posttrain import posttrain
 from nas_llm.cli.commands._problems import problems
@@ -19,6 +20,7 @@ __all__ = [
     "dashboard",
     "evaluate",
     "export",
+    "families",
     "front",
     "posttrain",
     "problems",

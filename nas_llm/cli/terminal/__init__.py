@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from nas_llm.cli.terminal._tables import (
         belief_table,
         export_table,
+        families_table,
         front_table,
         model_table,
         servable_table,
@@ -75,6 +76,7 @@ __all__ = [
     "comparison_table",
     "export_table",
     "fail",
+    "families_table",
     "front_table",
     "keep_memory",
     "line",
@@ -115,8 +117,9 @@ def __getattr__(name: str) -> Any:
         from nas_llm.cli.terminal import _reconstruction_tables
 
         return getattr(_reconstruction_tables, name)
-    if name in ("belief_table", "export_table", "front_table", "model_table", "servable_table", "study_table"):
+    if name.endswith("_table"):
         from nas_llm.cli.terminal import _tables
 
-        return getattr(_tables, name)
+        if hasattr(_tables, name):
+            return getattr(_tables, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

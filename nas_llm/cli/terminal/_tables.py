@@ -14,7 +14,7 @@ from nas_llm.space import workload_objective
 
 if TYPE_CHECKING:
     from nas_llm.evaluation import ModelRow
-    from nas_llm.export import Servability
+    from nas_llm.export import FamilyAbilities, Servability
     from nas_llm.front import Front, FrontPoint
     from nas_llm.studies import StudySummary
     from nas_llm.workflow import ReconstructionRecord
@@ -179,6 +179,21 @@ def servable_table(answers: Mapping[str, Servability]) -> Table:
             weight = "" if hindrance.blocks else "(loads all the same) "
             mend = f"{hindrance.setting} = {hindrance.value}" if hindrance.setting else "-"
             table.add_row(*first, weight + hindrance.reason, mend)
+    return table
+
+
+def families_table(columns: Sequence[str], found: Sequence[FamilyAbilities]) -> Table:
+    """What can be done with each model type.
+
+    Args:
+        columns: Heads of the columns.
+        found: The rows.
+    """
+    table = Table(box=SIMPLE_HEAD, header_style="bold")
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    for abilities in found:
+        table.add_row(*abilities.row)
     return table
 
 

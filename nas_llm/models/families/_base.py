@@ -102,11 +102,13 @@ class FamilyAdapter(ABC):
         name: Of the family; none of the package's own.
         model_types: transformers' ``model_type`` values that it covers.
         names: Module names inside a block.
+        whole_heads: Whether heads can only be kept whole, because something norms each of them.
     """
 
     name: ClassVar[str]
     model_types: ClassVar[tuple[str, ...]]
     names: ClassVar[BlockNames]
+    whole_heads: ClassVar[bool] = False
 
     @abstractmethod
     def architecture(self, config: PretrainedConfig) -> Architecture:

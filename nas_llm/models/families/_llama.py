@@ -65,6 +65,7 @@ class LlamaAdapter(FamilyAdapter):
             mlp_bias=_flag(config, "mlp_bias"),
             norm_parameters=config.hidden_size,
             norm_outside=False,
+            whole_heads=self.whole_heads,
             final_norm=True,
             tied_embeddings=bool(config.tie_word_embeddings),
             embedding_size=config.hidden_size,

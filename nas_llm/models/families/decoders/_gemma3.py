@@ -42,6 +42,7 @@ class Gemma3Adapter(LlamaAdapter):
         attn_more=("self_attn.q_norm", "self_attn.k_norm", "post_attention_layernorm"),
         mlp_more=("post_feedforward_layernorm",),
     )
+    whole_heads: ClassVar[bool] = True
 
     def architecture(self, config: PretrainedConfig) -> Architecture:
         """Sizes of a dense Gemma 3."""
@@ -51,7 +52,6 @@ class Gemma3Adapter(LlamaAdapter):
             mlp_bias=False,
             attn_norm_parameters=config.hidden_size + 2 * sizes.head_dim,
             mlp_norm_parameters=config.hidden_size,
-            whole_heads=True,
             max_positions=longest_full_window(config),
         )
 

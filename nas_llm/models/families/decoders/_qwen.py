@@ -34,6 +34,7 @@ class Qwen3Adapter(LlamaAdapter):
     traits_known: ClassVar[tuple[str, ...]] = model_types
     renames: ClassVar = {"qwen3": (("Llama", "Qwen3"), ("llama", "qwen3"))}
     names: ClassVar = replace(LlamaAdapter.names, attn_more=("self_attn.q_norm", "self_attn.k_norm"))
+    whole_heads: ClassVar[bool] = True
 
     def architecture(self, config: PretrainedConfig) -> Architecture:
         """Sizes of a dense Qwen3."""
@@ -42,7 +43,6 @@ class Qwen3Adapter(LlamaAdapter):
             sizes,
             mlp_bias=False,
             attn_norm_parameters=2 * sizes.head_dim,
-            whole_heads=True,
             max_positions=longest_full_window(config),
         )
 
