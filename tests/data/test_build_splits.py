@@ -330,7 +330,7 @@ def test_a_small_mix_has_the_largest_kinds_and_what_is_named_beside_it(
     data = _section(calibration=(240, sources), fitness=(24, sources), held_out=(240, sources))
     splits = build_splits(data, tokenizer=tokenizer, self_texts=_written({}), base_dir=tmp_path)
     assert splits.off_text is None
-    assert {name: len(places) for name, places in splits.fitness.kinds.items()} == {"own.txt": 2, "auto (prose)": 1}
+    assert {name: len(places) for name, places in splits.fitness.kinds.items()} == {"own.txt": 2, "auto (questions)": 1}
     assert len(splits.calibration.kinds["own.txt"]) == 20
 
 
