@@ -113,6 +113,8 @@ def model_problems(format: str, config: PretrainedConfig, architecture: Architec
             _whole(format, f"the activation is '{config.hidden_act}' and the format knows one", "silu is accepted")
         )
     rope_type = config.rope_parameters["rope_type"]
+    if rope_type == "yarn" and config.model_type == "ministral3" and _plain_yarn(config):
+        return found
     if rope_type not in _ROPE_TYPES[format]:
         found.append(
             _whole(
@@ -164,6 +166,12 @@ def _genome_problems(
             reason="the first block has no attention, with which vLLM begins its sum of residuals",
             accepted="keep it (space.protected_layers = [0])",
         )
+
+
+def _plain_yarn(config: PretrainedConfig) -> bool:
+    """Whether rotary tables are stretched alone, and scores stay as they are."""
+    parameters = config.rope_parameters
+    return parameters.get("attention_factor") is None and parameters.get("mscale") == parameters.get("mscale_all_dim")
 
 
 def _accepted(format: str) -> str:

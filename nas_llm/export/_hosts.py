@@ -8,8 +8,46 @@ from dataclasses import dataclass
 import gguf
 from transformers import PretrainedConfig
 
-IRREGULAR = ("llama", "mistral", "qwen2")
+IRREGULAR = ("llama", "mistral", "qwen2", "ministral3", "granite")
 """Model types whose blocks llama.cpp runs in different sizes, as ``deci``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folding:
+    """Factors of a model that ``deci`` has no place for, as they go into weights.
+
+    Attributes:
+        queries: Of q.
+        outputs: Of o and down.
+        embedding: Of the token embedding.
+        head: Of what the LM head reads: of its own weights, or of the final norm where it is the token embedding.
+        eps: Of the norms' epsilon: the residual stream is smaller by its root.
+    """
+
+    queries: float = 1.0
+    outputs: float = 1.0
+    embedding: float = 1.0
+    head: float = 1.0
+    eps: float = 1.0
+
+
+def folding(config: PretrainedConfig, head_dim: int) -> Folding:
+    """What is folded into the weights of a model, nothing for most.
+
+    Granite multiplies embeddings, scores, residual sums and logits. A token embedding that is the LM head, too, is left
+    as it is: then the whole residual stream is smaller by its factor, which RMSNorms do not see but for epsilon.
+
+    Args:
+        config: The dense model's, or a subnet's.
+        head_dim: d.
+    """
+    if config.model_type.removeprefix("nas_") != "granite":
+        return Folding()
+    queries, residual = config.attention_multiplier * head_dim**0.5, config.residual_multiplier
+    embedding, head = config.embedding_multiplier, 1 / config.logits_scaling
+    if config.tie_word_embeddings:
+        return Folding(queries=queries, outputs=residual / embedding, head=head, eps=embedding**-2)
+    return Folding(queries=queries, outputs=residual, embedding=embedding, head=head)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +58,7 @@ class Alike:
         architecture: llama.cpp's.
         interleave: Whether rows of q and k are in its rotary order.
         centred: Whether norms multiply by 1 + their weight, which the file holds as one number.
+        windows: Whether it knows sliding windows.
         all_heads: Whether the query heads have to be as wide as the hidden size, so that none may go.
         describe: Writes what only this architecture has.
         refusal: Why a configuration cannot be written, or None.
@@ -28,6 +67,7 @@ class Alike:
     architecture: gguf.MODEL_ARCH
     interleave: bool = False
     centred: bool = False
+    windows: bool = False
     all_heads: bool = False
     describe: Callable[[gguf.GGUFWriter, PretrainedConfig], None] = lambda writer, config: None
     refusal: Callable[[PretrainedConfig], str | None] = lambda config: None
@@ -69,21 +109,12 @@ def _rope(writer: gguf.GGUFWriter, config: PretrainedConfig) -> None:
     writer.add_rope_freq_base(float(config.rope_parameters["rope_theta"]))
 
 
-def _granite(writer: gguf.GGUFWriter, config: PretrainedConfig) -> None:
-    _rope(writer, config)
-    writer.add_attention_scale(float(config.attention_multiplier))
-    writer.add_embedding_scale(float(config.embedding_multiplier))
-    writer.add_residual_scale(float(config.residual_multiplier))
-    writer.add_logit_scale(float(config.logits_scaling))
-
-
 ALIKE = {
     "qwen3": Alike(architecture=gguf.MODEL_ARCH.QWEN3, describe=_rope, refusal=_unscaled_refusal),
     "smollm3": Alike(architecture=gguf.MODEL_ARCH.SMOLLM3, interleave=True, describe=_rope, refusal=_smollm3_refusal),
-    "granite": Alike(
-        architecture=gguf.MODEL_ARCH.GRANITE, interleave=True, describe=_granite, refusal=_unscaled_refusal
+    "gemma3_text": Alike(
+        architecture=gguf.MODEL_ARCH.GEMMA3, centred=True, windows=True, describe=_gemma3, refusal=_gemma3_refusal
     ),
-    "gemma3_text": Alike(architecture=gguf.MODEL_ARCH.GEMMA3, centred=True, describe=_gemma3, refusal=_gemma3_refusal),
 }
 """Model types that llama.cpp runs with one size for all layers."""
 ALIKE_TYPES = tuple(ALIKE)

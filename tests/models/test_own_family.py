@@ -136,8 +136,8 @@ def test_formats_for_llama_alone_refuse_its_kin(dense: DenseModel) -> None:
     (problem,) = expressible("gguf", random_genome(dense, 1), dense.model.config)
     assert "not for model type 'seed_oss'" in problem.reason
     assert problem.accepted == (
-        "model types llama, mistral and qwen2 are accepted, and with --pad gemma3_text, granite, qwen3 and smollm3; hf "
-        "takes every family"
+        "model types llama, mistral, qwen2, ministral3 and granite are accepted, and with --pad gemma3_text, qwen3 and "
+        "smollm3; hf takes every family"
     )
 
 

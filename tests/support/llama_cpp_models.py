@@ -10,6 +10,7 @@ from transformers import (
     Gemma3TextConfig,
     GraniteConfig,
     LlamaConfig,
+    Ministral3Config,
     MistralConfig,
     PretrainedConfig,
     Qwen2Config,
@@ -38,6 +39,23 @@ _LLAMA_3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
 }
+_YARN = {
+    "rope_type": "yarn",
+    "rope_theta": 10000.0,
+    "factor": 4.0,
+    "original_max_position_embeddings": 128,
+    "beta_fast": 32.0,
+    "beta_slow": 1.0,
+    "mscale": 1.0,
+    "mscale_all_dim": 1.0,
+    "llama_4_scaling_beta": 0.1,
+}
+_GRANITE = {
+    "embedding_multiplier": 3.0,
+    "attention_multiplier": 0.2,
+    "residual_multiplier": 0.4,
+    "logits_scaling": 2.0,
+}
 LLAMA_CPP_CASES: dict[str, PretrainedConfig] = {
     "untied": LlamaConfig(**_SIZES, num_key_value_heads=2, tie_word_embeddings=False),
     "biases": LlamaConfig(**_SIZES, num_key_value_heads=4, attention_bias=True, mlp_bias=True),
@@ -50,20 +68,15 @@ LLAMA_CPP_CASES: dict[str, PretrainedConfig] = {
     ),
     "mistral": MistralConfig(**_SIZES, num_key_value_heads=2, sliding_window=None),
     "qwen2": Qwen2Config(**_SIZES, num_key_value_heads=2),
+    "ministral3": Ministral3Config(**_SIZES, num_key_value_heads=2, head_dim=16, rope_parameters=_YARN),
+    "granite": GraniteConfig(**_SIZES, **_GRANITE, num_key_value_heads=2),
+    "granite-tied": GraniteConfig(**_SIZES, **_GRANITE, num_key_value_heads=2, tie_word_embeddings=True),
 }
 # Families that llama.cpp runs with one size for all layers.
 ALIKE_CASES: dict[str, PretrainedConfig] = {
     "qwen3": Qwen3Config(**_SIZES, num_key_value_heads=2, head_dim=32),
     "qwen3-tied": Qwen3Config(**_SIZES, num_key_value_heads=2, head_dim=32, tie_word_embeddings=True),
     "smollm3": SmolLM3Config(**_SIZES, num_key_value_heads=2, pad_token_id=0),
-    "granite": GraniteConfig(
-        **_SIZES,
-        num_key_value_heads=2,
-        embedding_multiplier=3.0,
-        attention_multiplier=0.2,
-        residual_multiplier=0.4,
-        logits_scaling=2.0,
-    ),
     "gemma3": Gemma3TextConfig(
         **_SIZES,
         num_key_value_heads=2,

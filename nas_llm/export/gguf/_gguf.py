@@ -16,7 +16,7 @@ from nas_llm.errors import ExportError
 from nas_llm.export._card import CARD_FILE, Provenance, model_card
 from nas_llm.export._expressible import refuse_inexpressible
 from nas_llm.export._hf import GENOME_FILE
-from nas_llm.export._hosts import ALIKE
+from nas_llm.export._hosts import ALIKE, folding
 from nas_llm.export._padding import filled, pad_layers
 from nas_llm.export._padding import pad_heads as padded_subnet
 from nas_llm.export._staging import staged_directory
@@ -155,8 +155,8 @@ def _describe(writer: GGUFWriter, dense: DenseModel, provenance: Provenance, dty
 def _size(writer: GGUFWriter, dense: DenseModel, blocks: list[GgufBlock]) -> None:
     architecture, config = dense.architecture, dense.model.config
     writer.add_block_count(len(blocks))
-    # Where all layers see a window, llama.cpp's architecture has none: it is right as far as that.
-    windows = "full_attention" in (getattr(config, "layer_types", None) or ())
+    # Where windows slide and llama.cpp's architecture knows none, it is right as far as one window.
+    windows = config.model_type in ALIKE and ALIKE[config.model_type].windows
     writer.add_context_length(config.max_position_embeddings if windows else architecture.max_positions)
     writer.add_embedding_length(architecture.hidden_size)
     writer.add_vocab_size(architecture.vocab_size)
@@ -166,7 +166,7 @@ def _size(writer: GGUFWriter, dense: DenseModel, blocks: list[GgufBlock]) -> Non
     writer.add_feed_forward_length(blocks[0].channels if alike else [block.channels for block in blocks])
     writer.add_key_length(architecture.head_dim)
     writer.add_value_length(architecture.head_dim)
-    writer.add_layer_norm_rms_eps(float(config.rms_norm_eps))
+    writer.add_layer_norm_rms_eps(float(config.rms_norm_eps) * folding(config, architecture.head_dim).eps)
 
 
 def _zeros(zeros: Mapping[str, int], blocks: list[GgufBlock], prefix: str) -> dict[str, int]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from nas_llm.export._hosts import folding
 from nas_llm.space import Architecture, Genome
 
 # Width of an FFN that stands in for a removed one; a whole quantisation block, so every type can hold it.
@@ -93,20 +94,29 @@ def tensors(subnet: PreTrainedModel, blocks: Sequence[GgufBlock], head_dim: int)
         head_dim: Width of one head.
     """
     trunk = subnet.model
-    yield "token_embd.weight", trunk.embed_tokens.weight
-    yield "output_norm.weight", trunk.norm.weight
-    if subnet.lm_head.weight is not trunk.embed_tokens.weight:
-        yield "output.weight", subnet.lm_head.weight
+    fold = folding(subnet.config, head_dim)
+    own_head = subnet.lm_head.weight is not trunk.embed_tokens.weight
+    yield "token_embd.weight", _times(trunk.embed_tokens.weight, fold.embedding)
+    yield "output_norm.weight", _times(trunk.norm.weight, 1.0 if own_head else fold.head)
+    if own_head:
+        yield "output.weight", _times(subnet.lm_head.weight, fold.head)
     factors = rope_factors(subnet, head_dim)
     if factors is not None:
         yield "rope_freqs.weight", factors
     for index, block in enumerate(blocks):
         for name, weight in trunk.layers[block.layer].state_dict().items():
-            if name.rpartition(".")[0] in {"self_attn.q_proj", "self_attn.k_proj"}:
+            module = name.rpartition(".")[0]
+            if module in {"self_attn.q_proj", "self_attn.k_proj"}:
                 weight = interleaved(weight, head_dim)
+            weight = _times(weight, fold.queries if module == "self_attn.q_proj" else 1.0)
+            weight = _times(weight, fold.outputs if module in {"self_attn.o_proj", "mlp.down_proj"} else 1.0)
             yield tensor_name(index, name), weight
         for name, weight in _stand_ins(block, subnet.config.hidden_size, head_dim):
             yield f"blk.{index}.{name}.weight", weight
+
+
+def _times(weight: Tensor, factor: float) -> Tensor:
+    return weight if factor == 1.0 else weight * factor
 
 
 def tensor_name(index: int, name: str) -> str:
@@ -139,8 +149,8 @@ def rope_factors(subnet: PreTrainedModel, head_dim: int) -> Tensor | None:
     parameters = subnet.config.rope_parameters
     if parameters["rope_type"] == "default":
         return None
-    # The model's own buffer may have been cast to a shorter type.
-    scaled: Tensor = type(subnet.model.rotary_emb)(subnet.config).inv_freq
+    # The model's own buffer may have been cast to a shorter type. Some types ask for the number of heads, of one layer.
+    scaled: Tensor = type(subnet.model.rotary_emb)(subnet.config.per_layer_config[0]).inv_freq
     exponents = torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim
     unscaled: Tensor = 1.0 / parameters["rope_theta"] ** exponents
     return unscaled / scaled.float()
