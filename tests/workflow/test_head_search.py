@@ -85,7 +85,8 @@ def test_its_points_are_models_of_the_size_that_was_counted(run: Path, tmp_path:
     model, tokenizer = load(Path(record.path))
     assert sum(weight.numel() for weight in model.parameters()) == point.cost.params
     cache = model(tokenizer("Once upon", return_tensors="pt").input_ids, use_cache=True).past_key_values
-    held = sum(part.numel() for layer in cache.layers for part in (layer.keys, layer.values) if part is not None)
+    there = [layer for layer, groups in zip(cache.layers, point.genome.kv_groups, strict=True) if groups]
+    held = sum(part.numel() for layer in there for part in (layer.keys, layer.values))
     assert held * 2 == point.cost.kv_cache_bytes * cache.get_seq_length()
     assert record.held_out_perplexity == pytest.approx(point.held_out_perplexity, rel=0.3)
 
