@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from nas_llm.config import SourceSection
@@ -32,20 +32,15 @@ def source_name(section: SourceSection) -> str:
     return f"{section.source} ({section.kind})" if section.kind else section.source
 
 
-def by_kind(sections: Iterable[SourceSection], shares: Mapping[str, float] = AUTO_KINDS) -> list[SourceSection]:
-    """The same sources, with one of each kind, by their shares, for an ``auto`` that names none.
-
-    Args:
-        sections: The sources.
-        shares: Of the kinds.
-    """
+def by_kind(sections: Iterable[SourceSection]) -> list[SourceSection]:
+    """The same sources, with one of each kind, by their shares, for an ``auto`` that names none."""
     found: list[SourceSection] = []
-    whole = sum(shares.values())
+    whole = sum(AUTO_KINDS.values())
     for section in sections:
         if section.source != _AUTO or section.kind is not None:
             found.append(section)
             continue
-        for kind, part in shares.items():
+        for kind, part in AUTO_KINDS.items():
             found.append(section.model_copy(update={"kind": kind, "weight": section.weight * part / whole}))
     return found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,15 +17,12 @@ from nas_llm.data._tokens import TokenArray, token_windows
 from nas_llm.data._window_set import WindowSet
 from nas_llm.data.questions import QuestionSet, build_questions
 from nas_llm.errors import DataError
-from nas_llm.settings import AUTO_KINDS, SEARCH_KINDS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SPLITS = ("calibration", "fitness", "held_out")
 FINISH, OFF = "reconstruction", "off_text"
-# What decides on the architecture.
-_DECIDING = ("calibration", "fitness")
 _CUT = (*SPLITS, OFF)
 # What the finish must not see: it would be judged by text that it was fitted to.
 _JUDGES = ("fitness", "held_out", OFF)
@@ -126,10 +123,7 @@ def build_splits(
     Raises:
         DataError: If a source cannot be read or is too short.
     """
-    quotas = {
-        split: _quota(getattr(data, split), data.window, SEARCH_KINDS if split in _DECIDING else AUTO_KINDS)
-        for split in SPLITS
-    }
+    quotas = {split: _quota(getattr(data, split), data.window) for split in SPLITS}
     if data.off_text.tokens:
         quotas[OFF] = _quota(data.off_text, data.window)
     if reconstruction is not None:
@@ -162,8 +156,8 @@ def build_splits(
     return Splits(**sets, questions=questions)
 
 
-def _quota(section: SplitSection | OffTextSection, window: int, shares: Mapping[str, float] = AUTO_KINDS) -> Quota:
-    sources = by_kind(section.sources, shares)
+def _quota(section: SplitSection | OffTextSection, window: int) -> Quota:
+    sources = by_kind(section.sources)
     # Off-text is there unless it is switched off; the other splits hold a window, a problem is refused otherwise.
     counts = share(max(section.tokens // window, 1), [source.weight for source in sources])
     counted = zip(sources, counts, strict=True)

@@ -6,7 +6,6 @@ from nas_llm.settings._calibration import (
 from nas_llm.settings._data import (
     AUTO_KINDS,
     OFF_KIND,
-    SEARCH_KINDS,
     OffTextDefaults,
     QuestionDefaults,
     SelfSampleDefaults,
@@ -78,7 +77,6 @@ __all__ = [
     "MUTATION_NAMES",
     "OFF_KIND",
     "SAMPLING_NAMES",
-    "SEARCH_KINDS",
     "AdmmDefaults",
     "CalibrationDefaults",
     "CostDefaults",

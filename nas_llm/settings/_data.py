@@ -8,9 +8,6 @@ from dataclasses import dataclass
 # Kinds of text of the source ``auto`` and their shares, and the kind that it leaves out, to be judged by.
 AUTO_KINDS: Mapping[str, float] = {"prose": 5, "questions": 2, "chat": 2, "code": 1, "lists": 1, "dialogue": 1}
 OFF_KIND = "letters"
-# Shares where scores are taken and candidates are priced: as many questions as all else. They decide whether a subnet
-# still answers; the text of the finish does not (docs/problems.md has the numbers), so it stays with the shares above.
-SEARCH_KINDS: Mapping[str, float] = {**AUTO_KINDS, "questions": 10}
 
 
 @dataclass(frozen=True, kw_only=True)

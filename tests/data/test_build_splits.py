@@ -16,7 +16,7 @@ from nas_llm.config import DataSection, OffTextSection, SourceSection, SplitSect
 from nas_llm.data import Splits, build_splits, token_windows
 from nas_llm.data._allocation import region_rows, share
 from nas_llm.errors import DataError
-from nas_llm.settings import AUTO_KINDS, OFF_KIND, SEARCH_KINDS
+from nas_llm.settings import AUTO_KINDS, OFF_KIND
 
 Prose = Callable[..., str]
 SPLITS = ("calibration", "fitness", "held_out")
@@ -301,17 +301,14 @@ def test_auto_is_a_mix_of_kinds_and_leaves_one_to_judge_by(
     prose: Prose, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
     data = DataSection.model_validate(
-        {"window": 8, "calibration": {"tokens": 1600}, "fitness": {"tokens": 96}, "held_out": {"tokens": 480}}
+        {"window": 8, "calibration": {"tokens": 960}, "fitness": {"tokens": 96}, "held_out": {"tokens": 480}}
         | {"off_text": {"tokens": 64}}
     )
     asked: dict[str, list[int]] = {}
     splits = build_splits(data, tokenizer=tokenizer, self_texts=_written(asked), base_dir=tmp_path)
     assert set(asked) == {*AUTO_KINDS, OFF_KIND}
     found = {name: len(places) for name, places in splits.calibration.kinds.items()}
-    assert found == {f"auto ({kind})": 10 * part for kind, part in SEARCH_KINDS.items()}
-    # Judges and the finish see fewer questions.
-    found = {name: len(places) for name, places in splits.held_out.kinds.items()}
-    assert found == {f"auto ({kind})": 5 * part for kind, part in AUTO_KINDS.items()}
+    assert found == {f"auto ({kind})": 10 * part for kind, part in AUTO_KINDS.items()}
     assert splits.off_text is not None
     assert {name: len(places) for name, places in splits.off_text.kinds.items()} == {f"auto ({OFF_KIND})": 8}
     sets = [splits.calibration, splits.fitness, splits.held_out, splits.off_text]
@@ -330,7 +327,7 @@ def test_a_small_mix_has_the_largest_kinds_and_what_is_named_beside_it(
     data = _section(calibration=(240, sources), fitness=(24, sources), held_out=(240, sources))
     splits = build_splits(data, tokenizer=tokenizer, self_texts=_written({}), base_dir=tmp_path)
     assert splits.off_text is None
-    assert {name: len(places) for name, places in splits.fitness.kinds.items()} == {"own.txt": 2, "auto (questions)": 1}
+    assert {name: len(places) for name, places in splits.fitness.kinds.items()} == {"own.txt": 2, "auto (prose)": 1}
     assert len(splits.calibration.kinds["own.txt"]) == 20
 
 
