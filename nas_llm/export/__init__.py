@@ -15,7 +15,7 @@ from nas_llm.export._hf import (
     parse_size,
 )
 from nas_llm.export._hosts import ALIKE_TYPES
-from nas_llm.export._padding import PaddedSubnet, Padding, pad_heads
+from nas_llm.export._padding import PaddedSubnet, Padding, pad_heads, padded_layers
 from nas_llm.export._servable import Hindrance, Servability
 from nas_llm.export._staging import check_place, staged_directory
 from nas_llm.export.gguf import GGUF_TYPES, GgufType, export_gguf
@@ -54,6 +54,7 @@ __all__ = [
     "family_abilities",
     "model_card",
     "pad_heads",
+    "padded_layers",
     "parse_size",
     "read_provenance",
     "register_format",

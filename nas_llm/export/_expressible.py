@@ -73,9 +73,8 @@ def written_genome(format: str, genome: Genome, config: PretrainedConfig) -> Gen
         genome: The masks.
         config: Configuration of the dense model.
     """
-    host = ALIKE.get(config.model_type) if format == "gguf" else None
     whole = genome.whole_heads()
-    return whole if host is None else filled(whole, all_heads=host.all_heads)
+    return filled(whole) if format == "gguf" and config.model_type in ALIKE else whole
 
 
 def model_problems(format: str, config: PretrainedConfig, architecture: Architecture) -> list[Problem]:

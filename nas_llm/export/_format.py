@@ -30,8 +30,7 @@ class WriteSettings:
     Attributes:
         dtype: One of the format's types.
         max_shard_size: Largest weight file, for formats that can split.
-        pad: Fill heads that keep some of their channels only up with zeros, for formats that have no other form
-            for them.
+        pad: Fill up with zeros what the format has no form for: parts of heads, or layers that differ.
     """
 
     dtype: str
@@ -111,7 +110,11 @@ class ExportFormat:
 
     def refuses(self, genome: Genome, config: PretrainedConfig, settings: WriteSettings) -> str | None:
         """Why a genome cannot be written with these settings, or None."""
-        return self.refusal(written_genome(self.name, genome, config) if settings.pad else genome, config)
+        return self.refusal(self.written(genome, config, settings), config)
+
+    def written(self, genome: Genome, config: PretrainedConfig, settings: WriteSettings) -> Genome:
+        """The sizes that a file has: the genome's, or what they are filled up to."""
+        return written_genome(self.name, genome, config) if settings.pad else genome
 
     def dtype(self, name: str | None) -> str:
         """The format's own name of a type; its default for None.

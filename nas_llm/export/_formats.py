@@ -188,10 +188,10 @@ def export_format(name: str) -> ExportFormat:
 
 
 def check_padding(formats: Iterable[ExportFormat]) -> None:
-    """Refuse to pad heads where no format would do it.
+    """Refuse to pad where no format would do it.
 
     Raises:
-        ConfigError: If none of the formats pads heads.
+        ConfigError: If none of the formats pads.
     """
     formats = list(formats)
     if not any(form.pads for form in formats):

@@ -59,7 +59,6 @@ class Alike:
         interleave: Whether rows of q and k are in its rotary order.
         centred: Whether norms multiply by 1 + their weight, which the file holds as one number.
         windows: Whether it knows sliding windows.
-        all_heads: Whether the query heads have to be as wide as the hidden size, so that none may go.
         describe: Writes what only this architecture has.
         refusal: Why a configuration cannot be written, or None.
     """
@@ -68,7 +67,6 @@ class Alike:
     interleave: bool = False
     centred: bool = False
     windows: bool = False
-    all_heads: bool = False
     describe: Callable[[gguf.GGUFWriter, PretrainedConfig], None] = lambda writer, config: None
     refusal: Callable[[PretrainedConfig], str | None] = lambda config: None
 

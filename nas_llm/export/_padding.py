@@ -20,7 +20,7 @@ _FFN_MULTIPLE = 32
 
 @dataclass(frozen=True, kw_only=True)
 class Padding:
-    """What a file with padded heads does not save; of each pair the first is the file's, the second without the zeros.
+    """What a padded file does not save; of each pair the first is the file's, the second without the zeros.
 
     Attributes:
         format: Name of the format.
@@ -88,13 +88,11 @@ class PaddedSubnet:
         """
         costs = CostModel(dense.architecture, sequence_length=sequence_length)
         padded, own = costs(self.genome), costs(genome)
-        groups, channels = self.genome.kv_groups, self.genome.ffn_channels
-        smaller = (genome.kv_groups < groups) | (genome.ffn_channels < channels)
-        smaller[genome.cut_layers] = True
+        sizes = int(self.genome.kv_groups[0]), int(self.genome.ffn_channels[0])
         return Padding(
             format=format,
-            sizes=(int(groups[0]), int(channels[0])) if alike(self.genome) and not alike(genome) else None,
-            layers=tuple(np.flatnonzero(smaller).tolist()),
+            sizes=sizes if alike(self.genome) and not alike(genome) else None,
+            layers=padded_layers(genome, self.genome),
             head_dim=dense.architecture.head_dim,
             weight_bytes=(weight_bytes, weight_bytes - zero_bytes),
             kv_cache_bytes=(padded.kv_cache_bytes, own.kv_cache_bytes),
@@ -148,26 +146,36 @@ def alike(genome: Genome) -> bool:
     return len(groups) == len(channels) == 1 and 0 not in groups | channels
 
 
-def filled(genome: Genome, *, all_heads: bool = False) -> Genome:
+def filled(genome: Genome) -> Genome:
     """The sizes of a subnet whose layers are all filled up to the largest.
 
     Args:
         genome: The masks; whole heads.
-        all_heads: Whether every KV group has to be there.
 
     Returns:
         The genome itself if its layers are alike; else, in each layer, the first so many KV groups and FFN channels, of
         those a multiple of 32 where the dense model has as many.
     """
-    groups, channels = int(genome.kv_groups.max()), int(genome.ffn_channels.max())
-    most = genome.attn_mask.shape[1]
-    if alike(genome) and not (all_heads and groups < most):
+    if alike(genome):
         return genome
-    width = genome.mlp_mask.shape[1]
-    channels = min(width, -(-max(channels, 1) // _FFN_MULTIPLE) * _FFN_MULTIPLE)
+    groups, channels = max(1, int(genome.kv_groups.max())), max(1, int(genome.ffn_channels.max()))
+    channels = min(genome.mlp_mask.shape[1], -(-channels // _FFN_MULTIPLE) * _FFN_MULTIPLE)
     attn, mlp = np.zeros_like(genome.attn_mask), np.zeros_like(genome.mlp_mask)
-    attn[:, : most if all_heads else max(groups, 1)] = mlp[:, :channels] = True
+    attn[:, :groups] = mlp[:, :channels] = True
     return Genome(attn, mlp)
+
+
+def padded_layers(genome: Genome, written: Genome) -> tuple[int, ...]:
+    """Layers that are smaller than in the file, or have heads that are.
+
+    Args:
+        genome: The masks of a subnet.
+        written: The sizes of the file.
+    """
+    smaller = (genome.kv_groups < written.kv_groups) | (genome.ffn_channels < written.ffn_channels)
+    if not written.cut_layers.size:
+        smaller[genome.cut_layers] = True
+    return tuple(np.flatnonzero(smaller).tolist())
 
 
 def pad_layers(subnet: PreTrainedModel, dense: DenseModel, genome: Genome, target: Genome) -> PaddedSubnet:

@@ -6,6 +6,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedModel
 
+from nas_llm.export._padding import alike
 from nas_llm.models import DenseModel
 from nas_llm.space import Genome
 
@@ -23,8 +24,7 @@ def stock_model(subnet: PreTrainedModel, dense: DenseModel, genome: Genome) -> P
         of their channels only (neither scale nor rotary frequencies are those of narrow heads), or if the class has no
         form for these sizes (e.g. OPT with fewer heads, whose head width follows from their number).
     """
-    groups, channels = set(genome.kv_groups.tolist()), set(genome.ffn_channels.tolist())
-    if len(groups) != 1 or len(channels) != 1 or 0 in groups | channels or genome.cut_layers.size:
+    if not alike(genome) or genome.cut_layers.size:
         return None
     adapter, architecture, config = dense.adapter, dense.architecture, dense.model.config
     values = {
@@ -33,7 +33,8 @@ def stock_model(subnet: PreTrainedModel, dense: DenseModel, genome: Genome) -> P
         if key not in {"architectures", "quantization_config", "auto_map", "_name_or_path"}
     }
     values |= adapter.global_overrides(architecture)
-    values |= adapter.attention_sizes(architecture, groups.pop()) | adapter.mlp_sizes(channels.pop())
+    values |= adapter.attention_sizes(architecture, int(genome.kv_groups[0]))
+    values |= adapter.mlp_sizes(int(genome.ffn_channels[0]))
     try:
         stock_config = type(config)(**values)
     except (StrictDataclassError, ValueError):

@@ -303,11 +303,12 @@ class SequentialReconstructor:
         for windows, held_out in self._batches:
             before = hidden.read(windows, self._device, self._dtype)
             wanted = reference.trace(before, context)
+            gain = reference.gain(wanted.outputs)
             hidden.write(windows, wanted.hidden)
             for step in steps:
                 if step.fresh:
                     step.hidden.write(windows, before)
-                self._collect(step, windows, held_out, before, wanted, context)
+                self._collect(step, windows, held_out, before, wanted, gain, context)
         for step in steps:
             self._solve(layer, step)
             if last:
@@ -383,6 +384,7 @@ class SequentialReconstructor:
         held_out: bool,
         dense_hidden: Tensor,
         wanted: Trace,
+        gain: Tensor | None,
         context: Mapping[str, Any],
     ) -> None:
         moments = step.held_out if held_out else step.train
@@ -392,7 +394,7 @@ class SequentialReconstructor:
         trace = step.sublayer.trace(states, context)
         if step.inputs is not None:
             step.inputs.append(trace.inputs)
-        missing, gain = dense_hidden - states, step.sublayer.gain(wanted.outputs)
+        missing = dense_hidden - states
         target = wanted.outputs + self._share * (missing if gain is None else missing / gain)
         roots = self._tokens.roots(trace.inputs, wanted.hidden)
         moments.add(

@@ -28,7 +28,7 @@ def self_texts(
     """The dense model's own text: the sample that ships with the package if it is long enough, else sampled now.
 
     Questions begin with those that were written for the package: what a small model asks and answers by itself does not
-    keep it able to answer (docs/benchmarks.md, section text). The model writes what is asked for beyond them.
+    keep it able to answer (docs/problems.md has the numbers). The model writes what is asked for beyond them.
 
     Args:
         dense: The model.
@@ -43,14 +43,13 @@ def self_texts(
     """
     written = list(written_questions()) if kind == "questions" else []
     if written:
-        tokens -= sum(map(len, dense.tokenizer(written, add_special_tokens=False, verbose=False)["input_ids"]))
+        tokens -= _count(dense, written)
         if tokens <= 0:
             return written
     shipped = packaged_sample(dense.sample, kind) if dense.sample else None
     if shipped is not None and settings == type(settings)():
         texts = read_texts(shipped)
-        ids = dense.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
-        if sum(map(len, ids)) >= tokens:
+        if _count(dense, texts) >= tokens:
             return [*written, *texts]
     source = "auto" if kind else "self"
     if tokens > _MOST_TOKENS:
@@ -81,3 +80,8 @@ def self_texts(
         on_device(model, torch.device("cpu"))
     on_event(StageFinished("sampling"))
     return [*written, *texts]
+
+
+def _count(dense: DenseModel, texts: list[str]) -> int:
+    """Tokens of all texts."""
+    return sum(map(len, dense.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]))

@@ -299,7 +299,7 @@ class Session:
             format: ``hf``, ``gguf``, ``decilm``, or one of your own.
             dtype: Type of the weights; default the format's own.
             max_shard_size: Largest weight file, of formats that can split.
-            pad: Fill heads that keep some of their channels only up with zeros, where a format needs it.
+            pad: Fill up with zeros what a format has no form for: parts of heads, or layers that differ.
 
         Raises:
             ConfigError: If there is no such format or type, or it pads no heads.

@@ -45,7 +45,7 @@ def convert_export(
         export: What ``nas-llm export`` wrote in the format ``hf``, or ``nas-llm posttrain`` did.
         format: Name of the format, e.g. ``gguf``.
         dtype: Type of the weights; default the format's first.
-        pad: Fill heads that keep some of their channels only up with zeros.
+        pad: Fill up with zeros what the format has no form for: parts of heads, or layers that differ.
         model: Where the dense model is now; default where it was when the point was exported. It gives sizes and
             tokenizer, no weights.
         output: Where to; default ``<export>-<format>`` beside it.

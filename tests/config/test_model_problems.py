@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from script_modules import load_script
 
 from nas_llm.config import list_problems, load_problem
 from nas_llm.models import known_architecture
@@ -18,12 +18,7 @@ NAMES = sorted(entry.name for entry in list_problems() if entry.name.startswith(
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("model_problems", ROOT / "scripts" / "model_problems.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("model_problems")
 
 
 def test_committed_problems_are_what_the_script_makes(script: ModuleType) -> None:

@@ -14,7 +14,7 @@ from llama_cpp import LlamaCpp, largest_difference, partial_characters, torch_gr
 from llama_cpp_models import ALIKE_CASES, PROMPT, VOCABULARY, random_model
 
 from nas_llm.errors import ExportError
-from nas_llm.export import export_gguf, expressible, servable
+from nas_llm.export import export_format, export_gguf, expressible, padded_layers, servable
 from nas_llm.export._padding import filled, pad_layers
 from nas_llm.models import DenseModel, load_model
 from nas_llm.space import Genome, SearchSpace
@@ -96,6 +96,19 @@ def test_a_padded_file_says_what_it_does_not_save(tiny: DenseModel, tmp_path: Pa
     card = (path.parent / "README.md").read_text()
     assert "2 KV groups of 32 channels and\n96 FFN channels" in card
     assert "layers padded with zeros" in gguf.GGUFReader(path).fields["general.description"].contents()
+
+
+def test_what_is_written_is_known_before_it_is(tiny: DenseModel) -> None:
+    """By the space that it takes, and by the command of the card."""
+    dense, form = random_model("qwen3", tiny), export_format("gguf")
+    genome, config = _genome(dense, "irregular"), dense.model.config
+    plain, padded = (form.written(genome, config, form.settings(pad=pad)) for pad in (False, True))
+    assert plain == genome
+    assert padded == filled(genome)
+    assert padded_layers(genome, padded) == (0, 1, 2, 3, 4)
+    assert padded_layers(genome, plain) == ()
+    alike = _genome(dense, "alike")
+    assert padded_layers(alike, form.written(alike, config, form.settings(pad=True))) == ()
 
 
 def test_what_llama_cpp_fixes_is_refused_by_name(tiny: DenseModel) -> None:

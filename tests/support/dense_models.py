@@ -46,6 +46,13 @@ _SIZES = {
     "max_position_embeddings": 128,
 }
 _LLAMA: dict[str, Any] = {**_SIZES, "intermediate_size": CHANNELS}
+_GEMMA3: dict[str, Any] = {
+    **_LLAMA,
+    "num_key_value_heads": 3,
+    "head_dim": 16,
+    "layer_types": ["sliding_attention", "full_attention"] * 2 + ["sliding_attention"],
+    "query_pre_attn_scalar": 20,
+}
 _OPT: dict[str, Any] = {**_SIZES, "ffn_dim": CHANNELS, "pad_token_id": 1}
 
 _CASES: dict[str, tuple[PretrainedConfig, type[PreTrainedModel]]] = {
@@ -81,17 +88,7 @@ _CASES: dict[str, tuple[PretrainedConfig, type[PreTrainedModel]]] = {
         GraniteForCausalLM,
     ),
     "ministral3": (Ministral3Config(**_LLAMA, num_key_value_heads=3, head_dim=16), Ministral3ForCausalLM),
-    "gemma3": (
-        Gemma3TextConfig(
-            **_LLAMA,
-            num_key_value_heads=3,
-            head_dim=16,
-            sliding_window=64,
-            layer_types=["sliding_attention", "full_attention"] * 2 + ["sliding_attention"],
-            query_pre_attn_scalar=20,
-        ),
-        Gemma3ForCausalLM,
-    ),
+    "gemma3": (Gemma3TextConfig(**_GEMMA3, sliding_window=64), Gemma3ForCausalLM),
     "opt": (OPTConfig(**_OPT), OPTForCausalLM),
     "opt-post-norm": (
         OPTConfig(**_OPT, do_layer_norm_before=False, word_embed_proj_dim=32),
@@ -107,16 +104,7 @@ _SLIDING: dict[str, tuple[PretrainedConfig, type[PreTrainedModel]]] = {
         Qwen2Config(**_LLAMA, num_key_value_heads=3, use_sliding_window=True, sliding_window=6, max_window_layers=2),
         Qwen2ForCausalLM,
     ),
-    "gemma3-sliding": (
-        Gemma3TextConfig(
-            **_LLAMA,
-            num_key_value_heads=3,
-            head_dim=16,
-            sliding_window=6,
-            layer_types=["sliding_attention", "full_attention"] * 2 + ["sliding_attention"],
-        ),
-        Gemma3ForCausalLM,
-    ),
+    "gemma3-sliding": (Gemma3TextConfig(**_GEMMA3, sliding_window=6), Gemma3ForCausalLM),
 }
 SLIDING_CASES = tuple(_SLIDING)
 MODES = ATTENTION_MODES

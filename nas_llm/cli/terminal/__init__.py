@@ -99,6 +99,17 @@ __all__ = [
 ]
 
 
+_TABLES = (
+    "belief_table",
+    "export_table",
+    "families_table",
+    "front_table",
+    "model_table",
+    "servable_table",
+    "study_table",
+)
+
+
 def __getattr__(name: str) -> Any:
     """Fetch what loads rich when it is asked for."""
     if name == "progress":
@@ -117,9 +128,8 @@ def __getattr__(name: str) -> Any:
         from nas_llm.cli.terminal import _reconstruction_tables
 
         return getattr(_reconstruction_tables, name)
-    if name.endswith("_table"):
+    if name in _TABLES:
         from nas_llm.cli.terminal import _tables
 
-        if hasattr(_tables, name):
-            return getattr(_tables, name)
+        return getattr(_tables, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -167,9 +167,7 @@ def study_table(summary: StudySummary, *, most: int = 10) -> Table:
 
 def servable_table(answers: Mapping[str, Servability]) -> Table:
     """Which genomes each format holds, what is in the way of others, and what would let them in."""
-    table = Table(box=SIMPLE_HEAD, header_style="bold")
-    for name in ("format", "genomes", "what is in the way", "what would widen it"):
-        table.add_column(name, overflow="fold")
+    table = _folding(("format", "genomes", "what is in the way", "what would widen it"))
     for name, answer in answers.items():
         hindrances = answer.hindrances
         if not hindrances:
@@ -189,11 +187,17 @@ def families_table(columns: Sequence[str], found: Sequence[FamilyAbilities]) -> 
         columns: Heads of the columns.
         found: The rows.
     """
+    table = _folding(columns)
+    for abilities in found:
+        table.add_row(*abilities.row)
+    return table
+
+
+def _folding(columns: Sequence[str]) -> Table:
+    """An empty table whose cells break where they are too long."""
     table = Table(box=SIMPLE_HEAD, header_style="bold")
     for name in columns:
         table.add_column(name, overflow="fold")
-    for abilities in found:
-        table.add_row(*abilities.row)
     return table
 
 

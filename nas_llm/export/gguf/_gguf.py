@@ -51,7 +51,8 @@ def export_gguf(
         directory: Where to; its parents are created.
         provenance: For the metadata; its genome is the subnet's.
         dtype: Type of the matrices. Under ``q8_0`` a matrix whose rows are no multiple of 32 is F16.
-        pad: Fill heads that keep some of their channels only up with zeros; a card then says what that costs.
+        pad: Fill up with zeros what llama.cpp has no form for: parts of heads, or layers that differ; a card then says
+            what that costs.
         force: Replace an earlier export.
 
     Returns:
@@ -89,10 +90,10 @@ def write_gguf(
     padded = padded_subnet(subnet, dense, genome) if genome.cut_layers.size else None
     host = ALIKE.get(dense.model.config.model_type)
     if host is not None:
-        target = filled(genome, all_heads=host.all_heads)
+        target = filled(genome)
         padded = pad_layers(subnet, dense, genome, target) if target is not genome else None
     model, written = (subnet, genome) if padded is None else (padded.model, padded.genome)
-    blocks, head_dim = plan_blocks(genome if host is None else written, dense.architecture), dense.architecture.head_dim
+    blocks, head_dim = plan_blocks(written, dense.architecture), dense.architecture.head_dim
     directory.mkdir(exist_ok=True)
     name = ("llama" if is_uniform(blocks) else "deci") if host is None else host.name
     writer = GGUFWriter(directory / _file_name(dtype), name)
@@ -106,11 +107,8 @@ def write_gguf(
         host.describe(writer, config)
     for field in vocabulary:
         writer.add_key_value(field.key, field.value, field.kind, field.item_kind)
-    zeros: Mapping[str, int] = {}
-    if padded is not None and host is None:
-        zeros = _zeros(padded.zeros, blocks, dense.block_prefix)
-    elif padded is not None and host is not None:
-        zeros = renamed(host, padded.zeros, len(blocks))
+    zeros = {} if padded is None else padded.zeros
+    zeros = _zeros(zeros, blocks, dense.block_prefix) if host is None else renamed(host, zeros, len(blocks))
 
     def held() -> Iterator[tuple[str, Tensor]]:
         return tensors(model, blocks, head_dim) if host is None else alike_tensors(host, model, head_dim)

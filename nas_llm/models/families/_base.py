@@ -249,11 +249,13 @@ class FamilyAdapter(ABC):
         """
         block = self.block_module(config, *self.sizes(self.architecture(config), state), layer=layer)
         block.load_state_dict(state, assign=True)
-        block.requires_grad_(False)
+        return self.at_layer(block.requires_grad_(False), config, layer)
+
+    def at_layer(self, block: Block, config: PretrainedConfig, layer: int) -> Block:
+        """A block that is given what :meth:`embed` gave for all layers, and takes what is its layer's."""
 
         def run(hidden: Tensor, **context: Any) -> Tensor:
-            result: Tensor = block(hidden, **self.layer_context(config, context, layer))
-            return result
+            return block(hidden, **self.layer_context(config, context, layer))
 
         return run
 

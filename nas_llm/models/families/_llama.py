@@ -115,7 +115,17 @@ class LlamaAdapter(FamilyAdapter):
         if config.model_type not in self.traits_known:
             # Modules of the same names need not compute the same.
             return super().block(config, state, layer)
-        return LlamaBlock(self.traits(config, layer), self.names, self.architecture(config).head_dim, state)
+        block = LlamaBlock(self.traits(config, layer), self.names, self.architecture(config).head_dim, state)
+        return self.at_layer(block, config, layer)
+
+    def added(self, config: PretrainedConfig, block: nn.Module, outputs: Tensor, *, attention: bool) -> Tensor:
+        """The outputs, normed and times their factor as the traits say."""
+        if config.model_type not in self.traits_known:
+            return super().added(config, block, outputs, attention=attention)
+        traits = self.traits(config, 0)
+        if traits.out_norms is not None:
+            outputs = block.get_submodule(traits.out_norms[0 if attention else 1])(outputs)
+        return outputs if traits.residual == 1.0 else outputs * traits.residual
 
     def traits(self, config: PretrainedConfig, layer: int) -> BlockTraits:
         """In what a block of this family differs from Llama's.

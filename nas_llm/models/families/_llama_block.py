@@ -28,7 +28,6 @@ class BlockTraits:
         qk_norms: Norms of each head of queries and of keys, before they are turned.
         out_norms: Norms of what attention and FFN give, before it is added.
         rotary: Whether queries and keys are turned.
-        layer_type: Key of the layer's rotary tables, where there are several.
     """
 
     eps: float
@@ -39,7 +38,6 @@ class BlockTraits:
     qk_norms: tuple[str, str] | None = None
     out_norms: tuple[str, str] | None = None
     rotary: bool = True
-    layer_type: str | None = None
 
 
 class LlamaBlock:
@@ -86,22 +84,19 @@ class LlamaBlock:
             biases = [state[f"{name}.bias"] for name in (names.q, names.k, names.v) if f"{name}.bias" in state]
             self._qkv_bias = torch.cat(biases) if biases else None
 
-    def __call__(self, hidden: Tensor, *, position_embeddings: Any, **_: Any) -> Tensor:
+    def __call__(self, hidden: Tensor, *, position_embeddings: tuple[Tensor, Tensor], **_: Any) -> Tensor:
         """Run the block.
 
         Args:
             hidden: ``B x T x D``; left as it is.
-            position_embeddings: Cosines and sines, each ``1 x T x d``; by type of layer where there are several.
+            position_embeddings: Cosines and sines, each ``1 x T x d``.
 
         Returns:
             ``B x T x D``.
         """
         states = hidden.flatten(0, 1)
         if self._has_attention:
-            tables = position_embeddings
-            if self._traits.layer_type is not None:
-                tables = position_embeddings[self._traits.layer_type]
-            mixed = self._attention(self._norm(states, self._names.attn_norm), hidden.shape, *tables)
+            mixed = self._attention(self._norm(states, self._names.attn_norm), hidden.shape, *position_embeddings)
             states = self._project(states, mixed, self._names.o, 0)
         if self._has_mlp:
             normed = self._norm(states, self._names.mlp_norm)

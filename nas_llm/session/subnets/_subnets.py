@@ -142,7 +142,7 @@ def export_subnet(
         format: ``hf``, ``gguf``, ``decilm``, or one of your own.
         dtype: Type of the weights; default the format's own.
         max_shard_size: Largest weight file, of formats that can split.
-        pad: Fill heads that keep some of their channels only up with zeros, where a format needs it.
+        pad: Fill up with zeros what a format has no form for: parts of heads, or layers that differ.
 
     Raises:
         ConfigError: If the format has no such type, or pads no heads.

@@ -67,7 +67,7 @@ def export_points(
         formats: Formats to write, see :data:`nas_llm.export.EXPORT_FORMATS`.
         dtype: Type of the weights: one for all formats, or by format; default each format's own.
         max_shard_size: Largest weight file of formats that can split.
-        pad: Fill heads that keep some of their channels only up with zeros, where a format needs it.
+        pad: Fill up with zeros what a format has no form for: parts of heads, or layers that differ.
         method: How the points are finished, see :func:`reconstruct_points`; default: the problem's.
         samples: Calibration windows of the finish; default: as many tokens as the problem says.
         jobs: Points at a time, in processes that share the loaded model; fewer where memory is short.
@@ -188,8 +188,8 @@ def check_space(out: Path, tasks: Iterable[ExportTask], prepared: Prepared) -> N
 
 def _params(task: ExportTask, prepared: Prepared) -> int:
     """Parameters of the written file."""
-    padded = task.settings.pad and task.point.genome.cut_layers.size
-    return prepared.cost_model(task.point.genome.whole_heads()).params if padded else task.point.cost.params
+    written = task.format.written(task.point.genome, prepared.dense.model.config, task.settings)
+    return prepared.cost_model(written).params
 
 
 def _formats(

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from nas_llm.errors import ExportError
 from nas_llm.evaluation import check_reload
-from nas_llm.export import Provenance, cast_weights
+from nas_llm.export import Provenance, cast_weights, padded_layers
 from nas_llm.files import staged_folder, write_atomic
 from nas_llm.finishing import Finished, residual_csv, residual_rows
 from nas_llm.runs import Run
@@ -114,7 +114,8 @@ def _provenance(
     run: Run, task: ExportTask, prepared: Prepared, scores: SubnetScores, chosen: Mapping[str, float]
 ) -> Provenance:
     dense, point, name = run.front.dense, task.point, run.problem.name
-    padding = "--pad " if "heads" in task.identity else ""
+    written = task.format.written(point.genome, prepared.dense.model.config, task.settings)
+    padding = "--pad " if padded_layers(point.genome, written) else ""
     options = f"--format {task.format.name} --dtype {task.settings.dtype} {padding}{task.plan.as_options()}"
     return subnet_provenance(
         prepared,

@@ -69,12 +69,6 @@ class Gemma3Adapter(LlamaAdapter):
         tables = context["position_embeddings"]
         return {**context, "position_embeddings": tables[config.layer_types[layer]]}
 
-    def added(self, config: PretrainedConfig, block: nn.Module, outputs: Tensor, *, attention: bool) -> Tensor:
-        """The outputs, normed."""
-        norm = self.names.attn_more[-1] if attention else self.names.mlp_more[-1]
-        result: Tensor = block.get_submodule(norm)(outputs)
-        return result
-
     def traits(self, config: PretrainedConfig, layer: int) -> BlockTraits:
         """Norms everywhere, which multiply by one more than their weights."""
         q_norm, k_norm, behind = self.names.attn_more
@@ -84,5 +78,4 @@ class Gemma3Adapter(LlamaAdapter):
             centred=True,
             qk_norms=(q_norm, k_norm),
             out_norms=(behind, self.names.mlp_more[0]),
-            layer_type=config.layer_types[layer],
         )

@@ -43,10 +43,6 @@ class GraniteAdapter(LlamaAdapter):
         assert isinstance(outer, _Scaled)
         return super().finish(outer, hidden) / outer.logits
 
-    def added(self, config: PretrainedConfig, block: nn.Module, outputs: Tensor, *, attention: bool) -> Tensor:
-        """The outputs times their multiplier."""
-        return outputs * float(config.residual_multiplier)
-
     def traits(self, config: PretrainedConfig, layer: int) -> BlockTraits:
         """Multipliers of scores and residual sums."""
         return replace(
